@@ -1,0 +1,1 @@
+//! The values: strings, lists, hashes, sets, sorted sets and their encodings.

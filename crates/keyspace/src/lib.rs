@@ -1,0 +1,1 @@
+//! The sharded keyspace: entries, locks, deadlines, scans, snapshots.

@@ -1,0 +1,1 @@
+//! Sandboxed Lua 5.1; calls out through a Host.

@@ -1,0 +1,1 @@
+//! The server: engine, command families, event loops.

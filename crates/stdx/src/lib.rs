@@ -1,0 +1,1 @@
+//! What std and good crates lack: glob patterns, number text as Redis prints it.

@@ -1,0 +1,3 @@
+//! Automation: see `cargo xtask help`.
+
+fn main() {}
