@@ -1,1 +1,18 @@
-//! The values: strings, lists, hashes, sets, sorted sets and their encodings.
+//! The values: strings, lists, hashes, sets and sorted sets, and the structures they are made of.
+//!
+//! A value lives in a [`Home`]: the keyspace's entry, or [`Owned`] in tests. Small collections are
+//! *blobs*, one run of bytes (listpack, intset) that the home keeps inside or next to its own
+//! allocation; big ones are a [`Collection`], structures behind one pointer. A type file
+//! (`set.rs`) owns the choice and the upgrade of its encodings; an encoding file
+//! (`encoding/intset.rs`) owns its bytes. Reading goes through `Copy` views (`SetRef`), writing
+//! through handles over a home (`SetMut`).
+//!
+//! Deliberately absent: clocks, randomness (both come in as arguments), locks, the protocol.
+
+pub mod encoding;
+pub mod hash;
+pub mod home;
+pub mod list;
+pub mod set;
+pub mod string;
+pub mod zset;

@@ -1,0 +1,7 @@
+//! The structures behind the types: each file owns its bytes and draws them.
+
+pub mod intset;
+pub mod listpack;
+pub mod quicklist;
+pub mod ranktree;
+pub mod table;

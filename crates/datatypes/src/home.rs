@@ -1,0 +1,290 @@
+//! Where a value lives, seen from the types: an encoding and a payload that can be edited in place.
+//!
+//! ```text
+//!   encoding     payload
+//!   Int          Int      the number itself
+//!   Raw, *Pack,  Blob     bytes; the home decides whether they sit inside its own allocation
+//!   IntSet                or in one of their own
+//!   the others   Big      a `Collection`, boxed
+//! ```
+
+use crate::encoding::quicklist::QuickList;
+use crate::hash::HashTable;
+use crate::set::SetTable;
+use crate::zset::ZsetTree;
+
+/// The type of a value, as `TYPE` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Bytes or an integer.
+    String,
+    /// An ordered sequence.
+    List,
+    /// Distinct members.
+    Set,
+    /// Members ordered by score.
+    Zset,
+    /// Fields with values.
+    Hash,
+}
+
+impl Kind {
+    /// The name that `TYPE` answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Set => "set",
+            Kind::Zset => "zset",
+            Kind::Hash => "hash",
+        }
+    }
+}
+
+/// Type and structure together; fits four bits of an entry's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// A string that is a 64-bit integer.
+    Int = 0,
+    /// A string as bytes.
+    Raw = 1,
+    /// A list in one listpack.
+    ListPack = 2,
+    /// A list as a deque of listpacks.
+    QuickList = 3,
+    /// A set of integers in a sorted array.
+    IntSet = 4,
+    /// A small set in a listpack.
+    SetPack = 5,
+    /// A set in a table.
+    SetTable = 6,
+    /// A small hash in a listpack: field, value, field, value.
+    HashPack = 7,
+    /// A small hash with deadlines: field, value, deadline triples, soonest first.
+    HashPackEx = 8,
+    /// A hash in a table.
+    HashTable = 9,
+    /// A small sorted set in a listpack: member, score pairs in order.
+    ZsetPack = 10,
+    /// A sorted set in a table and a B+tree (`skiplist` on the wire).
+    ZsetTree = 11,
+}
+
+impl Encoding {
+    /// The encoding with this number, as kept in an entry's header.
+    pub const fn from_bits(bits: u8) -> Option<Encoding> {
+        Some(match bits {
+            0 => Encoding::Int,
+            1 => Encoding::Raw,
+            2 => Encoding::ListPack,
+            3 => Encoding::QuickList,
+            4 => Encoding::IntSet,
+            5 => Encoding::SetPack,
+            6 => Encoding::SetTable,
+            7 => Encoding::HashPack,
+            8 => Encoding::HashPackEx,
+            9 => Encoding::HashTable,
+            10 => Encoding::ZsetPack,
+            11 => Encoding::ZsetTree,
+            _ => return None,
+        })
+    }
+
+    /// The type that is stored this way.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Encoding::Int | Encoding::Raw => Kind::String,
+            Encoding::ListPack | Encoding::QuickList => Kind::List,
+            Encoding::IntSet | Encoding::SetPack | Encoding::SetTable => Kind::Set,
+            Encoding::HashPack | Encoding::HashPackEx | Encoding::HashTable => Kind::Hash,
+            Encoding::ZsetPack | Encoding::ZsetTree => Kind::Zset,
+        }
+    }
+}
+
+/// A structure too big to be one run of bytes.
+#[derive(Debug)]
+pub enum Collection {
+    /// See [`Encoding::QuickList`].
+    List(QuickList),
+    /// See [`Encoding::SetTable`].
+    Set(SetTable),
+    /// See [`Encoding::HashTable`].
+    Hash(HashTable),
+    /// See [`Encoding::ZsetTree`].
+    Zset(ZsetTree),
+}
+
+/// What a home holds, for reading.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// With [`Encoding::Int`].
+    Int(i64),
+    /// With `Raw`, the `*Pack*` encodings and `IntSet`.
+    Blob(&'a [u8]),
+    /// With the rest.
+    Big(&'a Collection),
+}
+
+/// A payload to move into a home.
+#[derive(Debug)]
+pub enum NewPayload<'a> {
+    /// With [`Encoding::Int`].
+    Int(i64),
+    /// Bytes to copy; see [`Payload::Blob`].
+    Blob(&'a [u8]),
+    /// See [`Payload::Big`].
+    Big(Box<Collection>),
+}
+
+/// The place of one value, which its type may edit and convert.
+pub trait Home {
+    /// How the payload is to be read.
+    fn encoding(&self) -> Encoding;
+    /// The payload, for reading.
+    fn payload(&self) -> Payload<'_>;
+    /// The bytes of a blob, for edits that keep the length. Empty for other payloads.
+    fn blob_mut(&mut self) -> &mut [u8];
+    /// Replaces `remove` bytes at `at` of a blob by `insert`. O(bytes behind `at`); may move the blob.
+    fn splice(&mut self, at: usize, remove: usize, insert: &[u8]);
+    /// The collection of a big payload, for changing. `None` for other payloads.
+    fn big_mut(&mut self) -> Option<&mut Collection>;
+    /// Replaces encoding and payload; the old payload is dropped.
+    fn put(&mut self, encoding: Encoding, payload: NewPayload<'_>);
+    /// Says that something inside the value (a hash field) falls due at `deadline_ms` (Unix time),
+    /// so that whoever keeps deadlines comes back by then.
+    fn schedule(&mut self, deadline_ms: u64);
+}
+
+/// The thresholds at which small encodings give way, as the directives of the same names set them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `hash-max-listpack-entries`.
+    pub hash_max_listpack_entries: usize,
+    /// `hash-max-listpack-value`, bytes.
+    pub hash_max_listpack_value: usize,
+    /// `list-max-listpack-size`: elements when positive, -1 to -5 for 4, 8, 16, 32, 64 KiB.
+    pub list_max_listpack_size: i64,
+    /// `set-max-intset-entries`.
+    pub set_max_intset_entries: usize,
+    /// `set-max-listpack-entries`.
+    pub set_max_listpack_entries: usize,
+    /// `set-max-listpack-value`, bytes.
+    pub set_max_listpack_value: usize,
+    /// `zset-max-listpack-entries`.
+    pub zset_max_listpack_entries: usize,
+    /// `zset-max-listpack-value`, bytes.
+    pub zset_max_listpack_value: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            hash_max_listpack_entries: 512,
+            hash_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
+        }
+    }
+}
+
+/// A home on its own: a value outside any keyspace, for tests and for values under construction.
+#[derive(Debug)]
+pub struct Owned {
+    encoding: Encoding,
+    payload: OwnedPayload,
+    /// The earliest deadline ever scheduled, Unix time.
+    pub scheduled_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+enum OwnedPayload {
+    Int(i64),
+    Blob(Vec<u8>),
+    Big(Box<Collection>),
+}
+
+impl Owned {
+    /// A home that holds `payload`.
+    pub fn new(encoding: Encoding, payload: NewPayload<'_>) -> Owned {
+        Owned { encoding, payload: OwnedPayload::from(payload), scheduled_ms: None }
+    }
+
+    /// Encoding and payload, ready to be put into another home.
+    pub fn as_new(self) -> (Encoding, OwnedParts) {
+        match self.payload {
+            OwnedPayload::Int(n) => (self.encoding, OwnedParts::Int(n)),
+            OwnedPayload::Blob(bytes) => (self.encoding, OwnedParts::Blob(bytes)),
+            OwnedPayload::Big(big) => (self.encoding, OwnedParts::Big(big)),
+        }
+    }
+}
+
+/// The parts of an [`Owned`], by value.
+#[derive(Debug)]
+pub enum OwnedParts {
+    /// See [`NewPayload::Int`].
+    Int(i64),
+    /// See [`NewPayload::Blob`].
+    Blob(Vec<u8>),
+    /// See [`NewPayload::Big`].
+    Big(Box<Collection>),
+}
+
+impl From<NewPayload<'_>> for OwnedPayload {
+    fn from(payload: NewPayload<'_>) -> OwnedPayload {
+        match payload {
+            NewPayload::Int(n) => OwnedPayload::Int(n),
+            NewPayload::Blob(bytes) => OwnedPayload::Blob(bytes.to_vec()),
+            NewPayload::Big(big) => OwnedPayload::Big(big),
+        }
+    }
+}
+
+impl Home for Owned {
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn payload(&self) -> Payload<'_> {
+        match &self.payload {
+            OwnedPayload::Int(n) => Payload::Int(*n),
+            OwnedPayload::Blob(bytes) => Payload::Blob(bytes),
+            OwnedPayload::Big(big) => Payload::Big(big),
+        }
+    }
+
+    fn blob_mut(&mut self) -> &mut [u8] {
+        match &mut self.payload {
+            OwnedPayload::Blob(bytes) => bytes,
+            _ => &mut [],
+        }
+    }
+
+    fn splice(&mut self, at: usize, remove: usize, insert: &[u8]) {
+        if let OwnedPayload::Blob(bytes) = &mut self.payload {
+            bytes.splice(at..at + remove, insert.iter().copied());
+        }
+    }
+
+    fn big_mut(&mut self) -> Option<&mut Collection> {
+        match &mut self.payload {
+            OwnedPayload::Big(big) => Some(big),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, encoding: Encoding, payload: NewPayload<'_>) {
+        self.encoding = encoding;
+        self.payload = OwnedPayload::from(payload);
+    }
+
+    fn schedule(&mut self, deadline_ms: u64) {
+        self.scheduled_ms = Some(self.scheduled_ms.map_or(deadline_ms, |old| old.min(deadline_ms)));
+    }
+}

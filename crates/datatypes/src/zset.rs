@@ -1,0 +1,4 @@
+//! Placeholder.
+/// Under construction.
+#[derive(Debug, Default)]
+pub struct ZsetTree;
