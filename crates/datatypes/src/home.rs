@@ -212,7 +212,11 @@ enum OwnedPayload {
 impl Owned {
     /// A home that holds `payload`.
     pub fn new(encoding: Encoding, payload: NewPayload<'_>) -> Owned {
-        Owned { encoding, payload: OwnedPayload::from(payload), scheduled_ms: None }
+        Owned {
+            encoding,
+            payload: OwnedPayload::from(payload),
+            scheduled_ms: None,
+        }
     }
 
     /// Encoding and payload, ready to be put into another home.
@@ -285,6 +289,9 @@ impl Home for Owned {
     }
 
     fn schedule(&mut self, deadline_ms: u64) {
-        self.scheduled_ms = Some(self.scheduled_ms.map_or(deadline_ms, |old| old.min(deadline_ms)));
+        self.scheduled_ms = Some(
+            self.scheduled_ms
+                .map_or(deadline_ms, |old| old.min(deadline_ms)),
+        );
     }
 }

@@ -15,4 +15,6 @@ pub mod home;
 pub mod list;
 pub mod set;
 pub mod string;
+#[cfg(test)]
+mod testing;
 pub mod zset;

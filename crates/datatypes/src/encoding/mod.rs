@@ -1,5 +1,6 @@
 //! The structures behind the types: each file owns its bytes and draws them.
 
+pub mod blob;
 pub mod intset;
 pub mod listpack;
 pub mod quicklist;
