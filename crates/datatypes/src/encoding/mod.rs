@@ -5,4 +5,5 @@ pub mod intset;
 pub mod listpack;
 pub mod quicklist;
 pub mod ranktree;
+pub mod scored;
 pub mod table;
