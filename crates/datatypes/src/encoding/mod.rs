@@ -5,5 +5,6 @@ pub mod intset;
 pub mod listpack;
 pub mod quicklist;
 pub mod ranktree;
+pub mod record;
 pub mod scored;
 pub mod table;

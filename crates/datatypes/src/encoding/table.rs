@@ -54,7 +54,8 @@ pub fn hash(key: &[u8]) -> u64 {
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(0x006d_696e_6975_6d00_u64)
     });
-    let mut hasher = foldhash::quality::FoldHasher::with_seed(seed, foldhash::SharedSeed::global_random());
+    let mut hasher =
+        foldhash::quality::FoldHasher::with_seed(seed, foldhash::SharedSeed::global_random());
     hasher.write(key);
     hasher.finish()
 }
@@ -227,7 +228,14 @@ impl Directory for Inline {
 fn locate(bucket: usize) -> (usize, usize) {
     if bucket < 16 {
         let level = (usize::BITS - bucket.leading_zeros()) as usize;
-        return (level, if bucket == 0 { 0 } else { bucket - (1 << (level - 1)) });
+        return (
+            level,
+            if bucket == 0 {
+                0
+            } else {
+                bucket - (1 << (level - 1))
+            },
+        );
     }
     let level = bucket.ilog2() as usize;
     let quarter = (bucket >> (level - 2)) & 3;
@@ -267,7 +275,9 @@ impl<R: Record, D: Directory> Default for Table<R, D> {
 
 impl<R: Record, D: Directory> std::fmt::Debug for Table<R, D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
@@ -299,7 +309,8 @@ impl<R: Record, D: Directory> Table<R, D> {
 
     /// Bytes of the table itself, without its records.
     pub fn allocated_bytes(&self) -> usize {
-        (self.n_allocated + self.n_overflow) * size_of::<Bucket>() + self.directory.allocated_bytes()
+        (self.n_allocated + self.n_overflow) * size_of::<Bucket>()
+            + self.directory.allocated_bytes()
     }
 
     /// Buckets, overflow buckets and allocated buckets, for DEBUG HTSTATS and tests.
@@ -323,7 +334,10 @@ impl<R: Record, D: Directory> Table<R, D> {
     #[inline]
     fn bucket(&self, idx: usize) -> *mut Bucket {
         let (segment, offset) = locate(idx);
-        self.directory.get(segment).cast::<Bucket>().wrapping_add(offset)
+        self.directory
+            .get(segment)
+            .cast::<Bucket>()
+            .wrapping_add(offset)
     }
 
     /// Asks the processor for the bucket of `hash`. May be called without any lock, at any time.
@@ -390,7 +404,12 @@ impl<R: Record, D: Directory> Table<R, D> {
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Occupied<'_, R, D>> {
         let (bucket, slot) = self.find(hash, key)?;
-        Some(Occupied { table: self, bucket, slot, hash })
+        Some(Occupied {
+            table: self,
+            bucket,
+            slot,
+            hash,
+        })
     }
 
     /// Adds a record whose key is not in the table. O(1); may add one bucket.
@@ -406,7 +425,12 @@ impl<R: Record, D: Directory> Table<R, D> {
         let word = record.into_raw().as_ptr() as u64 | (hash << HASH_SHIFT);
         let root = self.bucket(Self::address(hash, self.buckets()));
         let (bucket, slot) = self.place(root, tag_of(hash), word);
-        Occupied { table: self, bucket, slot, hash }
+        Occupied {
+            table: self,
+            bucket,
+            slot,
+            hash,
+        }
     }
 
     /// Every record whose hash ends in the 28 bits `low`, with its flag: at most a few. O(1).
@@ -463,7 +487,8 @@ impl<R: Record, D: Directory> Table<R, D> {
     fn grow(&mut self) {
         if self.buckets() == self.n_allocated {
             let next = self.n_segments as usize;
-            let cost = (self.n_allocated + self.n_overflow + segment_len(next)) * size_of::<Bucket>();
+            let cost =
+                (self.n_allocated + self.n_overflow + segment_len(next)) * size_of::<Bucket>();
             if next == SEGMENTS || cost > self.len * BYTES_PER_RECORD_MAX {
                 return;
             }
@@ -572,7 +597,12 @@ impl<R: Record, D: Directory> Table<R, D> {
 
     /// All records, in bucket order. O(buckets).
     pub fn iter(&self) -> Iter<'_, R, D> {
-        Iter { table: self, bucket: 0, used: 0, here: None }
+        Iter {
+            table: self,
+            bucket: 0,
+            used: 0,
+            here: None,
+        }
     }
 
     /// Visits the records behind `cursor` (0 starts) and returns the next cursor (0: done).
@@ -613,7 +643,11 @@ impl<R: Record, D: Directory> Table<R, D> {
             let mut count = 0_u64;
             self.each_in_chain(bucket, &mut |_| count += 1);
             let slots = if round < 32 { count.max(16) } else { count };
-            let pick = if slots == 0 { 0 } else { (mixed & 0xffff_ffff) % slots };
+            let pick = if slots == 0 {
+                0
+            } else {
+                (mixed & 0xffff_ffff) % slots
+            };
             if pick < count {
                 let (mut at, mut word) = (0, 0);
                 self.each_in_chain(bucket, &mut |each| {
@@ -635,7 +669,12 @@ impl<R: Record, D: Directory> Table<R, D> {
     /// Panics if the structure is not what this file says. O(n). For tests and fuzzers.
     pub fn check_invariants(&self) {
         let (n, mut len, mut n_overflow) = (self.buckets(), 0, 0);
-        assert_eq!((0..self.n_segments as usize).map(segment_len).sum::<usize>(), self.n_allocated);
+        assert_eq!(
+            (0..self.n_segments as usize)
+                .map(segment_len)
+                .sum::<usize>(),
+            self.n_allocated
+        );
         assert!(n <= self.n_allocated);
         for idx in 0..n {
             let mut next = NonNull::new(self.bucket(idx));
@@ -840,7 +879,9 @@ impl<'a, R: Record, D: Directory> Iterator for Iter<'a, R, D> {
                 self.bucket += 1;
             }
             // SAFETY: as above.
-            self.used = self.here.map_or(0, |bucket| unsafe { bucket.as_ref() }.used());
+            self.used = self
+                .here
+                .map_or(0, |bucket| unsafe { bucket.as_ref() }.used());
         }
     }
 }
@@ -862,7 +903,11 @@ unsafe fn view<'a, R: Record>(word: u64) -> Ref<'a, R> {
     let raw = address_of(word);
     // SAFETY: the copy is never dropped, so the table keeps ownership.
     let record = ManuallyDrop::new(unsafe { R::from_raw(raw) });
-    Ref { record, flag: word & FLAG != 0, table: PhantomData }
+    Ref {
+        record,
+        flag: word & FLAG != 0,
+        table: PhantomData,
+    }
 }
 
 #[inline]

@@ -81,8 +81,10 @@ fn behaves_like_a_map() {
             assert_eq!(table.get(hash, &bytes).map(|r| r.0.0), model.get(&key).copied());
             if step % 4_000 == 0 {
                 table.check_invariants();
-                let all: HashMap<u64, u64> =
-                    table.iter().map(|r| (u64::from_le_bytes(r.0.1), r.0.0)).collect();
+                let all: HashMap<u64, u64> = table
+                    .iter()
+                    .map(|r| (u64::from_le_bytes(r.0.1), r.0.0))
+                    .collect();
                 assert_eq!(all, model);
             }
         }
@@ -151,7 +153,9 @@ fn samples_are_spread_evenly() {
 fn a_flag_survives_updates_and_splits() {
     let mut table = Table::<Number>::new();
     for key in 0..5_000 {
-        table.insert(at(key).0, number(key, 0)).set_flag(key % 3 == 0);
+        table
+            .insert(at(key).0, number(key, 0))
+            .set_flag(key % 3 == 0);
     }
     for key in 0..5_000 {
         let (hash, bytes) = at(key);
