@@ -9,9 +9,9 @@
 //! ```
 
 use crate::encoding::quicklist::QuickList;
+use crate::encoding::zsettree::ZsetTree;
 use crate::hash::HashTable;
 use crate::set::SetTable;
-use crate::zset::ZsetTree;
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +155,36 @@ pub trait Home {
     /// Says that something inside the value (a hash field) falls due at `deadline_ms` (Unix time),
     /// so that whoever keeps deadlines comes back by then.
     fn schedule(&mut self, deadline_ms: u64);
+}
+
+impl<H: Home + ?Sized> Home for &mut H {
+    fn encoding(&self) -> Encoding {
+        (**self).encoding()
+    }
+
+    fn payload(&self) -> Payload<'_> {
+        (**self).payload()
+    }
+
+    fn blob_mut(&mut self) -> &mut [u8] {
+        (**self).blob_mut()
+    }
+
+    fn splice(&mut self, at: usize, remove: usize, insert: &[u8]) {
+        (**self).splice(at, remove, insert);
+    }
+
+    fn big_mut(&mut self) -> Option<&mut Collection> {
+        (**self).big_mut()
+    }
+
+    fn put(&mut self, encoding: Encoding, payload: NewPayload<'_>) {
+        (**self).put(encoding, payload);
+    }
+
+    fn schedule(&mut self, deadline_ms: u64) {
+        (**self).schedule(deadline_ms);
+    }
 }
 
 /// The thresholds at which small encodings give way, as the directives of the same names set them.

@@ -1,4 +1,1 @@
 //! Placeholder.
-/// Under construction.
-#[derive(Debug, Default)]
-pub struct ZsetTree;

@@ -8,3 +8,4 @@ pub mod ranktree;
 pub mod record;
 pub mod scored;
 pub mod table;
+pub mod zsettree;

@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::scored::member_at;
+use super::scored::{member_at, prefetch};
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +27,7 @@ mod tests;
 const LEAF_SLOTS_MAX: usize = 64;
 const BRANCH_CHILDREN_MAX: usize = 32;
 const STEP: usize = 8;
+const PREFETCH_DISTANCE: usize = 4;
 
 /// The tree. Allocates nothing while empty.
 pub struct RankTree {
@@ -295,27 +296,58 @@ pub struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    fn read(tree: &'a RankTree, cache: &mut (&'a [Slot], usize), rank: usize) -> Option<Entry<'a>> {
-        let hit = rank.checked_sub(cache.1).and_then(|at| cache.0.get(at));
-        if let Some(slot) = hit {
-            return Some(Entry::new(*slot));
+    fn front(&mut self, rank: usize) -> Option<Entry<'a>> {
+        if rank
+            .checked_sub(self.front.1)
+            .is_none_or(|at| at >= self.front.0.len())
+        {
+            self.front = self.tree.leaf_at(rank);
+            self.front
+                .0
+                .iter()
+                .take(PREFETCH_DISTANCE)
+                .for_each(|slot| prefetch(slot.block));
         }
-        *cache = tree.leaf_at(rank);
-        cache.0.get(rank - cache.1).map(|slot| Entry::new(*slot))
+        let at = rank - self.front.1;
+        if let Some(soon) = self.front.0.get(at + PREFETCH_DISTANCE) {
+            prefetch(soon.block);
+        }
+        self.front.0.get(at).map(|slot| Entry::new(*slot))
+    }
+
+    fn back(&mut self, rank: usize) -> Option<Entry<'a>> {
+        if rank
+            .checked_sub(self.back.1)
+            .is_none_or(|at| at >= self.back.0.len())
+        {
+            self.back = self.tree.leaf_at(rank);
+            self.back
+                .0
+                .iter()
+                .rev()
+                .take(PREFETCH_DISTANCE)
+                .for_each(|slot| prefetch(slot.block));
+        }
+        let at = rank - self.back.1;
+        if let Some(soon) = at.checked_sub(PREFETCH_DISTANCE) {
+            prefetch(self.back.0[soon].block);
+        }
+        self.back.0.get(at).map(|slot| Entry::new(*slot))
     }
 }
 
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Entry<'a>> {
         let rank = self.ranks.next()?;
-        Entries::read(self.tree, &mut self.front, rank)
+        self.front(rank)
     }
 
     fn nth(&mut self, skip: usize) -> Option<Entry<'a>> {
         let rank = self.ranks.nth(skip)?;
-        Entries::read(self.tree, &mut self.front, rank)
+        self.front(rank)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -324,14 +356,15 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl<'a> DoubleEndedIterator for Entries<'a> {
+    #[inline]
     fn next_back(&mut self) -> Option<Entry<'a>> {
         let rank = self.ranks.next_back()?;
-        Entries::read(self.tree, &mut self.back, rank)
+        self.back(rank)
     }
 
     fn nth_back(&mut self, skip: usize) -> Option<Entry<'a>> {
         let rank = self.ranks.nth_back(skip)?;
-        Entries::read(self.tree, &mut self.back, rank)
+        self.back(rank)
     }
 }
 

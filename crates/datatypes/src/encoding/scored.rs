@@ -13,6 +13,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::slice;
 
+use super::table::Record;
+
 const SCORE_BYTES: usize = 8;
 const LENGTH_BYTES_MAX: usize = 10;
 
@@ -50,6 +52,7 @@ impl Scored {
     }
 
     /// The score.
+    #[inline]
     pub fn score(&self) -> f64 {
         // SAFETY: an owned block starts with an aligned score.
         unsafe { self.block.cast::<f64>().read() }
@@ -62,6 +65,7 @@ impl Scored {
     }
 
     /// The member.
+    #[inline]
     pub fn member(&self) -> &[u8] {
         // SAFETY: an owned block is alive as long as its owner.
         unsafe { member_at(self.block) }
@@ -76,20 +80,23 @@ impl Scored {
     pub fn block(&self) -> NonNull<u8> {
         self.block
     }
+}
 
-    /// Gives up ownership; see [`Scored::from_raw`].
-    pub fn into_raw(self) -> NonNull<u8> {
+// SAFETY: blocks are heap addresses, aligned to 8; the member never changes while one is alive.
+unsafe impl Record for Scored {
+    fn into_raw(self) -> NonNull<u8> {
         let block = self.block;
         std::mem::forget(self);
         block
     }
 
-    /// Takes ownership back.
-    ///
-    /// # Safety
-    /// `block` comes from `into_raw` and is given to `from_raw` once.
-    pub unsafe fn from_raw(block: NonNull<u8>) -> Scored {
+    unsafe fn from_raw(block: NonNull<u8>) -> Scored {
         Scored { block }
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.member()
     }
 }
 
@@ -110,10 +117,23 @@ impl std::fmt::Debug for Scored {
 ///
 /// # Safety
 /// `block` is the block of a `Scored` that outlives `'a`.
+#[inline]
 pub unsafe fn member_at<'a>(block: NonNull<u8>) -> &'a [u8] {
     let (length_bytes, len) = read_length(block);
     // SAFETY: `len` bytes of member follow the length in a live block, by the caller's promise.
     unsafe { slice::from_raw_parts(block.as_ptr().add(SCORE_BYTES + length_bytes), len) }
+}
+
+/// Asks the processor for a block that will be read soon.
+#[inline]
+pub fn prefetch(block: NonNull<u8>) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it reads nothing and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(block.as_ptr().cast(), std::arch::x86_64::_MM_HINT_T0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
 }
 
 fn block_layout(block: NonNull<u8>) -> Layout {
@@ -138,6 +158,7 @@ fn write_length(room: &mut [u8; LENGTH_BYTES_MAX], mut len: usize) -> &[u8] {
 }
 
 /// Bytes of the length, and the length. Private: `block` must be a live block.
+#[inline]
 fn read_length(block: NonNull<u8>) -> (usize, usize) {
     let (mut used, mut len) = (0, 0);
     loop {
