@@ -1,1 +1,3 @@
 //! The server: engine, command families, event loops.
+
+pub mod config;

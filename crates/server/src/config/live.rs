@@ -1,0 +1,387 @@
+//! The directives that running code reads, by name and in their proper types. Each is one relaxed
+//! load unless it says otherwise.
+
+use std::sync::atomic::Ordering;
+
+use super::Config;
+use super::directive::{Slot, slot};
+use super::notify::EventClasses;
+use super::special::OutputLimit;
+
+/// Which clients an output limit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputClass {
+    /// Clients that send commands.
+    Normal,
+    /// Replicas.
+    Replica,
+    /// Clients subscribed to channels.
+    Pubsub,
+}
+
+/// Who may use what `enable-debug-command` and `enable-protected-configs` guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nobody.
+    No,
+    /// Everybody.
+    Yes,
+    /// Clients connected from this machine.
+    Local,
+}
+
+/// The values of `maxmemory-policy`, in the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// `volatile-lru`
+    VolatileLru,
+    /// `volatile-lfu`
+    VolatileLfu,
+    /// `volatile-random`
+    VolatileRandom,
+    /// `volatile-ttl`
+    VolatileTtl,
+    /// `allkeys-lru`
+    AllkeysLru,
+    /// `allkeys-lfu`
+    AllkeysLfu,
+    /// `allkeys-random`
+    AllkeysRandom,
+    /// `noeviction`
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    /// Whether objects count how often they are used, rather than when.
+    pub const fn is_lfu(self) -> bool {
+        matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllkeysLfu)
+    }
+}
+
+/// The values of `loglevel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `debug`
+    Debug,
+    /// `verbose`
+    Verbose,
+    /// `notice`
+    Notice,
+    /// `warning`
+    Warning,
+    /// `nothing`
+    Nothing,
+}
+
+/// The values of `supervised`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervised {
+    /// `upstart`
+    Upstart,
+    /// `systemd`
+    Systemd,
+    /// `auto`
+    Auto,
+    /// `no`
+    No,
+}
+
+impl Config {
+    fn flag(&self, slot: Slot) -> bool {
+        self.number(slot) != 0
+    }
+
+    fn size(&self, slot: Slot) -> usize {
+        usize::try_from(self.number(slot)).unwrap_or(usize::MAX)
+    }
+
+    fn guard(&self, slot: Slot) -> Guard {
+        match self.number(slot) {
+            0 => Guard::No,
+            1 => Guard::Yes,
+            _ => Guard::Local,
+        }
+    }
+
+    fn words(&self, slot: Slot) -> Vec<String> {
+        let text = self.string(slot);
+        text.split(' ')
+            .filter(|word| !word.is_empty())
+            .map(String::from)
+            .collect()
+    }
+
+    fn string(&self, slot: Slot) -> String {
+        String::from_utf8_lossy(&self.text(slot)).into_owned()
+    }
+
+    // Network.
+
+    /// `bind`: addresses to listen on; a leading `-` allows one to be unavailable. Copies.
+    pub fn bind(&self) -> Vec<String> {
+        self.words(const { slot("bind") })
+    }
+
+    /// `port`; 0 is no TCP.
+    pub fn port(&self) -> u16 {
+        self.number(const { slot("port") }) as u16
+    }
+
+    /// `tcp-backlog`.
+    pub fn tcp_backlog(&self) -> i32 {
+        self.number(const { slot("tcp-backlog") }) as i32
+    }
+
+    /// `tcp-keepalive` in seconds; 0 is off.
+    pub fn tcp_keepalive_s(&self) -> u64 {
+        self.number(const { slot("tcp-keepalive") }).unsigned_abs()
+    }
+
+    /// `timeout`: seconds a client may be silent; 0 is for ever.
+    pub fn timeout_s(&self) -> u64 {
+        self.number(const { slot("timeout") }).unsigned_abs()
+    }
+
+    /// `unixsocket`: a path; `None` is no such socket. Copies.
+    pub fn unix_socket(&self) -> Option<String> {
+        Some(self.string(const { slot("unixsocket") })).filter(|path| !path.is_empty())
+    }
+
+    /// `unixsocketperm`: permission bits; 0 leaves the umask's.
+    pub fn unix_socket_permissions(&self) -> u32 {
+        self.number(const { slot("unixsocketperm") }) as u32
+    }
+
+    /// `protected-mode`.
+    pub fn protected_mode(&self) -> bool {
+        self.flag(const { slot("protected-mode") })
+    }
+
+    /// `maxclients`.
+    pub fn max_clients(&self) -> usize {
+        self.size(const { slot("maxclients") })
+    }
+
+    /// `proto-max-bulk-len`: the longest argument.
+    pub fn proto_max_bulk_bytes(&self) -> usize {
+        self.size(const { slot("proto-max-bulk-len") })
+    }
+
+    /// `client-query-buffer-limit`: the longest unparsed input of one client.
+    pub fn query_buffer_limit_bytes(&self) -> usize {
+        self.size(const { slot("client-query-buffer-limit") })
+    }
+
+    /// `client-output-buffer-limit` of one class. Three loads.
+    pub fn output_limit(&self, class: OutputClass) -> OutputLimit {
+        let at = class as usize * 3;
+        let number = |at: usize| self.output_limits[at].load(Ordering::Relaxed);
+        OutputLimit {
+            hard_bytes: number(at),
+            soft_bytes: number(at + 1),
+            soft_s: number(at + 2),
+        }
+    }
+
+    // Access.
+
+    /// Whether `requirepass` holds a password.
+    pub fn requires_password(&self) -> bool {
+        self.flag(const { slot("requirepass") })
+    }
+
+    /// `requirepass`; empty is none. Copies.
+    pub fn password(&self) -> Vec<u8> {
+        self.text(const { slot("requirepass") })
+    }
+
+    /// Whether CONFIG SET may change protected directives for this caller.
+    pub fn protected_configs_allowed(&self, local: bool) -> bool {
+        allows(self.guard(const { slot("enable-protected-configs") }), local)
+    }
+
+    /// Whether DEBUG may be used by this caller.
+    pub fn debug_command_allowed(&self, local: bool) -> bool {
+        allows(self.guard(const { slot("enable-debug-command") }), local)
+    }
+
+    // Keyspace and encodings.
+
+    /// `databases`: how many there are.
+    pub fn databases(&self) -> usize {
+        self.size(const { slot("databases") })
+    }
+
+    /// `hash-max-listpack-entries`.
+    pub fn hash_max_listpack_entries(&self) -> usize {
+        self.size(const { slot("hash-max-listpack-entries") })
+    }
+
+    /// `hash-max-listpack-value`, in bytes.
+    pub fn hash_max_listpack_value(&self) -> usize {
+        self.size(const { slot("hash-max-listpack-value") })
+    }
+
+    /// `list-max-listpack-size`: elements when positive, a size class when negative.
+    pub fn list_max_listpack_size(&self) -> i32 {
+        self.number(const { slot("list-max-listpack-size") }) as i32
+    }
+
+    /// `list-compress-depth`.
+    pub fn list_compress_depth(&self) -> u32 {
+        self.number(const { slot("list-compress-depth") }) as u32
+    }
+
+    /// `set-max-intset-entries`.
+    pub fn set_max_intset_entries(&self) -> usize {
+        self.size(const { slot("set-max-intset-entries") })
+    }
+
+    /// `set-max-listpack-entries`.
+    pub fn set_max_listpack_entries(&self) -> usize {
+        self.size(const { slot("set-max-listpack-entries") })
+    }
+
+    /// `set-max-listpack-value`, in bytes.
+    pub fn set_max_listpack_value(&self) -> usize {
+        self.size(const { slot("set-max-listpack-value") })
+    }
+
+    /// `zset-max-listpack-entries`.
+    pub fn zset_max_listpack_entries(&self) -> usize {
+        self.size(const { slot("zset-max-listpack-entries") })
+    }
+
+    /// `zset-max-listpack-value`, in bytes.
+    pub fn zset_max_listpack_value(&self) -> usize {
+        self.size(const { slot("zset-max-listpack-value") })
+    }
+
+    /// `notify-keyspace-events`.
+    pub fn notify_events(&self) -> EventClasses {
+        EventClasses::from_bits(self.number(const { slot("notify-keyspace-events") }) as u32)
+    }
+
+    /// `maxmemory`, in bytes; 0 is no limit.
+    pub fn max_memory_bytes(&self) -> u64 {
+        self.number(const { slot("maxmemory") }) as u64
+    }
+
+    /// `maxmemory-policy`.
+    pub fn eviction_policy(&self) -> EvictionPolicy {
+        match self.number(const { slot("maxmemory-policy") }) {
+            0 => EvictionPolicy::VolatileLru,
+            1 => EvictionPolicy::VolatileLfu,
+            2 => EvictionPolicy::VolatileRandom,
+            3 => EvictionPolicy::VolatileTtl,
+            4 => EvictionPolicy::AllkeysLru,
+            5 => EvictionPolicy::AllkeysLfu,
+            6 => EvictionPolicy::AllkeysRandom,
+            _ => EvictionPolicy::NoEviction,
+        }
+    }
+
+    /// `lfu-log-factor`.
+    pub fn lfu_log_factor(&self) -> u32 {
+        self.number(const { slot("lfu-log-factor") }) as u32
+    }
+
+    /// `lfu-decay-time`, in minutes.
+    pub fn lfu_decay_minutes(&self) -> u32 {
+        self.number(const { slot("lfu-decay-time") }) as u32
+    }
+
+    /// `lazyfree-lazy-expire`.
+    pub fn lazy_expire(&self) -> bool {
+        self.flag(const { slot("lazyfree-lazy-expire") })
+    }
+
+    /// `lazyfree-lazy-server-del`.
+    pub fn lazy_server_del(&self) -> bool {
+        self.flag(const { slot("lazyfree-lazy-server-del") })
+    }
+
+    /// `lazyfree-lazy-user-del`.
+    pub fn lazy_user_del(&self) -> bool {
+        self.flag(const { slot("lazyfree-lazy-user-del") })
+    }
+
+    /// `lazyfree-lazy-user-flush`.
+    pub fn lazy_user_flush(&self) -> bool {
+        self.flag(const { slot("lazyfree-lazy-user-flush") })
+    }
+
+    // Commands.
+
+    /// `slowlog-log-slower-than` in microseconds; below zero is off.
+    pub fn slowlog_threshold_us(&self) -> i64 {
+        self.number(const { slot("slowlog-log-slower-than") })
+    }
+
+    /// `slowlog-max-len`.
+    pub fn slowlog_max_len(&self) -> usize {
+        self.size(const { slot("slowlog-max-len") })
+    }
+
+    /// `busy-reply-threshold` in milliseconds; 0 is never.
+    pub fn busy_reply_threshold_ms(&self) -> u64 {
+        self.number(const { slot("busy-reply-threshold") })
+            .unsigned_abs()
+    }
+
+    // Process.
+
+    /// `threads`: event loops; 0 chooses by the CPUs this process may use.
+    pub fn threads(&self) -> usize {
+        self.size(const { slot("threads") })
+    }
+
+    /// `hz`, for INFO.
+    pub fn hz(&self) -> i64 {
+        self.number(const { slot("hz") })
+    }
+
+    /// `daemonize`.
+    pub fn daemonize(&self) -> bool {
+        self.flag(const { slot("daemonize") })
+    }
+
+    /// `supervised`.
+    pub fn supervised(&self) -> Supervised {
+        match self.number(const { slot("supervised") }) {
+            0 => Supervised::Upstart,
+            1 => Supervised::Systemd,
+            2 => Supervised::Auto,
+            _ => Supervised::No,
+        }
+    }
+
+    /// `pidfile`; `None` is none. Copies.
+    pub fn pid_file(&self) -> Option<String> {
+        Some(self.string(const { slot("pidfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `logfile`; `None` is standard output. Copies.
+    pub fn log_file(&self) -> Option<String> {
+        Some(self.string(const { slot("logfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `loglevel`.
+    pub fn log_level(&self) -> LogLevel {
+        match self.number(const { slot("loglevel") }) {
+            0 => LogLevel::Debug,
+            1 => LogLevel::Verbose,
+            2 => LogLevel::Notice,
+            3 => LogLevel::Warning,
+            _ => LogLevel::Nothing,
+        }
+    }
+}
+
+fn allows(guard: Guard, local: bool) -> bool {
+    match guard {
+        Guard::No => false,
+        Guard::Yes => true,
+        Guard::Local => local,
+    }
+}
