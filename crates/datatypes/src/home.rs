@@ -3,8 +3,8 @@
 //! ```text
 //!   encoding     payload
 //!   Int          Int      the number itself
-//!   Raw, *Pack,  Blob     bytes; the home decides whether they sit inside its own allocation
-//!   IntSet                or in one of their own
+//!   Raw, Edited, Blob     bytes; the home decides whether they sit inside its own allocation
+//!   *Pack, IntSet         or in one of their own
 //!   the others   Big      a `Collection`, boxed
 //! ```
 
@@ -69,6 +69,8 @@ pub enum Encoding {
     ZsetPack = 10,
     /// A sorted set in a table and a B+tree (`skiplist` on the wire).
     ZsetTree = 11,
+    /// A string as bytes that was edited in place, and is `raw` for OBJECT ENCODING at any length.
+    Edited = 12,
 }
 
 impl Encoding {
@@ -87,6 +89,7 @@ impl Encoding {
             9 => Encoding::HashTable,
             10 => Encoding::ZsetPack,
             11 => Encoding::ZsetTree,
+            12 => Encoding::Edited,
             _ => return None,
         })
     }
@@ -94,7 +97,7 @@ impl Encoding {
     /// The type that is stored this way.
     pub const fn kind(self) -> Kind {
         match self {
-            Encoding::Int | Encoding::Raw => Kind::String,
+            Encoding::Int | Encoding::Raw | Encoding::Edited => Kind::String,
             Encoding::ListPack | Encoding::QuickList => Kind::List,
             Encoding::IntSet | Encoding::SetPack | Encoding::SetTable => Kind::Set,
             Encoding::HashPack | Encoding::HashPackEx | Encoding::HashTable => Kind::Hash,
@@ -121,7 +124,7 @@ pub enum Collection {
 pub enum Payload<'a> {
     /// With [`Encoding::Int`].
     Int(i64),
-    /// With `Raw`, the `*Pack*` encodings and `IntSet`.
+    /// With `Raw`, `Edited`, the `*Pack*` encodings and `IntSet`.
     Blob(&'a [u8]),
     /// With the rest.
     Big(&'a Collection),
@@ -158,30 +161,31 @@ pub trait Home {
 }
 
 impl<H: Home + ?Sized> Home for &mut H {
+    #[inline]
     fn encoding(&self) -> Encoding {
         (**self).encoding()
     }
-
+    #[inline]
     fn payload(&self) -> Payload<'_> {
         (**self).payload()
     }
-
+    #[inline]
     fn blob_mut(&mut self) -> &mut [u8] {
         (**self).blob_mut()
     }
-
+    #[inline]
     fn splice(&mut self, at: usize, remove: usize, insert: &[u8]) {
         (**self).splice(at, remove, insert);
     }
-
+    #[inline]
     fn big_mut(&mut self) -> Option<&mut Collection> {
         (**self).big_mut()
     }
-
+    #[inline]
     fn put(&mut self, encoding: Encoding, payload: NewPayload<'_>) {
         (**self).put(encoding, payload);
     }
-
+    #[inline]
     fn schedule(&mut self, deadline_ms: u64) {
         (**self).schedule(deadline_ms);
     }
