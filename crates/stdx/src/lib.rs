@@ -10,3 +10,4 @@ pub mod glob;
 pub mod long_double;
 pub mod memory;
 pub mod number;
+pub mod quoting;
