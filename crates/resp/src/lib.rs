@@ -6,4 +6,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod decode;
+pub mod reply;
 pub mod request;
