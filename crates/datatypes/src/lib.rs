@@ -13,6 +13,7 @@ pub mod encoding;
 pub mod hash;
 pub mod home;
 pub mod list;
+pub mod pick;
 pub mod set;
 pub mod string;
 #[cfg(test)]

@@ -18,8 +18,9 @@
 
 use std::fmt;
 
+use stdx::number::parse_i64;
+
 use super::blob::Blob;
-use crate::string::canonical_int;
 
 /// A listpack without items.
 pub const EMPTY: [u8; 7] = [7, 0, 0, 0, 0, 0, END];
@@ -62,7 +63,7 @@ impl<'a> Item<'a> {
     /// The item that stores `text`: an integer where the text is one.
     #[inline]
     pub fn of(text: &'a [u8]) -> Item<'a> {
-        match canonical_int(text) {
+        match parse_i64(text) {
             Some(n) => Item::Int(n),
             None => Item::Bytes(text),
         }
@@ -105,7 +106,7 @@ impl<'a> Item<'a> {
     pub fn int(self) -> Option<i64> {
         match self {
             Item::Int(n) => Some(n),
-            Item::Bytes(bytes) => canonical_int(bytes),
+            Item::Bytes(bytes) => parse_i64(bytes),
         }
     }
 
@@ -113,7 +114,7 @@ impl<'a> Item<'a> {
     #[inline]
     pub fn is(self, text: &[u8]) -> bool {
         match self {
-            Item::Int(n) => canonical_int(text) == Some(n),
+            Item::Int(n) => parse_i64(text) == Some(n),
             Item::Bytes(bytes) => bytes == text,
         }
     }
@@ -379,7 +380,7 @@ pub fn find(pack: &[u8], needle: &[u8], skipped: usize) -> Option<usize> {
 
 /// Like [`find`], beginning with the item at `from`, which may be [`end`].
 pub fn find_from(pack: &[u8], from: usize, needle: &[u8], skipped: usize) -> Option<usize> {
-    let number = canonical_int(needle);
+    let number = parse_i64(needle);
     let mut at = from;
     loop {
         let head = pack[at];
