@@ -92,15 +92,6 @@ impl<R: Record> Deref for Ref<'_, R> {
     }
 }
 
-impl<'a, R: Record> Ref<'a, R> {
-    /// The record, for as long as the table is borrowed.
-    pub fn get(&self) -> &'a R {
-        // SAFETY: the record's bytes stay in the table for 'a; R is a thin pointer, so reading it
-        // through this copy of the pointer is the same as through the table's.
-        unsafe { &*std::ptr::from_ref::<R>(&self.record) }
-    }
-}
-
 #[repr(C, align(64))]
 struct Bucket {
     head: u64,
@@ -632,6 +623,8 @@ impl<R: Record, D: Directory> Table<R, D> {
             return None;
         }
         let n = self.buckets();
+        // No chain is longer, or hardly ever; among few buckets the unsplit ones weigh more.
+        let longest = if n < 64 { 40 } else { 20 };
         let mut random = random;
         // A bucket is accepted in proportion to its records, so that records are equally likely.
         for round in 0.. {
@@ -642,7 +635,7 @@ impl<R: Record, D: Directory> Table<R, D> {
             let bucket = self.bucket(((mixed >> 32) as usize * n) >> 32);
             let mut count = 0_u64;
             self.each_in_chain(bucket, &mut |_| count += 1);
-            let slots = if round < 32 { count.max(16) } else { count };
+            let slots = if round < 128 { count.max(longest) } else { count };
             let pick = if slots == 0 {
                 0
             } else {
