@@ -136,6 +136,9 @@ fn item_of(deadline_ms: Option<u64>) -> i64 {
 }
 
 impl<'a> HashRef<'a> {
+    /// The hash that an absent key stands for.
+    pub const EMPTY: HashRef<'static> = HashRef::Pack(&listpack::EMPTY);
+
     /// The hash in a payload. `None` for other types.
     #[inline]
     pub fn new(encoding: Encoding, payload: Payload<'a>) -> Option<HashRef<'a>> {

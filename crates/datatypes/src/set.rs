@@ -113,6 +113,9 @@ where
 }
 
 impl<'a> SetRef<'a> {
+    /// The set that an absent key stands for.
+    pub const EMPTY: SetRef<'static> = SetRef::Ints(&intset::EMPTY);
+
     /// The set in a payload. `None` for other types.
     #[inline]
     pub fn new(encoding: Encoding, payload: Payload<'a>) -> Option<SetRef<'a>> {
