@@ -521,9 +521,8 @@ impl<R: Record, D: Directory> Table<R, D> {
             table.place(buddy, tag, word);
         });
         let (segment, offset) = locate(last);
-        if offset == 0 && segment + 1 == self.n_segments as usize {
-            self.drop_segment();
-        } else if segment + 2 == self.n_segments as usize {
+        let n_segments = self.n_segments as usize;
+        if (offset == 0 && segment + 1 == n_segments) || segment + 2 == n_segments {
             self.drop_segment();
         }
     }
@@ -607,7 +606,8 @@ impl<R: Record, D: Directory> Table<R, D> {
         let bits = usize::BITS - 1 - n.leading_zeros(); // 2^bits <= n
         let mask = (1_u64 << bits) - 1;
         let low = (cursor & mask) as usize;
-        let mut each = |word| visit(unsafe { view(word) }); // SAFETY: words of slots in use
+        // SAFETY: the words come from slots in use.
+        let mut each = |word| visit(unsafe { view(word) });
         self.each_in_chain(self.bucket(low), &mut each);
         if low + (1 << bits) < n {
             self.each_in_chain(self.bucket(low + (1 << bits)), &mut each);
