@@ -1,3 +1,58 @@
 //! The binary: picks the program by subcommand or by the name it was started under.
 
-fn main() {}
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::exit;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The programs in this binary.
+#[derive(Clone, Copy)]
+enum Program {
+    Cli,
+    Absent(&'static str),
+}
+
+fn main() {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let mut args: Vec<OsString> = args.collect();
+    let program = by_name(&name).or_else(|| {
+        let chosen = args.first().and_then(|word| by_subcommand(word));
+        if chosen.is_some() {
+            args.remove(0);
+        }
+        chosen
+    });
+    exit(match program {
+        Some(Program::Cli) => cli::run(args),
+        Some(Program::Absent(name)) => absent(name),
+        None => absent("server"),
+    });
+}
+
+fn by_name(name: &OsString) -> Option<Program> {
+    match Path::new(name).file_name()?.to_str()? {
+        "redis-cli" | "valkey-cli" | "minium-cli" => Some(Program::Cli),
+        "redis-benchmark" | "valkey-benchmark" => Some(Program::Absent("benchmark")),
+        "redis-check-rdb" | "valkey-check-rdb" => Some(Program::Absent("check-rdb")),
+        "redis-check-aof" | "valkey-check-aof" => Some(Program::Absent("check-aof")),
+        _ => None,
+    }
+}
+
+fn by_subcommand(word: &OsString) -> Option<Program> {
+    match word.to_str()? {
+        "cli" => Some(Program::Cli),
+        "benchmark" => Some(Program::Absent("benchmark")),
+        "check-rdb" => Some(Program::Absent("check-rdb")),
+        "check-aof" => Some(Program::Absent("check-aof")),
+        _ => None,
+    }
+}
+
+fn absent(program: &str) -> i32 {
+    eprintln!("minium {program}: not built yet in this version");
+    1
+}
