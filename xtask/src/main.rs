@@ -1,3 +1,36 @@
-//! Automation: see `cargo xtask help`.
+//! Automation: see `cargo xtask help`. Each subcommand has its own file.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod transcripts;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask <task> [options]
+
+  transcripts --against HOST:PORT [--write | --fill] [FILE|FOLDER ...]
+      Runs the command transcripts against a server, which is emptied for each
+      of them. --write replaces the replies that differ by what the server
+      says; --fill also adds the replies of commands that have none.
+  help
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let result = match args.next().as_deref() {
+        Some("transcripts") => transcripts::run(args.collect()),
+        None | Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(task) => Err(format!("there is no task `{task}`\n\n{HELP}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
