@@ -18,4 +18,5 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 mod testing;
+pub mod value;
 pub mod zset;
