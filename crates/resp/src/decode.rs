@@ -304,6 +304,7 @@ impl Value {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Value::Simple(text) => append_line(out, b'+', text),
+            Value::Error(text) if text.contains(&b'\n') => append_bulk(out, b'!', text),
             Value::Error(text) => append_line(out, b'-', text),
             Value::Int(value) => {
                 out.push(b':');

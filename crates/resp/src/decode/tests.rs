@@ -101,6 +101,13 @@ fn a_claimed_length_allocates_nothing() {
 }
 
 #[test]
+fn an_error_of_several_lines_survives_encoding() {
+    let mut out = Vec::new();
+    Value::Error(b"ERR a\nb".to_vec()).encode(&mut out);
+    assert_eq!(decode(&out), Value::Error(b"ERR a\nb".to_vec()));
+}
+
+#[test]
 fn commands() {
     assert_eq!(encode_command(&["SET", "k", ""]), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n");
 }
