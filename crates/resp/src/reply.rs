@@ -6,7 +6,7 @@
 //! for ten elements or more, widens by moving the elements a few bytes.
 
 use stdx::double::format_f64;
-use stdx::number::I64Text;
+use stdx::number::{I64_TEXT_MAX, I64Text};
 
 /// The protocol version of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl<'a> Reply<'a> {
         match value {
             0 => self.out.extend_from_slice(b":0\r\n"),
             1 => self.out.extend_from_slice(b":1\r\n"),
-            _ => self.line(b':', I64Text::new(value).as_bytes()),
+            _ => self.number_line(b':', value),
         }
     }
 
@@ -177,9 +177,14 @@ impl<'a> Reply<'a> {
 
     /// A double; a bulk string in RESP2. The digits are those of a score.
     pub fn double(&mut self, value: f64) {
-        let mut text = Vec::with_capacity(32);
-        format_f64(value, &mut text);
-        self.human_double(&text);
+        match self.proto {
+            Proto::Resp2 => self.bulk_double(value),
+            Proto::Resp3 => {
+                self.out.push(b',');
+                format_f64(value, self.out);
+            }
+        }
+        self.out.extend_from_slice(b"\r\n");
     }
 
     /// A double whose text the command has made itself; a bulk string in RESP2.
@@ -315,6 +320,20 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// Writes the text behind a one-digit header and widens that if need be: no text has 100 bytes.
+    fn bulk_double(&mut self, value: f64) {
+        let at = self.out.len();
+        self.out.extend_from_slice(b"$0\r\n");
+        format_f64(value, self.out);
+        let len = (self.out.len() - at - LATER_BYTES) as u8;
+        if len >= 10 {
+            self.out.insert(at + 1, b'0' + len / 10);
+            self.out[at + 2] = b'0' + len % 10;
+        } else {
+            self.out[at + 1] = b'0' + len;
+        }
+    }
+
     #[inline]
     fn header(&mut self, marker: u8, n: usize) {
         if n < 10 {
@@ -325,8 +344,20 @@ impl<'a> Reply<'a> {
             self.out
                 .extend_from_slice(&[marker, b'0' + tens, b'0' + ones, b'\r', b'\n']);
         } else {
-            self.line(marker, I64Text::new(n as i64).as_bytes());
+            self.number_line(marker, n as i64);
         }
+    }
+
+    /// A line of up to 23 bytes, put together on the stack.
+    #[inline]
+    fn number_line(&mut self, marker: u8, value: i64) {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(value).as_bytes();
+        let mut line = [marker; I64_TEXT_MAX + 3];
+        let end = 1 + digits.len();
+        line[1..end].copy_from_slice(digits);
+        line[end..end + 2].copy_from_slice(b"\r\n");
+        self.out.extend_from_slice(&line[..end + 2]);
     }
 
     #[inline]
@@ -371,6 +402,7 @@ mod tests {
         check(|r| r.bulk_or_null(None), "$-1\r\n", "_\r\n");
         check(|r| r.null_array(), "*-1\r\n", "_\r\n");
         check(|r| r.double(3.5), "$3\r\n3.5\r\n", ",3.5\r\n");
+        check(|r| r.double(1234567.125), "$11\r\n1234567.125\r\n", ",1234567.125\r\n");
         check(|r| r.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n");
         check(|r| r.bool(true), ":1\r\n", "#t\r\n");
         check(|r| r.bool(false), ":0\r\n", "#f\r\n");

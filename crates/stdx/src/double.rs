@@ -37,7 +37,7 @@ pub fn format_f64(value: f64, out: &mut Vec<u8>) {
         } else {
             b"0"
         });
-    } else if value.abs() <= WHOLE_MAX && value.fract() == 0.0 {
+    } else if value.abs() <= WHOLE_MAX && value as i64 as f64 == value {
         write_i64(out, value as i64);
     } else {
         if value < 0.0 {
