@@ -9,11 +9,12 @@
 
 use std::ops::Range;
 
+use stdx::number::parse_i64;
+
 use crate::encoding::blob::{Blob, HomeBlob};
 use crate::encoding::listpack::{self, Encoder, Item};
 use crate::encoding::quicklist::{Items, NodeLimit, QuickList, Side, remove_equal_in_pack};
 use crate::home::{Collection, Encoding, Home, Limits, NewPayload, Payload};
-use crate::string::canonical_int;
 
 #[cfg(test)]
 mod tests;
@@ -150,7 +151,7 @@ impl<'a> ListRef<'a> {
 
 /// A comparison with `needle` that reads its number once.
 fn equal_to(needle: &[u8]) -> impl Fn(Item<'_>) -> bool {
-    let number = canonical_int(needle);
+    let number = parse_i64(needle);
     move |item| match item {
         Item::Int(n) => number == Some(n),
         Item::Bytes(text) => text == needle,

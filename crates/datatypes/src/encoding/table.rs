@@ -635,7 +635,11 @@ impl<R: Record, D: Directory> Table<R, D> {
             let bucket = self.bucket(((mixed >> 32) as usize * n) >> 32);
             let mut count = 0_u64;
             self.each_in_chain(bucket, &mut |_| count += 1);
-            let slots = if round < 128 { count.max(longest) } else { count };
+            let slots = if round < 128 {
+                count.max(longest)
+            } else {
+                count
+            };
             let pick = if slots == 0 {
                 0
             } else {
