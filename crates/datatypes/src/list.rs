@@ -61,26 +61,22 @@ enum View<'a> {
     Quick(&'a QuickList),
 }
 
-impl<'a> From<Payload<'a>> for ListRef<'a> {
-    /// The list in a home; empty if the home holds another type.
-    fn from(payload: Payload<'a>) -> ListRef<'a> {
-        match payload {
-            Payload::Blob(pack) => ListRef {
-                view: View::Pack(pack),
-            },
-            Payload::Big(Collection::List(list)) => ListRef {
-                view: View::Quick(list),
-            },
-            Payload::Int(_) | Payload::Big(_) => ListRef::EMPTY,
-        }
-    }
-}
-
 impl<'a> ListRef<'a> {
     /// The list that an absent key stands for.
     pub const EMPTY: ListRef<'static> = ListRef {
         view: View::Pack(&listpack::EMPTY),
     };
+
+    /// The list in a payload. `None` for other types.
+    #[inline]
+    pub fn new(encoding: Encoding, payload: Payload<'a>) -> Option<ListRef<'a>> {
+        let view = match (encoding, payload) {
+            (Encoding::ListPack, Payload::Blob(pack)) => View::Pack(pack),
+            (Encoding::QuickList, Payload::Big(Collection::List(list))) => View::Quick(list),
+            _ => return None,
+        };
+        Some(ListRef { view })
+    }
 
     /// Number of items. O(1).
     pub fn len(self) -> usize {
@@ -175,7 +171,8 @@ impl<'l, H: Home> ListMut<'l, H> {
 
     /// The same list, for reading.
     pub fn view(&self) -> ListRef<'_> {
-        ListRef::from(self.home.payload())
+        ListRef::new(self.home.encoding(), self.home.payload())
+            .expect("the home of a list holds one")
     }
 
     /// Adds items at an end, one after the other. O(bytes added); O(bytes) at the head of a listpack.

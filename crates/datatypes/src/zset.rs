@@ -20,6 +20,7 @@ use crate::encoding::listpack::{self, Encoder, Item, ItemBuffer};
 use crate::encoding::ranktree::Entries;
 use crate::encoding::zsettree::{Change, ZsetTree};
 use crate::home::{Collection, Encoding, Home, Limits, NewPayload, Payload};
+use crate::pick::{self, Bits};
 
 #[cfg(test)]
 mod tests;
@@ -114,26 +115,22 @@ enum View<'a> {
     Tree(&'a ZsetTree),
 }
 
-impl<'a> From<Payload<'a>> for ZsetRef<'a> {
-    /// The sorted set in a home; empty if the home holds another type.
-    fn from(payload: Payload<'a>) -> ZsetRef<'a> {
-        match payload {
-            Payload::Blob(pack) => ZsetRef {
-                view: View::Pack(pack),
-            },
-            Payload::Big(Collection::Zset(tree)) => ZsetRef {
-                view: View::Tree(tree),
-            },
-            Payload::Int(_) | Payload::Big(_) => ZsetRef::EMPTY,
-        }
-    }
-}
-
 impl<'a> ZsetRef<'a> {
     /// The set that an absent key stands for.
     pub const EMPTY: ZsetRef<'static> = ZsetRef {
         view: View::Pack(&listpack::EMPTY),
     };
+
+    /// The sorted set in a payload. `None` for other types.
+    #[inline]
+    pub fn new(encoding: Encoding, payload: Payload<'a>) -> Option<ZsetRef<'a>> {
+        let view = match (encoding, payload) {
+            (Encoding::ZsetPack, Payload::Blob(pack)) => View::Pack(pack),
+            (Encoding::ZsetTree, Payload::Big(Collection::Zset(tree))) => View::Tree(tree),
+            _ => return None,
+        };
+        Some(ZsetRef { view })
+    }
 
     /// Number of members. O(1).
     pub fn len(self) -> usize {
@@ -238,13 +235,34 @@ impl<'a> ZsetRef<'a> {
         self.range(rank..rank.saturating_add(1), false).next()
     }
 
-    /// A member chosen by `random`, 64 random bits. O(1).
-    pub fn sample(self, random: u64) -> Option<(Item<'a>, f64)> {
+    /// A member chosen by 64 random bits. O(1), or O(n) in a listpack.
+    pub fn random(self, bits: u64) -> Option<(Item<'a>, f64)> {
         match self.view {
-            View::Pack(_) => self.at((random % self.len().max(1) as u64) as usize),
+            View::Pack(_) => self.at((bits % self.len().max(1) as u64) as usize),
             View::Tree(tree) => {
-                let (member, score) = tree.sample(random)?;
+                let (member, score) = tree.sample(bits)?;
                 Some((Item::Bytes(member), score))
+            }
+        }
+    }
+
+    /// `count` distinct members at random; all of them if there are fewer. O(count), or O(n).
+    pub fn pick_distinct(self, count: usize, bits: Bits<'_>) -> Vec<(Item<'a>, f64)> {
+        match self.view {
+            View::Pack(_) => {
+                pick::at_indices(self.iter(), &pick::distinct_indices(self.len(), count, bits))
+            }
+            View::Tree(tree) => {
+                let sample = |bits| tree.sample(bits);
+                let all = tree
+                    .range(0..usize::MAX)
+                    .map(|entry| (entry.member(), entry.score()));
+                let address = |pair: &(&[u8], f64)| pair.0.as_ptr() as usize;
+                let picked = pick::distinct((tree.len(), count), bits, sample, all, address);
+                picked
+                    .into_iter()
+                    .map(|(member, score)| (Item::Bytes(member), score))
+                    .collect()
             }
         }
     }
@@ -368,7 +386,8 @@ impl<'l, H: Home> ZsetMut<'l, H> {
 
     /// The same set, for reading.
     pub fn view(&self) -> ZsetRef<'_> {
-        ZsetRef::from(self.home.payload())
+        ZsetRef::new(self.home.encoding(), self.home.payload())
+            .expect("the home of a sorted set holds one")
     }
 
     /// Takes the encoding that a set of so many members, of at most so many bytes, will need.

@@ -81,7 +81,17 @@ fn check(set: ZsetRef<'_>, model: &Model, random: &mut Random) {
         }
     }
     assert_eq!(seen, set.len());
-    let sampled = set.sample(random.next()).map(owned);
+    let count = random.below(12) as usize;
+    let mut picked: Vec<_> = set
+        .pick_distinct(count, &mut || random.next())
+        .into_iter()
+        .map(owned)
+        .collect();
+    picked.sort_by(|a, b| a.1.cmp(&b.1));
+    picked.dedup();
+    assert_eq!(picked.len(), count.min(set.len()));
+    assert!(picked.iter().all(|pair| model.0.contains(pair)));
+    let sampled = set.random(random.next()).map(owned);
     assert_eq!(sampled.is_some(), !set.is_empty());
     assert!(sampled.is_none_or(|pair| model.0.contains(&pair)));
     check_bounds(set, model, random);
