@@ -1,3 +1,4 @@
 //! The server: engine, command families, event loops.
 
 pub mod config;
+pub mod stats;

@@ -1,0 +1,101 @@
+//! INFO: which sections were asked for, and the text of a [`Snapshot`].
+
+use std::fmt::Write;
+
+use super::snapshot::Snapshot;
+use super::table::{FIELDS, Section};
+
+/// The sections that the arguments of INFO name, in the order they are printed, each once. No
+/// argument means the default ones; a word that names nothing is passed over, as in the original.
+pub fn sections(names: &[&[u8]]) -> Vec<Section> {
+    if names.is_empty() {
+        return sections(&[b"default"]);
+    }
+    let named = |section: &Section| {
+        names
+            .iter()
+            .any(|name| match name.to_ascii_lowercase().as_slice() {
+                b"all" | b"everything" => true,
+                b"default" => section.is_default(),
+                name => section.title().as_bytes().eq_ignore_ascii_case(name),
+            })
+    };
+    Section::ALL.into_iter().filter(named).collect()
+}
+
+/// The text of the sections asked for.
+pub fn render(snapshot: &Snapshot, sections: &[Section]) -> String {
+    let mut out = String::with_capacity(4096);
+    for section in sections {
+        if !out.is_empty() {
+            out.push_str("\r\n");
+        }
+        line(&mut out, format_args!("# {}", section.title()));
+        for field in FIELDS.iter().filter(|field| field.section == *section) {
+            if let Some(value) = (field.value)(snapshot) {
+                line(&mut out, format_args!("{}:{value}", field.name));
+            }
+        }
+        match section {
+            Section::Server => listeners(snapshot, &mut out),
+            Section::Commandstats => commands(snapshot, &mut out),
+            Section::Errorstats => errors(snapshot, &mut out),
+            Section::Keyspace => databases(snapshot, &mut out),
+            _ => {}
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    write!(out, "{text}\r\n").expect("a String takes any text");
+}
+
+fn listeners(snapshot: &Snapshot, out: &mut String) {
+    for (i, listener) in snapshot.server.listeners.iter().enumerate() {
+        line(out, format_args!("listener{i}:{listener}"));
+    }
+}
+
+fn commands(snapshot: &Snapshot, out: &mut String) {
+    for (name, totals) in &snapshot.commands {
+        if totals.calls == 0 && totals.rejected == 0 {
+            continue;
+        }
+        let us = totals.duration_ns as f64 / 1000.0;
+        let us_per_call = if totals.calls == 0 {
+            0.0
+        } else {
+            us / totals.calls as f64
+        };
+        let (calls, rejected, failed) = (totals.calls, totals.rejected, totals.failed);
+        line(
+            out,
+            format_args!(
+                "cmdstat_{name}:calls={calls},usec={us:.0},usec_per_call={us_per_call:.2},\
+                 rejected_calls={rejected},failed_calls={failed}"
+            ),
+        );
+    }
+}
+
+fn errors(snapshot: &Snapshot, out: &mut String) {
+    for (code, count) in &snapshot.errors {
+        // A code may come from a script: what would break the line is made harmless.
+        let safe: String = code
+            .chars()
+            .map(|c| if "#:\n\r".contains(c) { '_' } else { c })
+            .collect();
+        line(out, format_args!("errorstat_{safe}:count={count}"));
+    }
+}
+
+fn databases(snapshot: &Snapshot, out: &mut String) {
+    for db in &snapshot.databases {
+        let mut text = format!("db{}:keys={},expires={}", db.index, db.keys, db.expires);
+        if let Some(ttl_ms) = db.average_ttl_ms {
+            write!(text, ",avg_ttl={ttl_ms}").expect("a String takes any text");
+        }
+        line(out, format_args!("{text},subexpiry={}", db.subexpiry));
+    }
+}

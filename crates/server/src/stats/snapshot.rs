@@ -1,0 +1,162 @@
+//! Everything INFO can tell, as plain data.
+//!
+//! The server fills a [`Snapshot`] from its rooms; the rows of [`table`](super::table) turn it into
+//! text. A figure that is `None` is not measured, and its field is absent from INFO.
+
+use super::counters::{CommandTotals, Totals};
+use super::process::ProcessUsage;
+
+/// The state of the server at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What it is and since when.
+    pub server: ServerInfo,
+    /// Its clients.
+    pub clients: ClientsInfo,
+    /// Its memory.
+    pub memory: MemoryInfo,
+    /// Sums since the last reset.
+    pub totals: Totals,
+    /// Rates and other figures of this moment.
+    pub activity: ActivityInfo,
+    /// Its place in replication.
+    pub replication: ReplicationInfo,
+    /// What the system says.
+    pub process: Option<ProcessUsage>,
+    /// Counts of each command that ran or was refused, by full name (`config|get`).
+    pub commands: Vec<(String, CommandTotals)>,
+    /// Counts of each error code.
+    pub errors: Vec<(String, u64)>,
+    /// Each database that holds keys, in order.
+    pub databases: Vec<DatabaseInfo>,
+}
+
+/// What the server is.
+#[derive(Clone, Debug, Default)]
+pub struct ServerInfo {
+    /// 40 hexadecimal digits, drawn at start.
+    pub run_id: String,
+    /// Process id.
+    pub process_id: u32,
+    /// Whether a supervisor was told of the start: `no`, `upstart`, `systemd`.
+    pub supervised: String,
+    /// The TCP port; 0 is none.
+    pub tcp_port: u16,
+    /// Each listener as `name=tcp,bind=127.0.0.1,port=6379`.
+    pub listeners: Vec<String>,
+    /// Unix time in microseconds.
+    pub time_us: u64,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// `hz` as configured.
+    pub hz: i64,
+    /// The 24-bit clock of object ages.
+    pub lru_clock: u32,
+    /// The program's path.
+    pub executable: String,
+    /// The configuration file's path, or empty.
+    pub config_file: String,
+    /// Event loops.
+    pub n_threads: usize,
+}
+
+/// The clients.
+#[derive(Clone, Debug, Default)]
+pub struct ClientsInfo {
+    /// Connected now.
+    pub connected: u64,
+    /// `maxclients`.
+    pub max: u64,
+    /// Waiting in a blocking command.
+    pub blocked: u64,
+    /// Subscribed to something.
+    pub pubsub: u64,
+    /// Watching a key.
+    pub watching: u64,
+    /// Waiting with a deadline.
+    pub in_timeout_table: u64,
+    /// Keys watched.
+    pub watched_keys: u64,
+    /// Keys somebody waits for.
+    pub blocking_keys: u64,
+    /// Keys somebody waits for even if they go.
+    pub blocking_keys_on_nokey: u64,
+}
+
+/// The memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryInfo {
+    /// Allocated now.
+    pub used_bytes: u64,
+    /// The most it ever was.
+    pub peak_bytes: u64,
+    /// When it was, Unix time.
+    pub peak_time_s: u64,
+    /// Allocated when the server had started and held no data.
+    pub startup_bytes: Option<u64>,
+    /// Of `used_bytes`, what is not data.
+    pub overhead_bytes: Option<u64>,
+    /// The machine's memory.
+    pub system_bytes: u64,
+    /// The Lua interpreter; `None` while there is none.
+    pub lua_bytes: Option<u64>,
+    /// Scripts held by the cache.
+    pub cached_scripts: u64,
+    /// Their sources.
+    pub script_bytes: u64,
+    /// `maxmemory`.
+    pub max_bytes: u64,
+    /// `maxmemory-policy`.
+    pub policy: String,
+    /// The allocator's name.
+    pub allocator: String,
+    /// Values waiting for the background thread that frees them.
+    pub lazyfree_pending: Option<u64>,
+    /// Input and output buffers of clients.
+    pub clients_bytes: Option<u64>,
+}
+
+/// Figures of this moment.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityInfo {
+    /// Commands per second.
+    pub ops_per_s: f64,
+    /// Bytes read per second.
+    pub input_bytes_per_s: f64,
+    /// Bytes written per second.
+    pub output_bytes_per_s: f64,
+    /// Channels with subscribers.
+    pub pubsub_channels: u64,
+    /// Patterns with subscribers.
+    pub pubsub_patterns: u64,
+    /// Changes to the data since it was last saved, or since start.
+    pub changes: Option<u64>,
+    /// How late keys went lately, worst of the last moments.
+    pub expiry_lag_us: Option<u64>,
+    /// How long the first event loop has been busy in all.
+    pub main_thread_active_us: Option<u64>,
+}
+
+/// The place in replication.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicationInfo {
+    /// 40 hexadecimal digits naming the history of this data.
+    pub replid: String,
+    /// Bytes of that history.
+    pub offset: u64,
+}
+
+/// One database.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseInfo {
+    /// Its number.
+    pub index: usize,
+    /// Its keys.
+    pub keys: u64,
+    /// Those with a deadline.
+    pub expires: u64,
+    /// The average time to live, in milliseconds, if known.
+    pub average_ttl_ms: Option<u64>,
+    /// Hashes that have fields with a deadline.
+    pub subexpiry: u64,
+}

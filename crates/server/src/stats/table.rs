@@ -1,0 +1,279 @@
+//! The fields of INFO, one row each: section, name, and how to get the value from a [`Snapshot`].
+//!
+//! Only what has a meaning in this version is here; a value of `None` leaves the field out. The
+//! sections that have a line per command, error or database are written by [`info`](super::info).
+
+use super::counters::Counter;
+use super::process;
+use super::snapshot::Snapshot;
+
+/// What this server says it is compatible with.
+pub const REDIS_VERSION: &str = "8.2.0";
+
+/// A part of INFO, in the order they are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// `server`
+    Server,
+    /// `clients`
+    Clients,
+    /// `memory`
+    Memory,
+    /// `persistence`
+    Persistence,
+    /// `stats`
+    Stats,
+    /// `replication`
+    Replication,
+    /// `cpu`
+    Cpu,
+    /// `commandstats`
+    Commandstats,
+    /// `errorstats`
+    Errorstats,
+    /// `cluster`
+    Cluster,
+    /// `keyspace`
+    Keyspace,
+}
+
+impl Section {
+    /// Every section, in order.
+    pub const ALL: [Section; 11] = [
+        Section::Server,
+        Section::Clients,
+        Section::Memory,
+        Section::Persistence,
+        Section::Stats,
+        Section::Replication,
+        Section::Cpu,
+        Section::Commandstats,
+        Section::Errorstats,
+        Section::Cluster,
+        Section::Keyspace,
+    ];
+
+    /// The heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Section::Server => "Server",
+            Section::Clients => "Clients",
+            Section::Memory => "Memory",
+            Section::Persistence => "Persistence",
+            Section::Stats => "Stats",
+            Section::Replication => "Replication",
+            Section::Cpu => "CPU",
+            Section::Commandstats => "Commandstats",
+            Section::Errorstats => "Errorstats",
+            Section::Cluster => "Cluster",
+            Section::Keyspace => "Keyspace",
+        }
+    }
+
+    /// Whether INFO shows it without being asked.
+    pub const fn is_default(self) -> bool {
+        !matches!(self, Section::Commandstats)
+    }
+}
+
+/// One field.
+pub struct Field {
+    /// Where it is shown.
+    pub section: Section,
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, or `None` if it has none now.
+    pub value: fn(&Snapshot) -> Option<String>,
+}
+
+const fn field(
+    section: Section,
+    name: &'static str,
+    value: fn(&Snapshot) -> Option<String>,
+) -> Field {
+    Field {
+        section,
+        name,
+        value,
+    }
+}
+
+const fn server(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Server, name, value)
+}
+
+const fn clients(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Clients, name, value)
+}
+
+const fn memory(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Memory, name, value)
+}
+
+const fn stats(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Stats, name, value)
+}
+
+/// All fields, in the order INFO prints them.
+pub const FIELDS: &[Field] = &[
+    server("redis_version", |_| text(REDIS_VERSION)),
+    server("redis_mode", |_| text("standalone")),
+    server("server_name", |_| text("minium")),
+    server("minium_version", |_| text(env!("CARGO_PKG_VERSION"))),
+    server("os", |_| text(process::system_name())),
+    server("arch_bits", |_| number(usize::BITS)),
+    server("monotonic_clock", |_| text("POSIX clock_gettime")),
+    server("multiplexing_api", |_| text("epoll")),
+    server("process_id", |s| number(s.server.process_id)),
+    server("process_supervised", |s| text(&s.server.supervised)),
+    server("run_id", |s| text(&s.server.run_id)),
+    server("tcp_port", |s| number(s.server.tcp_port)),
+    server("server_time_usec", |s| number(s.server.time_us)),
+    server("uptime_in_seconds", |s| number(s.server.uptime_s)),
+    server("uptime_in_days", |s| number(s.server.uptime_s / 86_400)),
+    server("hz", |s| number(s.server.hz)),
+    server("configured_hz", |s| number(s.server.hz)),
+    server("lru_clock", |s| number(s.server.lru_clock)),
+    server("executable", |s| text(&s.server.executable)),
+    server("config_file", |s| text(&s.server.config_file)),
+    server("threads", |s| number(s.server.n_threads)),
+    clients("connected_clients", |s| number(s.clients.connected)),
+    clients("maxclients", |s| number(s.clients.max)),
+    clients("blocked_clients", |s| number(s.clients.blocked)),
+    clients("pubsub_clients", |s| number(s.clients.pubsub)),
+    clients("watching_clients", |s| number(s.clients.watching)),
+    clients("clients_in_timeout_table", |s| number(s.clients.in_timeout_table)),
+    clients("total_watched_keys", |s| number(s.clients.watched_keys)),
+    clients("total_blocking_keys", |s| number(s.clients.blocking_keys)),
+    clients("total_blocking_keys_on_nokey", |s| number(s.clients.blocking_keys_on_nokey)),
+    memory("used_memory", |s| number(s.memory.used_bytes)),
+    memory("used_memory_human", |s| human(s.memory.used_bytes)),
+    memory("used_memory_rss", |s| number(s.process?.rss_bytes)),
+    memory("used_memory_rss_human", |s| human(s.process?.rss_bytes)),
+    memory("used_memory_peak", |s| number(s.memory.peak_bytes)),
+    memory("used_memory_peak_human", |s| human(s.memory.peak_bytes)),
+    memory("used_memory_peak_time", |s| number(s.memory.peak_time_s)),
+    memory("used_memory_peak_perc", |s| percent(s.memory.used_bytes, s.memory.peak_bytes)),
+    memory("used_memory_overhead", |s| number(s.memory.overhead_bytes?)),
+    memory("used_memory_startup", |s| number(s.memory.startup_bytes?)),
+    memory("used_memory_dataset", |s| number(dataset_bytes(s)?)),
+    memory("used_memory_dataset_perc", |s| {
+        let net = s.memory.used_bytes.saturating_sub(s.memory.startup_bytes?);
+        percent(dataset_bytes(s)?, net)
+    }),
+    memory("total_system_memory", |s| number(s.memory.system_bytes)),
+    memory("total_system_memory_human", |s| human(s.memory.system_bytes)),
+    memory("used_memory_lua", |s| number(s.memory.lua_bytes?)),
+    memory("used_memory_vm_eval", |s| number(s.memory.lua_bytes?)),
+    memory("used_memory_lua_human", |s| human(s.memory.lua_bytes?)),
+    memory("used_memory_scripts_eval", |s| number(s.memory.script_bytes)),
+    memory("number_of_cached_scripts", |s| number(s.memory.cached_scripts)),
+    memory("maxmemory", |s| number(s.memory.max_bytes)),
+    memory("maxmemory_human", |s| human(s.memory.max_bytes)),
+    memory("maxmemory_policy", |s| text(&s.memory.policy)),
+    memory("mem_fragmentation_ratio", |s| {
+        let rss_bytes = s.process?.rss_bytes as f64;
+        Some(format!("{:.2}", rss_bytes / s.memory.used_bytes.max(1) as f64))
+    }),
+    memory("mem_fragmentation_bytes", |s| {
+        Some((i128::from(s.process?.rss_bytes) - i128::from(s.memory.used_bytes)).to_string())
+    }),
+    memory("mem_clients_normal", |s| number(s.memory.clients_bytes?)),
+    memory("mem_allocator", |s| text(&s.memory.allocator)),
+    memory("lazyfree_pending_objects", |s| number(s.memory.lazyfree_pending?)),
+    memory("lazyfreed_objects", |s| counted(s, Counter::LazyFreedObjects)),
+    field(Section::Persistence, "loading", |_| text("0")),
+    field(Section::Persistence, "rdb_changes_since_last_save", |s| number(s.activity.changes?)),
+    field(Section::Persistence, "aof_enabled", |_| text("0")),
+    stats("total_connections_received", |s| counted(s, Counter::ConnectionsReceived)),
+    stats("total_commands_processed", |s| counted(s, Counter::CommandsProcessed)),
+    stats("instantaneous_ops_per_sec", |s| number(s.activity.ops_per_s.round() as u64)),
+    stats("total_net_input_bytes", |s| counted(s, Counter::NetInputBytes)),
+    stats("total_net_output_bytes", |s| counted(s, Counter::NetOutputBytes)),
+    stats("instantaneous_input_kbps", |s| kilobytes(s.activity.input_bytes_per_s)),
+    stats("instantaneous_output_kbps", |s| kilobytes(s.activity.output_bytes_per_s)),
+    stats("rejected_connections", |s| counted(s, Counter::RejectedConnections)),
+    stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
+    stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
+    stats("expiry_lag", |s| number(s.activity.expiry_lag_us?)),
+    stats("keyspace_hits", |s| counted(s, Counter::KeyspaceHits)),
+    stats("keyspace_misses", |s| counted(s, Counter::KeyspaceMisses)),
+    stats("pubsub_channels", |s| number(s.activity.pubsub_channels)),
+    stats("pubsub_patterns", |s| number(s.activity.pubsub_patterns)),
+    stats("unexpected_error_replies", |s| counted(s, Counter::UnexpectedErrorReplies)),
+    stats("total_error_replies", |s| counted(s, Counter::ErrorReplies)),
+    stats("total_reads_processed", |s| counted(s, Counter::ReadsProcessed)),
+    stats("total_writes_processed", |s| counted(s, Counter::WritesProcessed)),
+    stats("client_query_buffer_limit_disconnections", |s| {
+        counted(s, Counter::QueryBufferDisconnections)
+    }),
+    stats("client_output_buffer_limit_disconnections", |s| {
+        counted(s, Counter::OutputBufferDisconnections)
+    }),
+    stats("eventloop_cycles", |s| counted(s, Counter::LoopCycles)),
+    stats("eventloop_duration_sum", |s| number(s.totals.get(Counter::LoopActiveNs) / 1000)),
+    stats("eventloop_duration_cmd_sum", |s| number(s.totals.get(Counter::LoopCommandNs) / 1000)),
+    stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
+    field(Section::Replication, "role", |_| text("master")),
+    field(Section::Replication, "connected_slaves", |_| text("0")),
+    field(Section::Replication, "master_replid", |s| text(&s.replication.replid)),
+    field(Section::Replication, "master_repl_offset", |s| number(s.replication.offset)),
+    field(Section::Cpu, "used_cpu_sys", |s| seconds(s.process?.cpu_system_s)),
+    field(Section::Cpu, "used_cpu_user", |s| seconds(s.process?.cpu_user_s)),
+    field(Section::Cpu, "used_active_time_main_thread", |s| {
+        seconds(s.activity.main_thread_active_us? as f64 / 1e6)
+    }),
+    field(Section::Cluster, "cluster_enabled", |_| text("0")),
+];
+
+fn text(value: impl AsRef<str>) -> Option<String> {
+    Some(value.as_ref().to_string())
+}
+
+fn number(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn counted(snapshot: &Snapshot, counter: Counter) -> Option<String> {
+    number(snapshot.totals.get(counter))
+}
+
+fn percent(part: u64, whole: u64) -> Option<String> {
+    Some(format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64))
+}
+
+fn kilobytes(bytes_per_s: f64) -> Option<String> {
+    Some(format!("{:.2}", bytes_per_s / 1024.0))
+}
+
+fn seconds(value: f64) -> Option<String> {
+    Some(format!("{value:.6}"))
+}
+
+fn human(bytes: u64) -> Option<String> {
+    Some(human_bytes(bytes))
+}
+
+fn dataset_bytes(snapshot: &Snapshot) -> Option<u64> {
+    Some(
+        snapshot
+            .memory
+            .used_bytes
+            .saturating_sub(snapshot.memory.overhead_bytes?),
+    )
+}
+
+/// Bytes as INFO prints them for people: `512B`, `1.50K`, `3.00G`.
+pub fn human_bytes(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let units = ["K", "M", "G", "T", "P", "E"];
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < units.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.2}{}", units[unit])
+}
