@@ -31,9 +31,9 @@ impl<'a> ValueRef<'a> {
                 let text = string::view(encoding, payload);
                 ValueRef::String(text.unwrap_or(StringRef::Bytes(&[])))
             }
-            Kind::List => ValueRef::List(ListRef::from(payload)),
+            Kind::List => ValueRef::List(ListRef::new(encoding, payload).unwrap_or(ListRef::EMPTY)),
             Kind::Set => ValueRef::Set(SetRef::new(encoding, payload).unwrap_or(SetRef::EMPTY)),
-            Kind::Zset => ValueRef::Zset(ZsetRef::from(payload)),
+            Kind::Zset => ValueRef::Zset(ZsetRef::new(encoding, payload).unwrap_or(ZsetRef::EMPTY)),
             Kind::Hash => ValueRef::Hash(HashRef::new(encoding, payload).unwrap_or(HashRef::EMPTY)),
         }
     }

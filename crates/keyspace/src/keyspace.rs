@@ -1,0 +1,211 @@
+//! All databases: arrays of shards, made when a database gets its first key, never freed.
+//!
+//! A shard's number comes from hash bits that its table does not use. Shards are also dealt into
+//! *groups*, one for each event loop, which looks after the deadlines of its group.
+
+use crate::entry::Entry;
+use crate::shard::{Entries, Shard};
+use crate::snapshot::Snapshot;
+use parking_lot::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Sender;
+
+/// The hash bits that choose the shard start here: below the table's tag, above its bucket.
+const SHARD_SHIFT: u32 = 40;
+
+/// One shard of one database. Locks are taken in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(u32);
+
+impl ShardId {
+    /// The shard `shard` of `database`.
+    #[inline]
+    pub const fn new(database: u16, shard: u16) -> ShardId {
+        ShardId(((database as u32) << 16) | shard as u32)
+    }
+
+    /// The database's number.
+    #[inline]
+    pub const fn database(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The shard's number in its database.
+    #[inline]
+    pub const fn shard(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// What is freed somewhere else than on an event loop.
+pub enum Trash {
+    /// A removed key with a big value.
+    Entry(Entry),
+    /// The tables of a flushed database.
+    Tables(Vec<Entries>),
+}
+
+/// How a keyspace is laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Databases that SELECT reaches.
+    pub n_databases: u16,
+    /// Shards of a database, a power of two up to 1024.
+    pub n_shards: u16,
+    /// Groups that shards are dealt into.
+    pub n_groups: usize,
+}
+
+/// A group's next deadline, on a cache line of its own.
+#[repr(align(64))]
+struct Due(AtomicU64);
+
+/// The data set.
+pub struct Keyspace {
+    layout: Layout,
+    databases: Box<[OnceLock<Box<[Shard]>>]>,
+    due_ms: Box<[Due]>,
+    pub(crate) transaction: Mutex<()>,
+    /// The snapshot in progress, if any.
+    pub snapshot: Snapshot,
+    trash: OnceLock<Sender<Trash>>,
+}
+
+impl Keyspace {
+    /// An empty keyspace, which has allocated no shards.
+    pub fn new(layout: Layout) -> Keyspace {
+        assert!(layout.n_shards.is_power_of_two() && layout.n_groups > 0);
+        Keyspace {
+            layout,
+            databases: (0..layout.n_databases).map(|_| OnceLock::new()).collect(),
+            due_ms: (0..layout.n_groups)
+                .map(|_| Due(AtomicU64::new(u64::MAX)))
+                .collect(),
+            transaction: Mutex::new(()),
+            snapshot: Snapshot::default(),
+            trash: OnceLock::new(),
+        }
+    }
+
+    /// Where big values go to be freed; without it they are freed on the spot.
+    pub fn set_trash(&self, trash: Sender<Trash>) {
+        let _ = self.trash.set(trash);
+    }
+
+    pub(crate) fn discard(&self, trash: Trash) {
+        match (&trash, self.trash.get()) {
+            (Trash::Entry(entry), _) if !entry.is_heavy() => drop(trash),
+            // The receiver is gone at shutdown only; then freeing here is as good.
+            (_, Some(sender)) => drop(sender.send(trash)),
+            _ => drop(trash),
+        }
+    }
+
+    /// How many databases there are.
+    pub fn n_databases(&self) -> u16 {
+        self.layout.n_databases
+    }
+
+    /// Shards of a database.
+    pub fn n_shards(&self) -> u16 {
+        self.layout.n_shards
+    }
+
+    /// The shard of `database` that the key of `hash` belongs to.
+    #[inline]
+    pub fn shard_of(&self, database: u16, hash: u64) -> ShardId {
+        ShardId::new(database, (hash >> SHARD_SHIFT) as u16 & (self.layout.n_shards - 1))
+    }
+
+    /// The group of a shard.
+    #[inline]
+    pub fn group_of(&self, id: ShardId) -> usize {
+        usize::from(id.shard()) % self.layout.n_groups
+    }
+
+    /// The shards of a database, made now if they were not.
+    #[inline]
+    pub(crate) fn shards(&self, database: u16) -> &[Shard] {
+        self.databases[usize::from(database)].get_or_init(|| {
+            (0..self.layout.n_shards)
+                .map(|_| Shard::new(database))
+                .collect()
+        })
+    }
+
+    /// The shards of a database that has had keys.
+    #[inline]
+    pub fn existing_shards(&self, database: u16) -> Option<&[Shard]> {
+        self.databases
+            .get(usize::from(database))?
+            .get()
+            .map(|shards| &shards[..])
+    }
+
+    /// One shard.
+    #[inline]
+    pub fn shard(&self, id: ShardId) -> &Shard {
+        &self.shards(id.database())[usize::from(id.shard())]
+    }
+
+    /// Keys of a database, expired ones included. O(shards), without locks.
+    pub fn len(&self, database: u16) -> usize {
+        let shards = self.existing_shards(database).unwrap_or_default();
+        shards.iter().map(|shard| shard.len.load(Relaxed)).sum()
+    }
+
+    /// Whether no database has keys.
+    pub fn is_empty(&self) -> bool {
+        (0..self.layout.n_databases).all(|database| self.len(database) == 0)
+    }
+
+    /// The time before which nothing of `group` falls due, Unix time; a hint.
+    #[inline]
+    pub fn next_due_ms(&self, group: usize) -> u64 {
+        self.due_ms[group].0.load(Relaxed)
+    }
+
+    /// Notes a deadline of a shard; whether it is sooner than all others of its group.
+    pub(crate) fn lower_due(&self, id: ShardId, deadline_ms: u64) -> bool {
+        self.shard(id).lower_due(deadline_ms)
+            && self.due_ms[self.group_of(id)]
+                .0
+                .fetch_min(deadline_ms, Relaxed)
+                > deadline_ms
+    }
+
+    /// The shards of `group` that may have keys due at `now_ms`. Resets the group's next deadline
+    /// to that of the other shards; who works off the answer lowers it again. O(shards).
+    pub fn take_due_shards(&self, group: usize, now_ms: u64, due: &mut Vec<ShardId>) {
+        let next = &self.due_ms[group].0;
+        next.store(u64::MAX, Relaxed);
+        for database in 0..self.layout.n_databases {
+            let Some(shards) = self.existing_shards(database) else {
+                continue;
+            };
+            for (at, shard) in shards
+                .iter()
+                .enumerate()
+                .skip(group)
+                .step_by(self.layout.n_groups)
+            {
+                let due_ms = shard.due_ms.load(Relaxed);
+                if due_ms <= now_ms {
+                    due.push(ShardId::new(database, at as u16));
+                } else if due_ms != u64::MAX {
+                    next.fetch_min(due_ms, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Sets the next deadline of a shard after its due keys were worked off.
+    pub(crate) fn renew_due(&self, id: ShardId, deadline_ms: Option<u64>) {
+        let deadline_ms = deadline_ms.unwrap_or(u64::MAX);
+        self.shard(id).due_ms.store(deadline_ms, Relaxed);
+        self.due_ms[self.group_of(id)]
+            .0
+            .fetch_min(deadline_ms, Relaxed);
+    }
+}

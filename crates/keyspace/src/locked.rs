@@ -1,0 +1,218 @@
+//! Locked shards: the only way to what is in them.
+//!
+//! A [`Locked`] is made with the locks a command declared and releases them when it is dropped.
+//! The transaction may take more on first touch; a *roaming* one holds nothing and takes one shard
+//! at a time, for commands that go over the whole keyspace without being atomic (SCAN, KEYS).
+
+use crate::keyspace::{Keyspace, ShardId};
+use crate::protocol::{Refusal, take_all, take_one};
+use crate::registry::Registry;
+use crate::shard::Room;
+use parking_lot::MutexGuard;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// How much a [`Locked`] may touch.
+enum Reach<'k> {
+    /// What it declared.
+    Declared,
+    /// Everything, taking locks on first touch.
+    All(#[expect(dead_code, reason = "held, not read")] MutexGuard<'k, ()>),
+    /// One shard at a time.
+    Roaming,
+}
+
+/// See the top of the file.
+pub struct Locked<'k> {
+    keyspace: &'k Keyspace,
+    reach: Reach<'k>,
+    /// The first shard, which for most commands is the only one.
+    first: Cell<Option<ShardId>>,
+    /// The others, sorted.
+    more: RefCell<Vec<ShardId>>,
+    /// A deadline was set that a sleeping loop may have to wake up for.
+    lowered_due: Cell<bool>,
+}
+
+impl<'k> Locked<'k> {
+    fn new(keyspace: &'k Keyspace, reach: Reach<'k>, first: Option<ShardId>) -> Locked<'k> {
+        Locked {
+            keyspace,
+            reach,
+            first: Cell::new(first),
+            more: RefCell::new(Vec::new()),
+            lowered_due: Cell::new(false),
+        }
+    }
+
+    /// Locks one shard.
+    #[inline]
+    pub fn one(keyspace: &'k Keyspace, id: ShardId) -> Result<Locked<'k>, Refusal> {
+        take_one(&keyspace.shard(id).lock)?;
+        Ok(Locked::new(keyspace, Reach::Declared, Some(id)))
+    }
+
+    /// Locks several shards, given in ascending order without repetition.
+    pub fn several(keyspace: &'k Keyspace, ids: &[ShardId]) -> Result<Locked<'k>, Refusal> {
+        debug_assert!(ids.is_sorted_by(|a, b| a < b));
+        take_all(ids.iter().map(|&id| &keyspace.shard(id).lock))?;
+        let locked = Locked::new(keyspace, Reach::Declared, ids.first().copied());
+        if let Some(more) = ids.get(1..) {
+            locked.more.borrow_mut().extend_from_slice(more);
+        }
+        Ok(locked)
+    }
+
+    /// Becomes the transaction, which may touch every shard. Waits at most `patience`.
+    pub fn transaction(keyspace: &'k Keyspace, patience: Duration) -> Result<Locked<'k>, Refusal> {
+        let guard = keyspace
+            .transaction
+            .try_lock_for(patience)
+            .ok_or(Refusal::Busy)?;
+        Ok(Locked::new(keyspace, Reach::All(guard), None))
+    }
+
+    /// Holds nothing, and takes shards one at a time.
+    pub fn roaming(keyspace: &'k Keyspace) -> Locked<'k> {
+        Locked::new(keyspace, Reach::Roaming, None)
+    }
+
+    /// The keyspace these locks belong to.
+    #[inline]
+    pub fn keyspace(&self) -> &'k Keyspace {
+        self.keyspace
+    }
+
+    /// Whether every shard may be touched.
+    pub fn is_transaction(&self) -> bool {
+        matches!(self.reach, Reach::All(_))
+    }
+
+    /// Whether a key of this shard may be touched now.
+    #[inline]
+    pub fn reaches(&self, id: ShardId) -> bool {
+        self.holds(id) || self.is_transaction()
+    }
+
+    #[inline]
+    fn holds(&self, id: ShardId) -> bool {
+        self.first.get() == Some(id) || self.more.borrow().binary_search(&id).is_ok()
+    }
+
+    /// Takes every shard of the databases that have had keys, in order; for the transaction.
+    pub fn take_everything(&self) {
+        for database in 0..self.keyspace.n_databases() {
+            if self.keyspace.existing_shards(database).is_some() {
+                self.take_database(database);
+            }
+        }
+    }
+
+    /// Takes every shard of one database; for the transaction.
+    pub fn take_database(&self, database: u16) {
+        for shard in 0..self.keyspace.n_shards() {
+            self.take(ShardId::new(database, shard));
+        }
+    }
+
+    #[cold]
+    fn take(&self, id: ShardId) {
+        if self.holds(id) {
+            return;
+        }
+        assert!(self.is_transaction(), "a command touched a key that it did not declare");
+        self.keyspace.shard(id).lock.lock();
+        if self.first.get().is_none() {
+            self.first.set(Some(id));
+            return;
+        }
+        let mut more = self.more.borrow_mut();
+        let at = more.partition_point(|&other| other < id);
+        more.insert(at, id);
+    }
+
+    /// The inside of a shard, which is locked now at the latest.
+    #[inline]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the lock makes it exclusive; callers hold one at a time"
+    )]
+    pub(crate) fn room(&self, id: ShardId) -> &mut Room {
+        if !self.holds(id) {
+            self.take(id);
+        }
+        // SAFETY: the lock is held until self is dropped, and the crate's callers do not keep two
+        // mutable references to one room.
+        unsafe { self.keyspace.shard(id).room() }
+    }
+
+    /// Runs `work` on a shard: one that is held, or when roaming one that is locked for that long.
+    pub(crate) fn with_room<T>(&self, id: ShardId, work: impl FnOnce(&mut Room) -> T) -> T {
+        if matches!(self.reach, Reach::Roaming) {
+            let shard = self.keyspace.shard(id);
+            shard.lock.lock();
+            let _unlock = Unlock(shard);
+            // SAFETY: the lock was just taken.
+            return work(unsafe { shard.room() });
+        }
+        work(self.room(id))
+    }
+
+    pub(crate) fn lower_due(&self, id: ShardId, deadline_ms: u64) {
+        if self.keyspace.lower_due(id, deadline_ms) {
+            self.lowered_due.set(true);
+        }
+    }
+
+    /// Whether a deadline was set that is sooner than all others of its group.
+    pub fn has_lowered_due(&self) -> bool {
+        self.lowered_due.get()
+    }
+
+    /// The waiters and watchers of a shard, if it has had any.
+    #[inline]
+    pub fn registry(&self, id: ShardId) -> Option<&mut Registry> {
+        self.room(id).registry.as_deref_mut()
+    }
+
+    /// The waiters and watchers of a shard, made now if there were none.
+    pub fn registry_or_new(&self, id: ShardId) -> &mut Registry {
+        self.room(id).registry.get_or_insert_default()
+    }
+
+    /// Gives an empty registry's memory back.
+    pub fn trim_registry(&self, id: ShardId) {
+        let room = self.room(id);
+        if room
+            .registry
+            .as_ref()
+            .is_some_and(|registry| registry.is_empty())
+        {
+            room.registry = None;
+        }
+    }
+}
+
+struct Unlock<'a>(&'a crate::shard::Shard);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: made by the holder of the lock.
+        unsafe { self.0.lock.unlock() }
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: these locks were taken by this value and by nobody released since.
+        unsafe {
+            if let Some(id) = self.first.get() {
+                self.keyspace.shard(id).lock.unlock();
+            }
+            for id in self.more.get_mut() {
+                self.keyspace.shard(*id).lock.unlock();
+            }
+        }
+    }
+}

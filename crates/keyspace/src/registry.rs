@@ -1,0 +1,200 @@
+//! Who waits for a key and who watches it: the rare side of a shard, behind a null pointer.
+//!
+//! A [`Waiter`] is shared between the session that blocks and the keys it blocks on. Its state
+//! settles who ends the wait: whoever moves it away from `Waiting` by compare-and-swap.
+//!
+//! ```text
+//!              claim()            serve fails: release()
+//!   Waiting ───────────► Claimed ───────────► Waiting
+//!      │                    │ finish()
+//!      │ cancel()           ▼
+//!      └─────────► Cancelled   Served
+//! ```
+//!
+//! A [`Watch`] is a session's dirty flag; touching a watched key raises it.
+
+use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+const WAITING: u8 = 0;
+const CLAIMED: u8 = 1;
+const SERVED: u8 = 2;
+const CANCELLED: u8 = 3;
+
+/// One blocked command, registered under each of its keys.
+#[derive(Debug)]
+pub struct Waiter {
+    state: AtomicU8,
+    /// Identifies the session and its command to the engine.
+    pub token: u64,
+    /// Serving it may touch keys of other shards.
+    pub is_wide: bool,
+}
+
+impl Waiter {
+    /// A waiter that waits.
+    pub fn new(token: u64, is_wide: bool) -> Waiter {
+        Waiter {
+            state: AtomicU8::new(WAITING),
+            token,
+            is_wide,
+        }
+    }
+
+    fn step(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Takes the right to serve; false if somebody else ended the wait.
+    pub fn claim(&self) -> bool {
+        self.step(WAITING, CLAIMED)
+    }
+
+    /// Gives the right back: there was nothing to serve after all.
+    pub fn release(&self) -> bool {
+        self.step(CLAIMED, WAITING)
+    }
+
+    /// Ends the wait with a reply, after `claim`.
+    pub fn finish(&self) -> bool {
+        self.step(CLAIMED, SERVED)
+    }
+
+    /// Ends the wait without a reply: timeout, unblock, disconnect. False if it is being or was
+    /// served; then the reply is on its way.
+    pub fn cancel(&self) -> bool {
+        self.step(WAITING, CANCELLED)
+    }
+
+    /// Whether the wait is over.
+    pub fn is_over(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= SERVED
+    }
+}
+
+/// A session's promise that nothing it watches has changed.
+#[derive(Debug, Default)]
+pub struct Watch {
+    dirty: AtomicBool,
+}
+
+impl Watch {
+    /// Raises the flag: EXEC will refuse.
+    pub fn touch(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Whether something watched has changed.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+}
+
+/// The waiters and watchers of one shard's keys.
+#[derive(Debug, Default)]
+pub struct Registry {
+    waiters: HashMap<Box<[u8]>, VecDeque<Arc<Waiter>>>,
+    watchers: HashMap<Box<[u8]>, Vec<(Arc<Watch>, bool)>>,
+}
+
+impl Registry {
+    /// Whether nobody waits or watches.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty() && self.watchers.is_empty()
+    }
+
+    /// Adds a waiter for `key`, behind those already there.
+    pub fn wait(&mut self, key: &[u8], waiter: Arc<Waiter>) {
+        self.waiters
+            .entry(key.into())
+            .or_default()
+            .push_back(waiter);
+    }
+
+    /// Forgets a waiter for `key`. O(waiters of the key).
+    pub fn forget_waiter(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
+        if let Some(queue) = self.waiters.get_mut(key) {
+            queue.retain(|other| !Arc::ptr_eq(other, waiter));
+            if queue.is_empty() {
+                self.waiters.remove(key);
+            }
+        }
+    }
+
+    /// The live waiters of `key` in order of arrival. O(waiters of the key).
+    pub fn waiters(&mut self, key: &[u8]) -> Vec<Arc<Waiter>> {
+        let Some(queue) = self.waiters.get_mut(key) else {
+            return Vec::new();
+        };
+        while queue.front().is_some_and(|waiter| waiter.is_over()) {
+            queue.pop_front();
+        }
+        queue
+            .iter()
+            .filter(|waiter| !waiter.is_over())
+            .cloned()
+            .collect()
+    }
+
+    /// The first live waiter of `key` behind the first `skip` live ones.
+    pub fn waiter(&mut self, key: &[u8], skip: usize) -> Option<Arc<Waiter>> {
+        let queue = self.waiters.get_mut(key)?;
+        while queue.front().is_some_and(|waiter| waiter.is_over()) {
+            queue.pop_front();
+        }
+        queue
+            .iter()
+            .filter(|waiter| !waiter.is_over())
+            .nth(skip)
+            .cloned()
+    }
+
+    /// Whether a write to `key` may serve somebody; `wide`: somebody who needs other shards.
+    pub fn has_waiter(&self, key: &[u8], wide: bool) -> bool {
+        self.waiters
+            .get(key)
+            .is_some_and(|queue| queue.iter().any(|waiter| waiter.is_wide || !wide))
+    }
+
+    /// Every key somebody waits for.
+    pub fn waited_keys(&self) -> Vec<Box<[u8]>> {
+        self.waiters.keys().cloned().collect()
+    }
+
+    /// Adds a watcher of `key`; `was_expired`: the key had run out but was still there.
+    pub fn watch(&mut self, key: &[u8], watch: Arc<Watch>, was_expired: bool) {
+        self.watchers
+            .entry(key.into())
+            .or_default()
+            .push((watch, was_expired));
+    }
+
+    /// Forgets a watcher of `key`.
+    pub fn forget_watch(&mut self, key: &[u8], watch: &Arc<Watch>) {
+        if let Some(watchers) = self.watchers.get_mut(key) {
+            watchers.retain(|(other, _)| !Arc::ptr_eq(other, watch));
+            if watchers.is_empty() {
+                self.watchers.remove(key);
+            }
+        }
+    }
+
+    /// Tells the watchers of `key` that it changed.
+    pub fn touch(&self, key: &[u8]) {
+        for (watch, _) in self.watchers.get(key).into_iter().flatten() {
+            watch.touch();
+        }
+    }
+
+    /// Tells the watchers of every key for which `changed` holds.
+    pub fn touch_if(&self, mut changed: impl FnMut(&[u8]) -> bool) {
+        for (key, watchers) in &self.watchers {
+            if changed(key) {
+                watchers.iter().for_each(|(watch, _)| watch.touch());
+            }
+        }
+    }
+}
