@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod licences;
+#[cfg(test)]
+mod tidy;
 mod transcripts;
 
 use std::process::ExitCode;
@@ -13,6 +16,8 @@ Usage: cargo xtask <task> [options]
       Runs the command transcripts against a server, which is emptied for each
       of them. --write replaces the replies that differ by what the server
       says; --fill also adds the replies of commands that have none.
+  licences
+      Checks the licences of all dependencies against the list that we accept.
   help
 ";
 
@@ -20,6 +25,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
+        Some("licences") => licences::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -19,7 +19,7 @@ fn main() {
     let name = args.next().unwrap_or_default();
     let mut args: Vec<OsString> = args.collect();
     let program = by_name(&name).or_else(|| {
-        let chosen = args.first().and_then(|word| by_subcommand(word));
+        let chosen = args.first().and_then(by_subcommand);
         if chosen.is_some() {
             args.remove(0);
         }

@@ -261,7 +261,7 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
         (b"user", rules) => user(rules)?,
         (b"loadmodule", [_, ..]) => return Err("modules cannot be loaded".into()),
         (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
-        (_, [_, ..]) if RETIRED.iter().any(|known| is_retired(&known)) => {}
+        (_, [_, ..]) if RETIRED.iter().any(is_retired) => {}
         _ => return Err("Bad directive or wrong number of arguments".into()),
     }
     Ok(Step::Done)
