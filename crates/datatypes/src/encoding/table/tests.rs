@@ -67,10 +67,10 @@ fn behaves_like_a_map() {
                     assert_eq!(place.is_some(), model.contains_key(&key));
                 }
                 op if (op < 8) == growing => {
-                    if !model.contains_key(&key) {
+                    model.entry(key).or_insert_with(|| {
                         table.insert(hash, number(key, step));
-                        model.insert(key, step);
-                    }
+                        step
+                    });
                 }
                 _ => {
                     let gone = table.find_mut(hash, &bytes).map(|place| place.remove().0.0);
