@@ -1,0 +1,68 @@
+//! Which arguments of a command are keys.
+
+use stdx::number::parse_i64;
+
+/// A command's keys, by position; position 0 is the command's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// It has none.
+    None,
+    /// From `first` to `last`, every `step`; a negative `last` counts from the end.
+    Range {
+        /// The first key.
+        first: usize,
+        /// The last key.
+        last: i32,
+        /// From one key to the next.
+        step: usize,
+    },
+    /// Behind their number, which is at `at`; and one at `first`.
+    Counted {
+        /// A key of its own, as a destination.
+        first: Option<usize>,
+        /// The number of the other keys.
+        at: usize,
+    },
+}
+
+impl Keys {
+    /// The first key of a request.
+    #[inline]
+    pub fn first<'a>(self, request: &[&'a [u8]]) -> Option<&'a [u8]> {
+        match self {
+            Keys::Range { first, .. } => request.get(first).copied(),
+            Keys::Counted { first, at } => request.get(first.unwrap_or(at + 1)).copied(),
+            Keys::None => None,
+        }
+    }
+
+    /// Visits the keys of a request.
+    pub fn each<'a>(self, request: &[&'a [u8]], visit: &mut dyn FnMut(&'a [u8])) {
+        match self {
+            Keys::None => {}
+            Keys::Range { first, last, step } => {
+                let last = if last < 0 {
+                    request.len() as i64 + i64::from(last)
+                } else {
+                    last.into()
+                };
+                for at in (first..=last.max(0) as usize).step_by(step) {
+                    request.get(at).into_iter().for_each(|key| visit(key));
+                }
+            }
+            Keys::Counted { first, at } => {
+                first
+                    .and_then(|first| request.get(first))
+                    .into_iter()
+                    .for_each(|key| visit(key));
+                let n = request
+                    .get(at)
+                    .and_then(|text| parse_i64(text))
+                    .unwrap_or(0)
+                    .max(0);
+                let keys = request.iter().skip(at + 1).take(n as usize);
+                keys.for_each(|key| visit(key));
+            }
+        }
+    }
+}

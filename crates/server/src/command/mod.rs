@@ -1,0 +1,213 @@
+//! What a command is: its row in a family's table, its arguments, its context, its effects.
+
+pub mod args;
+pub mod context;
+pub mod event;
+pub mod grammar;
+pub mod keys;
+
+pub use args::{Args, Word};
+pub use context::{AdminCtx, ReadCtx, WriteCtx};
+
+use crate::error::Result;
+use keys::Keys;
+use resp::reply::Reply;
+
+/// A handler over the context `C`.
+pub type Handler<C> = fn(&mut C, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
+
+/// Every command by its lower-case name.
+pub type Commands = hashbrown::HashMap<&'static str, &'static Command>;
+
+/// What a command may do; decides which context its handler gets.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Looks at keys.
+    Read(for<'a> fn(&mut ReadCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>),
+    /// Changes keys.
+    Write(for<'a> fn(&mut WriteCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>),
+    /// Touches no keys: the connection or the server.
+    Admin(for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>),
+    /// Has subcommands.
+    Container(&'static [Command]),
+}
+
+/// How far a command reaches beyond its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its declared keys.
+    Keys,
+    /// The whole database, one shard at a time.
+    Keyspace,
+    /// Anything, atomically.
+    Transaction,
+}
+
+/// One row of a family's table.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// Lower-case name; of a subcommand without its container's.
+    pub name: &'static str,
+    /// Arguments with the names, at least that many when negative.
+    pub arity: i32,
+    /// See [`Kind`].
+    pub kind: Kind,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// See [`Reach`].
+    pub reach: Reach,
+    /// The grammar of its arguments.
+    pub syntax: &'static str,
+    /// Constant or logarithmic time.
+    pub is_fast: bool,
+    /// May need memory.
+    pub needs_memory: bool,
+    /// Allowed before AUTH.
+    pub needs_no_auth: bool,
+    /// The family, as COMMAND DOCS names it.
+    pub group: &'static str,
+    /// First version, complexity, one-line summary.
+    pub about: (&'static str, &'static str, &'static str),
+}
+
+impl Command {
+    const fn new(name: &'static str, arity: i32, kind: Kind) -> Command {
+        Command {
+            name,
+            arity,
+            kind,
+            keys: Keys::None,
+            reach: Reach::Keys,
+            syntax: "",
+            is_fast: false,
+            needs_memory: false,
+            needs_no_auth: false,
+            group: "",
+            about: ("", "", ""),
+        }
+    }
+
+    /// A command that looks at keys.
+    pub const fn read(
+        name: &'static str,
+        arity: i32,
+        run: for<'a> fn(&mut ReadCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>,
+    ) -> Command {
+        Command::new(name, arity, Kind::Read(run))
+    }
+
+    /// A command that changes keys.
+    pub const fn write(
+        name: &'static str,
+        arity: i32,
+        run: for<'a> fn(&mut WriteCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>,
+    ) -> Command {
+        Command::new(name, arity, Kind::Write(run))
+    }
+
+    /// A command about the connection or the server.
+    pub const fn admin(
+        name: &'static str,
+        arity: i32,
+        run: for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>,
+    ) -> Command {
+        Command::new(name, arity, Kind::Admin(run))
+    }
+
+    /// A command with subcommands.
+    pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
+        Command::new(name, -2, Kind::Container(subcommands))
+    }
+
+    /// The arguments' grammar.
+    pub const fn syntax(mut self, syntax: &'static str) -> Command {
+        self.syntax = syntax;
+        self
+    }
+
+    /// One key, at this position.
+    pub const fn key(mut self, at: usize) -> Command {
+        self.keys = Keys::Range {
+            first: at,
+            last: at as i32,
+            step: 1,
+        };
+        self
+    }
+
+    /// Keys from `first` to `last` (negative counts from the end), every `step`.
+    pub const fn keys(mut self, first: usize, last: i32, step: usize) -> Command {
+        self.keys = Keys::Range { first, last, step };
+        self
+    }
+
+    /// Keys behind their number, which is at `at`.
+    pub const fn numkeys(mut self, at: usize) -> Command {
+        self.keys = Keys::Counted { first: None, at };
+        self
+    }
+
+    /// A key at `first`, and more behind their number at `at`.
+    pub const fn keys_and_numkeys(mut self, first: usize, at: usize) -> Command {
+        self.keys = Keys::Counted {
+            first: Some(first),
+            at,
+        };
+        self
+    }
+
+    /// Constant or logarithmic time.
+    pub const fn fast(mut self) -> Command {
+        self.is_fast = true;
+        self
+    }
+
+    /// May need memory.
+    pub const fn deny_oom(mut self) -> Command {
+        self.needs_memory = true;
+        self
+    }
+
+    /// Goes over the whole database, one shard at a time.
+    pub const fn whole_keyspace(mut self) -> Command {
+        self.reach = Reach::Keyspace;
+        self
+    }
+
+    /// Touches what it has not declared, atomically.
+    pub const fn transaction(mut self) -> Command {
+        self.reach = Reach::Transaction;
+        self
+    }
+
+    /// Allowed before AUTH.
+    pub const fn no_auth(mut self) -> Command {
+        self.needs_no_auth = true;
+        self
+    }
+
+    /// The family.
+    pub const fn group(mut self, group: &'static str) -> Command {
+        self.group = group;
+        self
+    }
+
+    /// First version, complexity, summary.
+    pub const fn about(
+        mut self,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Command {
+        self.about = (since, complexity, summary);
+        self
+    }
+
+    /// Whether `n` arguments, the names included, are a right number.
+    #[inline]
+    pub fn accepts(&self, n: usize) -> bool {
+        let n = n as i64;
+        let arity = i64::from(self.arity);
+        if arity >= 0 { n == arity } else { n >= -arity }
+    }
+}

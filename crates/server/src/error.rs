@@ -1,0 +1,68 @@
+//! Every error a command may answer with; `Display` is the wire line, code word included.
+
+use keyspace::db::WrongType;
+use std::fmt;
+
+/// What handlers return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// See the top of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Arguments that do not fit the grammar.
+    Syntax,
+    /// The key holds another type.
+    WrongType,
+    /// Not a 64-bit integer.
+    NotAnInteger,
+    /// Not a number.
+    NotAFloat,
+    /// A number outside its bounds.
+    OutOfRange,
+    /// The key must exist.
+    NoSuchKey,
+    /// An integer would leave 64 bits.
+    Overflow,
+    /// A float would stop being a number.
+    NanOrInfinity,
+    /// LSET outside the list.
+    IndexOutOfRange,
+    /// A deadline that cannot be represented, for this command.
+    InvalidExpire(&'static str),
+    /// Wrong number of arguments for this command.
+    Arity(&'static str),
+    /// A whole line of one command's own.
+    Plain(&'static str),
+    /// A whole line made at run time.
+    Owned(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::Syntax => "ERR syntax error",
+            Error::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
+            Error::NotAnInteger => "ERR value is not an integer or out of range",
+            Error::NotAFloat => "ERR value is not a valid float",
+            Error::OutOfRange => "ERR value is out of range",
+            Error::NoSuchKey => "ERR no such key",
+            Error::Overflow => "ERR increment or decrement would overflow",
+            Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
+            Error::IndexOutOfRange => "ERR index out of range",
+            Error::InvalidExpire(name) => {
+                return write!(f, "ERR invalid expire time in '{name}' command");
+            }
+            Error::Arity(name) => {
+                return write!(f, "ERR wrong number of arguments for '{name}' command");
+            }
+            Error::Plain(line) => line,
+            Error::Owned(line) => line,
+        })
+    }
+}
+
+impl From<WrongType> for Error {
+    fn from(_: WrongType) -> Error {
+        Error::WrongType
+    }
+}

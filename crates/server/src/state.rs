@@ -1,0 +1,37 @@
+//! The server's rooms, shared by all threads.
+
+use crate::config::Config;
+use datatypes::home::Limits;
+use keyspace::keyspace::Keyspace;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::Instant;
+
+/// See the top of the file.
+pub struct State {
+    /// The data set.
+    pub keyspace: Keyspace,
+    /// The directives.
+    pub config: Config,
+    /// The thresholds of small encodings, as the directives set them at start.
+    pub limits: Limits,
+    /// Changes since the start.
+    pub n_changes: AtomicU64,
+    /// Commands run.
+    pub n_commands: AtomicU64,
+    /// Keys that went because their time had come.
+    pub n_expired: AtomicU64,
+    /// Open connections.
+    pub n_clients: AtomicUsize,
+    /// Connections so far; also the last CLIENT ID.
+    pub n_connections: AtomicU64,
+    /// The server is to stop.
+    pub is_stopping: AtomicBool,
+    /// When the server started.
+    pub started: Instant,
+    /// 40 hexadecimal digits, anew at each start.
+    pub run_id: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// Event-loop threads.
+    pub n_threads: usize,
+}
