@@ -1,0 +1,293 @@
+//! The functions of the `redis` library that need the server, and the errors they raise.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use mlua::{Error, Lua, MultiValue, Result, Table, Value};
+
+use crate::decode::{decode, error_table};
+use crate::script::sha1_hex;
+use crate::slot::HostSlot;
+use crate::{Host, LogLevel};
+
+/// Arguments whose slices are kept on the stack.
+const FEW_ARGS: usize = 16;
+
+/// What the functions share with the interpreter.
+#[derive(Default)]
+pub struct Shared {
+    /// The host of the run that is going on.
+    pub slot: HostSlot,
+    /// Whether the script chose RESP3.
+    pub resp3: Cell<bool>,
+    buffers: RefCell<Buffers>,
+}
+
+/// Used again by every call: the arguments' bytes, where each ends, and the reply.
+#[derive(Default)]
+struct Buffers {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    reply: Vec<u8>,
+}
+
+/// An error that a native function raises.
+#[derive(Debug)]
+pub struct Raised {
+    message: Vec<u8>,
+    is_fatal: bool,
+    is_command: bool,
+}
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.message))
+    }
+}
+
+impl std::error::Error for Raised {}
+
+impl Raised {
+    fn error(message: &str) -> Error {
+        let message = message.as_bytes().to_vec();
+        Error::external(Raised {
+            message,
+            is_fatal: false,
+            is_command: false,
+        })
+    }
+
+    /// What a script cannot catch.
+    pub fn fatal(message: Vec<u8>) -> Error {
+        Error::external(Raised {
+            message,
+            is_fatal: true,
+            is_command: false,
+        })
+    }
+
+    fn command(message: &[u8]) -> Error {
+        let message = message.to_vec();
+        Error::external(Raised {
+            message,
+            is_fatal: false,
+            is_command: true,
+        })
+    }
+}
+
+/// The table `native` of the prelude.
+pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
+    let native = lua.create_table()?;
+    let host = Rc::clone(shared);
+    native.set("call", lua.create_function(move |lua, args| call(lua, &host, &args, true))?)?;
+    let host = Rc::clone(shared);
+    native.set("pcall", lua.create_function(move |lua, args| call(lua, &host, &args, false))?)?;
+    let host = Rc::clone(shared);
+    native.set("log", lua.create_function(move |lua, args| log(lua, &host, args))?)?;
+    let host = Rc::clone(shared);
+    native.set("setresp", lua.create_function(move |_, args| setresp(&host, &args))?)?;
+    native.set("set_repl", lua.create_function(|_, args| set_repl(&args))?)?;
+    native.set("sha1hex", lua.create_function(sha1hex)?)?;
+    native.set("line", lua.create_function(|lua, ()| Ok(line(lua)))?)?;
+    native.set("describe", lua.create_function(describe)?)?;
+    Ok(native)
+}
+
+fn call(lua: &Lua, shared: &Shared, args: &MultiValue, raises: bool) -> Result<Value> {
+    let refused = |message: &str| match raises {
+        true => Err(Raised::error(message)),
+        false => error_table(lua, message.as_bytes()),
+    };
+    if args.is_empty() {
+        return refused("ERR Please specify at least one argument for this redis lib call");
+    }
+    let Ok(mut buffers) = shared.buffers.try_borrow_mut() else {
+        return refused("ERR a command of this script is already running");
+    };
+    let buffers = &mut *buffers;
+    if !buffers.take_args(args) {
+        return refused("ERR Lua redis lib command arguments must be strings or integers");
+    }
+    buffers.reply.clear();
+    let resp3 = shared.resp3.get();
+    if shared.slot.with(|host| buffers.run(host, resp3)).is_none() {
+        return refused("ERR redis functions can only be used while a script runs");
+    }
+    if raises && buffers.reply.first() == Some(&b'-') {
+        let line = buffers.reply[1..].trim_ascii_end();
+        return Err(Raised::command(line));
+    }
+    decode(lua, &buffers.reply)
+}
+
+impl Buffers {
+    /// Copies the arguments' text; false if one has none.
+    fn take_args(&mut self, args: &MultiValue) -> bool {
+        self.bytes.clear();
+        self.ends.clear();
+        for arg in args {
+            if !push_text(arg, &mut self.bytes) {
+                return false;
+            }
+            self.ends.push(self.bytes.len());
+        }
+        true
+    }
+
+    fn run(&mut self, host: &mut dyn Host, resp3: bool) {
+        let bytes = &self.bytes;
+        let mut start = 0;
+        let slices = self.ends.iter().map(|end| {
+            let slice = &bytes[start..*end];
+            start = *end;
+            slice
+        });
+        if self.ends.len() > FEW_ARGS {
+            let slices: Vec<&[u8]> = slices.collect();
+            return host.call(&slices, resp3, &mut self.reply);
+        }
+        let mut few: [&[u8]; FEW_ARGS] = [b""; FEW_ARGS];
+        few.iter_mut()
+            .zip(slices)
+            .for_each(|(place, slice)| *place = slice);
+        host.call(&few[..self.ends.len()], resp3, &mut self.reply);
+    }
+}
+
+fn push_text(value: &Value, out: &mut Vec<u8>) -> bool {
+    match value {
+        Value::String(text) => out.extend_from_slice(&text.as_bytes()),
+        Value::Integer(number) => stdx::number::write_i64(out, *number),
+        Value::Number(number) => match whole(*number) {
+            Some(number) => stdx::number::write_i64(out, number),
+            None => stdx::double::format_f64(*number, out),
+        },
+        _ => return false,
+    }
+    true
+}
+
+fn whole(number: f64) -> Option<i64> {
+    let limit = 9.2e18;
+    (number.trunc() == number && number.abs() < limit).then_some(number as i64)
+}
+
+fn log(lua: &Lua, shared: &Shared, args: MultiValue) -> Result<()> {
+    let mut args = args.into_iter();
+    let (level, n_messages) = (args.next(), args.len());
+    if n_messages == 0 {
+        return Err(Raised::error("ERR redis.log() requires two arguments or more."));
+    }
+    let level = match level.and_then(|level| lua.coerce_number(level).transpose()) {
+        None => {
+            return Err(Raised::error("ERR First argument must be a number (log level)."));
+        }
+        Some(level) => match level? {
+            0.0 => LogLevel::Debug,
+            1.0 => LogLevel::Verbose,
+            2.0 => LogLevel::Notice,
+            3.0 => LogLevel::Warning,
+            _ => return Err(Raised::error("ERR Invalid log level.")),
+        },
+    };
+    let mut message = Vec::new();
+    for (i, arg) in args.enumerate() {
+        if i > 0 {
+            message.push(b' ');
+        }
+        push_text(&arg, &mut message);
+    }
+    shared.slot.with(|host| host.log(level, &message));
+    Ok(())
+}
+
+fn number(value: Option<&Value>) -> Option<f64> {
+    match value? {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        Value::String(text) => std::str::from_utf8(&text.as_bytes())
+            .ok()?
+            .trim()
+            .parse()
+            .ok(),
+        _ => None,
+    }
+}
+
+fn setresp(shared: &Shared, args: &MultiValue) -> Result<()> {
+    if args.len() != 1 {
+        return Err(Raised::error("ERR redis.setresp() requires one argument."));
+    }
+    match number(args.front()) {
+        Some(2.0) => shared.resp3.set(false),
+        Some(3.0) => shared.resp3.set(true),
+        _ => return Err(Raised::error("ERR RESP version must be 2 or 3.")),
+    }
+    Ok(())
+}
+
+fn set_repl(args: &MultiValue) -> Result<()> {
+    if args.len() != 1 {
+        return Err(Raised::error("ERR redis.set_repl() requires one argument."));
+    }
+    match number(args.front()) {
+        Some(3.0) => Ok(()),
+        Some(0.0 | 1.0 | 2.0) => Err(Raised::error(
+            "ERR only redis.REPL_ALL is available in this version: the effects of a script cannot \
+             be kept from the journal",
+        )),
+        _ => Err(Raised::error(
+            "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
+        )),
+    }
+}
+
+fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Value> {
+    if args.len() != 1 {
+        return Err(Raised::error("ERR wrong number of arguments"));
+    }
+    let mut text = Vec::new();
+    args.front().map(|arg| push_text(arg, &mut text));
+    Ok(Value::String(lua.create_string(sha1_hex(&text))?))
+}
+
+/// The line at which the innermost function of a script stands.
+fn line(lua: &Lua) -> Option<usize> {
+    for level in 1.. {
+        let found = lua.inspect_stack(level, |frame| {
+            let is_script = frame.source().short_src.as_deref() == Some("user_script");
+            frame.current_line().filter(|_| is_script)
+        });
+        match found {
+            Some(None) => {}
+            Some(line) => return line,
+            None => break,
+        }
+    }
+    None
+}
+
+/// Opens an error: its message, whether scripts may not catch it, whether a command answered it.
+fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool)> {
+    let Value::Error(error) = error else {
+        let message = lua.create_string("ERR unknown error")?;
+        return Ok((Value::String(message), false, false));
+    };
+    let mut error = *error;
+    while let Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } = &error {
+        error = Error::clone(cause);
+    }
+    let raised = match &error {
+        Error::ExternalError(external) => external.downcast_ref::<Raised>(),
+        _ => None,
+    };
+    Ok(match raised {
+        Some(raised) => {
+            let message = lua.create_string(&raised.message)?;
+            (Value::String(message), raised.is_fatal, raised.is_command)
+        }
+        None => (Value::String(lua.create_string(format!("ERR {error}"))?), false, false),
+    })
+}
