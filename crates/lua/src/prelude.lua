@@ -183,7 +183,6 @@ real.table = view(tables)
 real.math = view(library(math, math_names))
 real.os = view({ clock = os.clock })
 real.coroutine = view(coroutines)
-real.bit = native.bit and view(native.bit)
 real.redis = view(redis)
 real.server = real.redis
 real.rawset = guard(rawset)
