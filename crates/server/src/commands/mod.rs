@@ -1,8 +1,10 @@
 //! The command families. A new family is one line here.
 
 pub mod connection;
+pub mod keys;
+pub mod string;
 
 use crate::command::Command;
 
 /// Every family's table.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, keys::COMMANDS, string::COMMANDS];

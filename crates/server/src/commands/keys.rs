@@ -1,0 +1,464 @@
+//! Keys, whatever they hold: existence, deadlines, names, and walks over the keyspace.
+//!
+//! Every way to set a deadline ends in `expire_at`: one that has passed deletes the key and is
+//! propagated as `DEL`, any other as `PEXPIREAT`, so that whoever repeats it needs no clock.
+
+use datatypes::encoding::table::Record;
+use datatypes::value::encoding_name;
+use keyspace::entry::Entry;
+use resp::reply::Reply;
+
+use crate::command::event::Event;
+use crate::command::grammar::{self, Clock, ExpireConditions, ScanOptions};
+use crate::command::{AdminCtx, Args, Command, ReadCtx, WriteCtx};
+use crate::error::{Error, Result};
+
+/// The commands of this family.
+pub const COMMANDS: &[Command] = &[
+    Command::read("dbsize", 1, dbsize)
+        .whole_keyspace()
+        .fast()
+        .group("server")
+        .about("1.0.0", "O(1)", "Returns the number of keys in the database."),
+    Command::write("del", -2, del)
+        .syntax("key [key ...]")
+        .keys(1, -1, 1)
+        .group("generic")
+        .about("1.0.0", "O(N) in the keys", "Deletes keys."),
+    Command::read("exists", -2, exists)
+        .syntax("key [key ...]")
+        .keys(1, -1, 1)
+        .fast()
+        .group("generic")
+        .about("1.0.0", "O(N) in the keys", "Counts the keys that exist."),
+    Command::write("expire", -3, expire)
+        .syntax("key seconds [NX|XX|GT|LT]")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("1.0.0", "O(1)", "Sets the deadline of a key in seconds from now."),
+    Command::write("expireat", -3, expireat)
+        .syntax("key unix-time-seconds [NX|XX|GT|LT]")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("1.2.0", "O(1)", "Sets the deadline of a key as Unix time in seconds."),
+    Command::read("expiretime", 2, expiretime)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("7.0.0", "O(1)", "Returns the deadline of a key as Unix time in seconds."),
+    Command::read("keys", 2, keys)
+        .syntax("pattern")
+        .whole_keyspace()
+        .group("generic")
+        .about("1.0.0", "O(N) in all keys", "Returns the names of all keys that match."),
+    Command::container(
+        "object",
+        &[
+            Command::read("encoding", 3, object_encoding)
+                .syntax("key")
+                .key(2)
+                .group("generic")
+                .about("2.2.3", "O(1)", "Returns how a value is stored."),
+            Command::read("freq", 3, object_freq)
+                .syntax("key")
+                .key(2)
+                .group("generic")
+                .about("4.0.0", "O(1)", "Returns how often a value is accessed, as a logarithm."),
+            Command::admin("help", 2, object_help)
+                .group("generic")
+                .about("6.2.0", "O(1)", "Describes the subcommands."),
+            Command::read("idletime", 3, object_idletime)
+                .syntax("key")
+                .key(2)
+                .group("generic")
+                .about("2.2.3", "O(1)", "Returns the seconds since a value was last accessed."),
+            Command::read("refcount", 3, object_refcount)
+                .syntax("key")
+                .key(2)
+                .group("generic")
+                .about("2.2.3", "O(1)", "Returns the number of references to a value: one."),
+        ],
+    )
+    .group("generic"),
+    Command::write("persist", 2, persist)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("2.2.0", "O(1)", "Removes the deadline of a key."),
+    Command::write("pexpire", -3, pexpire)
+        .syntax("key milliseconds [NX|XX|GT|LT]")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("2.6.0", "O(1)", "Sets the deadline of a key in milliseconds from now."),
+    Command::write("pexpireat", -3, pexpireat)
+        .syntax("key unix-time-milliseconds [NX|XX|GT|LT]")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("2.6.0", "O(1)", "Sets the deadline of a key as Unix time in milliseconds."),
+    Command::read("pexpiretime", 2, pexpiretime)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("7.0.0", "O(1)", "Returns the deadline of a key as Unix time in milliseconds."),
+    Command::read("pttl", 2, pttl)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("2.6.0", "O(1)", "Returns the milliseconds until a key expires."),
+    Command::read("randomkey", 1, randomkey)
+        .whole_keyspace()
+        .group("generic")
+        .about("1.0.0", "O(1)", "Returns the name of a random key."),
+    Command::write("rename", 3, rename)
+        .syntax("key newkey")
+        .keys(1, 2, 1)
+        .group("generic")
+        .about("1.0.0", "O(1)", "Gives a key another name, replacing what was there."),
+    Command::write("renamenx", 3, renamenx)
+        .syntax("key newkey")
+        .keys(1, 2, 1)
+        .fast()
+        .group("generic")
+        .about("1.0.0", "O(1)", "Gives a key another name that is not in use."),
+    Command::read("scan", -2, scan)
+        .syntax("cursor [MATCH pattern] [COUNT count] [TYPE type]")
+        .whole_keyspace()
+        .group("generic")
+        .about("2.8.0", "O(1) for a call, O(N) for a full walk", "Walks over the keys in steps."),
+    Command::read("touch", -2, exists)
+        .syntax("key [key ...]")
+        .keys(1, -1, 1)
+        .fast()
+        .group("generic")
+        .about("3.2.1", "O(N) in the keys", "Marks keys as accessed now; counts those that exist."),
+    Command::read("ttl", 2, ttl)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("1.0.0", "O(1)", "Returns the seconds until a key expires."),
+    Command::read("type", 2, type_of)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("generic")
+        .about("1.0.0", "O(1)", "Returns the type of the value at a key."),
+    Command::write("unlink", -2, del)
+        .syntax("key [key ...]")
+        .keys(1, -1, 1)
+        .fast()
+        .group("generic")
+        .about("4.0.0", "O(1) for each key", "Deletes keys; big values are freed elsewhere."),
+];
+
+fn del(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let mut deleted = 0;
+    for key in args.rest() {
+        if ctx.db.remove(key) {
+            ctx.changed(Event::generic("del"), key);
+            deleted += 1;
+        }
+    }
+    reply.int(deleted);
+    Ok(())
+}
+
+fn exists(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.count(args.rest().filter(|key| ctx.db.exists(key)).count());
+    Ok(())
+}
+
+fn type_of(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let kind = ctx.db.kind(args.take()?);
+    reply.simple(kind.map_or("none", |kind| kind.name()));
+    Ok(())
+}
+
+fn ttl(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    remaining(ctx, args, reply, in_seconds)
+}
+
+fn pttl(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    remaining(ctx, args, reply, |ms| ms)
+}
+
+fn remaining(
+    ctx: &mut ReadCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+    unit: fn(i64) -> i64,
+) -> Result<()> {
+    let now_ms = ctx.now_ms();
+    let deadline = ctx.db.deadline_ms(args.take()?);
+    write_time(reply, deadline, |deadline_ms| unit(deadline_ms.saturating_sub(now_ms) as i64));
+    Ok(())
+}
+
+fn expiretime(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let deadline = ctx.db.deadline_ms(args.take()?);
+    write_time(reply, deadline, |deadline_ms| in_seconds(deadline_ms as i64));
+    Ok(())
+}
+
+fn pexpiretime(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let deadline = ctx.db.deadline_ms(args.take()?);
+    write_time(reply, deadline, |deadline_ms| deadline_ms as i64);
+    Ok(())
+}
+
+/// Rounded to the nearest.
+fn in_seconds(ms: i64) -> i64 {
+    ms.saturating_add(500) / 1000
+}
+
+fn write_time(reply: &mut Reply<'_>, deadline: Option<Option<u64>>, time: impl FnOnce(u64) -> i64) {
+    reply.int(match deadline {
+        None => -2,
+        Some(None) => -1,
+        Some(Some(deadline_ms)) => time(deadline_ms),
+    });
+}
+
+fn expire(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    expire_at(ctx, args, reply, Clock::Seconds)
+}
+
+fn pexpire(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    expire_at(ctx, args, reply, Clock::Milliseconds)
+}
+
+fn expireat(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    expire_at(ctx, args, reply, Clock::UnixSeconds)
+}
+
+fn pexpireat(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    expire_at(ctx, args, reply, Clock::UnixMilliseconds)
+}
+
+fn expire_at(
+    ctx: &mut WriteCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+    clock: Clock,
+) -> Result<()> {
+    let (key, number) = (args.take()?, args.take()?);
+    let conditions = ExpireConditions::parse(args)?;
+    let number = stdx::number::parse_i64(number).ok_or(Error::NotAnInteger)?;
+    let now_ms = ctx.now_ms();
+    let new_ms = clock
+        .unix_ms(number, now_ms)
+        .ok_or(Error::InvalidExpire(args.name()))?;
+
+    let current = ctx.db.deadline_ms(key);
+    if !current.is_some_and(|current_ms| conditions.hold(current_ms, new_ms)) {
+        reply.int(0);
+        return Ok(());
+    }
+    match u64::try_from(new_ms) {
+        Ok(deadline_ms) if deadline_ms > now_ms => {
+            ctx.db.set_deadline(key, Some(deadline_ms));
+            ctx.changed(Event::generic("expire"), key);
+            ctx.propagate(&[b"PEXPIREAT", key, deadline_ms.to_string().as_bytes()]);
+        }
+        _ => {
+            ctx.db.remove(key);
+            ctx.changed(Event::generic("del"), key);
+            ctx.propagate(&[b"DEL", key]);
+        }
+    }
+    reply.int(1);
+    Ok(())
+}
+
+fn persist(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    let has_deadline = ctx.db.deadline_ms(key).flatten().is_some();
+    if has_deadline {
+        ctx.db.set_deadline(key, None);
+        ctx.changed(Event::generic("persist"), key);
+    }
+    reply.int(i64::from(has_deadline));
+    Ok(())
+}
+
+fn rename(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (from, to) = (args.take()?, args.take()?);
+    if !ctx.db.exists(from) {
+        return Err(Error::NoSuchKey);
+    }
+    if from != to {
+        move_entry(ctx, from, to);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn renamenx(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (from, to) = (args.take()?, args.take()?);
+    if !ctx.db.exists(from) {
+        return Err(Error::NoSuchKey);
+    }
+    let is_free = !ctx.db.exists(to);
+    if is_free {
+        move_entry(ctx, from, to);
+    }
+    reply.int(i64::from(is_free));
+    Ok(())
+}
+
+fn move_entry(ctx: &mut WriteCtx<'_>, from: &[u8], to: &[u8]) {
+    if let Some(entry) = ctx.db.take(from) {
+        ctx.db.put_entry(to, entry);
+        ctx.changed(Event::generic("rename_from"), from);
+        ctx.changed(Event::generic("rename_to"), to);
+    }
+}
+
+fn keys(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let pattern = args.take()?;
+    let all = pattern == b"*";
+    let array = reply.array_later();
+    let mut found = 0;
+    ctx.db.each(&mut |entry: &Entry| {
+        if all || stdx::glob::matches(pattern, entry.key(), false) {
+            reply.bulk(entry.key());
+            found += 1;
+        }
+    });
+    reply.finish(array, found);
+    Ok(())
+}
+
+fn scan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let mut cursor = grammar::cursor(args)?;
+    let options = ScanOptions::parse(args)?;
+    let (mut visited, mut found) = (0, Vec::new());
+    let steps_max = options.count.saturating_mul(10);
+    for _ in 0..steps_max {
+        cursor = ctx.db.scan(cursor, &mut |entry: &Entry| {
+            visited += 1;
+            if options.matches(entry.key()) && is_of(entry, options.kind) {
+                found.push(entry.key().to_vec());
+            }
+        });
+        if cursor == 0 || visited >= options.count {
+            break;
+        }
+    }
+    reply.array(2);
+    reply.bulk(cursor.to_string().as_bytes());
+    reply.array(found.len());
+    for key in &found {
+        reply.bulk(key);
+    }
+    Ok(())
+}
+
+fn is_of(entry: &Entry, kind: Option<&[u8]>) -> bool {
+    let name = entry.encoding().kind().name().as_bytes();
+    kind.is_none_or(|kind| name.eq_ignore_ascii_case(kind))
+}
+
+fn randomkey(ctx: &mut ReadCtx<'_>, _args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let random = ctx.random();
+    reply.bulk_or_null(ctx.db.random_key(random).as_deref());
+    Ok(())
+}
+
+fn dbsize(ctx: &mut ReadCtx<'_>, _args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.count(ctx.db.len());
+    Ok(())
+}
+
+fn object_encoding(
+    ctx: &mut ReadCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    match ctx.db.entry(args.take()?) {
+        Some(entry) => {
+            reply.bulk(encoding_name(entry.encoding(), entry.payload()).as_bytes());
+        }
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+fn object_freq(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    match ctx.db.exists(args.take()?) {
+        true => Err(Error::Plain(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+             note that when switching between policies at runtime LRU and LFU data will take \
+             some time to adjust.",
+        )),
+        false => {
+            reply.null();
+            Ok(())
+        }
+    }
+}
+
+fn object_idletime(
+    ctx: &mut ReadCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let now_s = ctx.now_ms() / 1000;
+    match ctx.db.entry(args.take()?) {
+        Some(entry) => {
+            let idle_s = (now_s as u32).wrapping_sub(entry.clock()) & CLOCK_MASK;
+            reply.int(i64::from(idle_s));
+        }
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// The access clock counts seconds in this many bits.
+const CLOCK_MASK: u32 = (1 << 24) - 1;
+
+fn object_refcount(
+    ctx: &mut ReadCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    match ctx.db.exists(args.take()?) {
+        true => reply.int(1),
+        false => reply.null(),
+    }
+    Ok(())
+}
+
+fn object_help(_ctx: &mut AdminCtx<'_>, _args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.array(OBJECT_HELP.len());
+    for line in OBJECT_HELP {
+        reply.simple(line);
+    }
+    Ok(())
+}
+
+const OBJECT_HELP: &[&str] = &[
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+    "HELP",
+    "    Print this help.",
+];
