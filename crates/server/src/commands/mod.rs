@@ -1,10 +1,20 @@
 //! The command families. A new family is one line here.
 
 pub mod connection;
+pub mod hash;
 pub mod keys;
+pub mod set;
 pub mod string;
 
 use crate::command::Command;
 
 /// Every family's table.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, keys::COMMANDS, string::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    keys::COMMANDS,
+    string::COMMANDS,
+    hash::COMMANDS,
+    hash::deadlines::COMMANDS,
+    set::COMMANDS,
+    set::algebra::COMMANDS,
+];

@@ -1,0 +1,279 @@
+//! The commands of sets. Unions, intersections and differences are in `algebra`.
+//!
+//! What was popped at random is propagated by name: as SREM, or as DEL when the set is gone.
+
+pub mod algebra;
+
+use datatypes::set::SetRef;
+use resp::reply::Reply;
+use stdx::number::parse_i64;
+
+use super::hash::{bulk_item, empty_scan, passes, random_count, scan_reply};
+use crate::command::context::next_random;
+use crate::command::event::Event;
+use crate::command::grammar::{self, ScanOptions};
+use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::error::{Error, Result};
+
+/// The commands of this room.
+pub const COMMANDS: &[Command] = &[
+    Command::write("sadd", -3, sadd)
+        .syntax("key member [member ...]")
+        .key(1)
+        .fast()
+        .deny_oom()
+        .group("set")
+        .about("1.0.0", "O(1)", "Adds members; how many are new."),
+    Command::read("scard", 2, scard)
+        .syntax("key")
+        .key(1)
+        .fast()
+        .group("set")
+        .about("1.0.0", "O(1)", "The number of members."),
+    Command::read("sismember", 3, sismember)
+        .syntax("key member")
+        .key(1)
+        .fast()
+        .group("set")
+        .about("1.0.0", "O(1)", "Whether a set has a member."),
+    Command::read("smembers", 2, smembers)
+        .syntax("key")
+        .key(1)
+        .group("set")
+        .about("1.0.0", "O(N)", "All members."),
+    Command::read("smismember", -3, smismember)
+        .syntax("key member [member ...]")
+        .key(1)
+        .fast()
+        .group("set")
+        .about("6.2.0", "O(N)", "Whether a set has each of several members."),
+    Command::write("smove", 4, smove)
+        .syntax("source destination member")
+        .keys(1, 2, 1)
+        .fast()
+        .group("set")
+        .about("1.0.0", "O(1)", "Moves a member from one set to another."),
+    Command::write("spop", -2, spop)
+        .syntax("key [count]")
+        .key(1)
+        .fast()
+        .group("set")
+        .about("1.0.0", "O(1)", "Removes members chosen at random and returns them."),
+    Command::read("srandmember", -2, srandmember)
+        .syntax("key [count]")
+        .key(1)
+        .group("set")
+        .about("1.0.0", "O(1)", "Members chosen at random."),
+    Command::write("srem", -3, srem)
+        .syntax("key member [member ...]")
+        .key(1)
+        .fast()
+        .group("set")
+        .about("1.0.0", "O(N)", "Removes members; how many there were."),
+    Command::read("sscan", -3, sscan)
+        .syntax("key cursor [MATCH pattern] [COUNT count]")
+        .key(1)
+        .group("set")
+        .about("2.8.0", "O(1)", "Walks a set in steps."),
+];
+
+fn set_or_empty<'a>(ctx: &'a ReadCtx<'_>, key: &[u8]) -> Result<SetRef<'a>> {
+    Ok(ctx.db.set(key)?.unwrap_or(SetRef::EMPTY))
+}
+
+fn sadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    let first = args.peek().ok_or_else(|| args.arity_error())?;
+    let mut set = ctx.db.set_or_new(key, first, args.len())?;
+    set.expect_members(args.len());
+    let n_added = args.rest().filter(|member| set.add(member)).count();
+    if n_added > 0 {
+        ctx.changed(Event::set("sadd"), key);
+    }
+    reply.count(n_added);
+    Ok(())
+}
+
+fn srem(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    let mut n_removed = 0;
+    if let Some(mut set) = ctx.db.set_mut(key)? {
+        n_removed = args.rest().filter(|member| set.remove(member)).count();
+    }
+    if n_removed > 0 {
+        ctx.changed(Event::set("srem"), key);
+    }
+    reply.count(n_removed);
+    Ok(())
+}
+
+fn scard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.count(set_or_empty(ctx, args.take()?)?.len());
+    Ok(())
+}
+
+fn sismember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let set = set_or_empty(ctx, args.take()?)?;
+    reply.int(i64::from(set.contains(args.take()?)));
+    Ok(())
+}
+
+fn smismember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let set = set_or_empty(ctx, args.take()?)?;
+    let members = args.rest();
+    reply.array(members.len());
+    for member in members {
+        reply.int(i64::from(set.contains(member)));
+    }
+    Ok(())
+}
+
+fn smembers(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let set = set_or_empty(ctx, args.take()?)?;
+    reply.set(set.len());
+    set.iter().for_each(|member| bulk_item(reply, member));
+    Ok(())
+}
+
+fn smove(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (source, destination, member) = (args.take()?, args.take()?, args.take()?);
+    let Some(from) = ctx.db.set(source)? else {
+        reply.int(0);
+        return Ok(());
+    };
+    let is_member = from.contains(member);
+    ctx.db.set(destination)?;
+    if is_member && source != destination {
+        if let Some(mut from) = ctx.db.set_mut(source)? {
+            from.remove(member);
+        }
+        ctx.changed(Event::set("srem"), source);
+        if ctx.db.set_or_new(destination, member, 1)?.add(member) {
+            ctx.changed(Event::set("sadd"), destination);
+        }
+    }
+    reply.int(i64::from(is_member));
+    Ok(())
+}
+
+fn spop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    if !args.is_empty() {
+        return spop_count(ctx, key, args, reply);
+    }
+    let bits = ctx.random();
+    let mut popped = Vec::new();
+    let Some(mut set) = ctx.db.set_mut(key)? else {
+        reply.null();
+        return Ok(());
+    };
+    set.pop_random(bits, |member| member.write_to(&mut popped));
+    ctx.changed(Event::set("spop"), key);
+    ctx.propagate(&[b"SREM", key, &popped]);
+    reply.bulk(&popped);
+    Ok(())
+}
+
+fn spop_count(
+    ctx: &mut WriteCtx<'_>,
+    key: &[u8],
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let count = parse_i64(args.take()?).and_then(|count| usize::try_from(count).ok());
+    args.end()?;
+    let count = count.ok_or(Error::Plain("ERR value is out of range, must be positive"))?;
+    let set = ctx.db.set(key)?.unwrap_or(SetRef::EMPTY);
+    if count >= set.len() {
+        return pop_all(ctx, key, reply);
+    }
+    let mut popped = Vec::with_capacity(count);
+    while popped.len() < count {
+        let bits = ctx.random();
+        if let Some(mut set) = ctx.db.set_mut(key)? {
+            set.pop_random(bits, |member| popped.push(member.to_vec()));
+        }
+    }
+    reply.set(count);
+    popped.iter().for_each(|member| reply.bulk(member));
+    if count > 0 {
+        ctx.changed(Event::set("spop"), key);
+        let mut words = vec![b"SREM".as_slice(), key];
+        words.extend(popped.iter().map(Vec::as_slice));
+        ctx.propagate(&words);
+    }
+    Ok(())
+}
+
+/// Answers all members and removes the set, if there is one.
+fn pop_all(ctx: &mut WriteCtx<'_>, key: &[u8], reply: &mut Reply<'_>) -> Result<()> {
+    let set = ctx.db.set(key)?.unwrap_or(SetRef::EMPTY);
+    reply.set(set.len());
+    set.iter().for_each(|member| bulk_item(reply, member));
+    if !set.is_empty() {
+        ctx.db.remove(key);
+        ctx.event(Event::set("spop"), key);
+        ctx.changed(Event::generic("del"), key);
+        ctx.propagate(&[b"DEL", key]);
+    }
+    Ok(())
+}
+
+fn srandmember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    if args.is_empty() {
+        let bits = ctx.random();
+        match ctx.db.set(key)?.and_then(|set| set.random(bits)) {
+            Some(member) => bulk_item(reply, member),
+            None => reply.null(),
+        }
+        return Ok(());
+    }
+    if args.len() > 1 {
+        return Err(Error::Syntax);
+    }
+    let count = random_count(args)?;
+    let set = ctx.db.set(key)?.unwrap_or(SetRef::EMPTY);
+    let size = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    if count >= 0 {
+        let picked = set.pick_distinct(size, &mut || next_random(ctx.random));
+        reply.array(picked.len());
+        picked
+            .into_iter()
+            .for_each(|member| bulk_item(reply, member));
+    } else {
+        reply.array(if set.is_empty() { 0 } else { size });
+        for _ in 0..size {
+            let Some(member) = set.random(next_random(ctx.random)) else {
+                break;
+            };
+            bulk_item(reply, member);
+        }
+    }
+    Ok(())
+}
+
+fn sscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    let mut cursor = grammar::cursor(args)?;
+    let Some(set) = ctx.db.set(key)? else {
+        return empty_scan(reply);
+    };
+    let options = ScanOptions::parse(args)?;
+    let (mut bytes, mut n_members, mut n_seen) = (Vec::new(), 0, 0);
+    let mut members = Reply::new(&mut bytes, reply.proto());
+    for _ in 0..options.count.saturating_mul(10) {
+        cursor = set.scan(cursor, &mut |member| {
+            n_seen += 1;
+            if passes(&options, member) {
+                n_members += 1;
+                bulk_item(&mut members, member);
+            }
+        });
+        if cursor == 0 || n_seen >= options.count {
+            break;
+        }
+    }
+    scan_reply(reply, cursor, n_members, &bytes);
+    Ok(())
+}
