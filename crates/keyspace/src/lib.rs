@@ -12,6 +12,6 @@ pub mod keyspace;
 pub mod locked;
 pub mod protocol;
 pub mod registry;
-mod shard;
+pub mod shard;
 pub mod snapshot;
 pub mod sync;

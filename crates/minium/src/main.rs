@@ -28,7 +28,7 @@ fn main() {
     exit(match program {
         Some(Program::Cli) => cli::run(args),
         Some(Program::Absent(name)) => absent(name),
-        None => absent("server"),
+        None => serve(args),
     });
 }
 
@@ -49,6 +49,17 @@ fn by_subcommand(word: &OsString) -> Option<Program> {
         "check-rdb" => Some(Program::Absent("check-rdb")),
         "check-aof" => Some(Program::Absent("check-aof")),
         _ => None,
+    }
+}
+
+fn serve(args: Vec<OsString>) -> i32 {
+    let args: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
+    match args {
+        Ok(args) => server::run::run(&args),
+        Err(word) => {
+            eprintln!("minium: an argument is not valid UTF-8: {}", word.to_string_lossy());
+            1
+        }
     }
 }
 

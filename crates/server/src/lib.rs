@@ -5,7 +5,11 @@
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod dispatch;
 pub mod error;
+pub mod exec;
+pub mod net;
+pub mod run;
 pub mod session;
 pub mod state;
 pub mod stats;

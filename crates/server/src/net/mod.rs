@@ -1,0 +1,4 @@
+//! Sockets and event loops: bytes in, requests through the gate and the engine, bytes out.
+
+pub mod connection;
+pub mod event_loop;
