@@ -64,6 +64,8 @@ pub struct Command {
     pub needs_memory: bool,
     /// Allowed before AUTH.
     pub needs_no_auth: bool,
+    /// Looking at a key does not count as an access.
+    pub leaves_clock: bool,
     /// The family, as COMMAND DOCS names it.
     pub group: &'static str,
     /// First version, complexity, one-line summary.
@@ -82,6 +84,7 @@ impl Command {
             is_fast: false,
             needs_memory: false,
             needs_no_auth: false,
+            leaves_clock: false,
             group: "",
             about: ("", "", ""),
         }
@@ -183,6 +186,12 @@ impl Command {
     /// Allowed before AUTH.
     pub const fn no_auth(mut self) -> Command {
         self.needs_no_auth = true;
+        self
+    }
+
+    /// Looking at a key does not count as an access, as OBJECT IDLETIME tells.
+    pub const fn no_touch(mut self) -> Command {
+        self.leaves_clock = true;
         self
     }
 

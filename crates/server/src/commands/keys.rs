@@ -4,6 +4,7 @@
 //! propagated as `DEL`, any other as `PEXPIREAT`, so that whoever repeats it needs no clock.
 
 use datatypes::encoding::table::Record;
+use datatypes::home::Payload;
 use datatypes::value::encoding_name;
 use keyspace::entry::Entry;
 use resp::reply::Reply;
@@ -29,6 +30,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key [key ...]")
         .keys(1, -1, 1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("1.0.0", "O(N) in the keys", "Counts the keys that exist."),
     Command::write("expire", -3, expire)
@@ -47,6 +49,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key")
         .key(1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("7.0.0", "O(1)", "Returns the deadline of a key as Unix time in seconds."),
     Command::read("keys", 2, keys)
@@ -60,11 +63,13 @@ pub const COMMANDS: &[Command] = &[
             Command::read("encoding", 3, object_encoding)
                 .syntax("key")
                 .key(2)
+                .no_touch()
                 .group("generic")
                 .about("2.2.3", "O(1)", "Returns how a value is stored."),
             Command::read("freq", 3, object_freq)
                 .syntax("key")
                 .key(2)
+                .no_touch()
                 .group("generic")
                 .about("4.0.0", "O(1)", "Returns how often a value is accessed, as a logarithm."),
             Command::admin("help", 2, object_help)
@@ -73,11 +78,13 @@ pub const COMMANDS: &[Command] = &[
             Command::read("idletime", 3, object_idletime)
                 .syntax("key")
                 .key(2)
+                .no_touch()
                 .group("generic")
                 .about("2.2.3", "O(1)", "Returns the seconds since a value was last accessed."),
             Command::read("refcount", 3, object_refcount)
                 .syntax("key")
                 .key(2)
+                .no_touch()
                 .group("generic")
                 .about("2.2.3", "O(1)", "Returns the number of references to a value: one."),
         ],
@@ -105,12 +112,14 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key")
         .key(1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("7.0.0", "O(1)", "Returns the deadline of a key as Unix time in milliseconds."),
     Command::read("pttl", 2, pttl)
         .syntax("key")
         .key(1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("2.6.0", "O(1)", "Returns the milliseconds until a key expires."),
     Command::read("randomkey", 1, randomkey)
@@ -143,12 +152,14 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key")
         .key(1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("1.0.0", "O(1)", "Returns the seconds until a key expires."),
     Command::read("type", 2, type_of)
         .syntax("key")
         .key(1)
         .fast()
+        .no_touch()
         .group("generic")
         .about("1.0.0", "O(1)", "Returns the type of the value at a key."),
     Command::write("unlink", -2, del)
@@ -384,12 +395,24 @@ fn object_encoding(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     match ctx.db.entry(args.take()?) {
-        Some(entry) => {
-            reply.bulk(encoding_name(entry.encoding(), entry.payload()).as_bytes());
-        }
+        Some(entry) => reply.bulk(shown_encoding(&entry).as_bytes()),
         None => reply.null(),
     }
     Ok(())
+}
+
+/// `embstr` means, to users, that key and text share one cache line: found by trying the original.
+fn shown_encoding(entry: &Entry) -> &'static str {
+    let key_len = entry.key().len();
+    let deadline_len = if key_len < 32 && entry.deadline_ms().is_some() {
+        8
+    } else {
+        0
+    };
+    match (encoding_name(entry.encoding(), entry.payload()), entry.payload()) {
+        ("embstr", Payload::Blob(text)) if key_len + deadline_len + text.len() > 41 => "raw",
+        (name, _) => name,
+    }
 }
 
 fn object_freq(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
