@@ -8,7 +8,9 @@ use libfuzzer_sys::fuzz_target;
 use resp::decode::{DecodeError, Decoder, Value};
 
 fuzz_target!(|input: &[u8]| {
-    let [chunk_len, stream @ ..] = input else { return };
+    let [chunk_len, stream @ ..] = input else {
+        return;
+    };
     let whole = decode(stream.chunks(stream.len().max(1)));
     assert_eq!(whole, decode(stream.chunks(usize::from(*chunk_len).max(1))));
     let mut encoded = Vec::new();
@@ -16,9 +18,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(decode([&encoded[..]].into_iter()), (whole.0, Ok(())));
 });
 
-fn decode<'a>(
-    chunks: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<Value>, Result<(), DecodeError>) {
+fn decode<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Value>, Result<(), DecodeError>) {
     let (mut decoder, mut values) = (Decoder::default(), Vec::new());
     for chunk in chunks {
         decoder.feed(chunk);

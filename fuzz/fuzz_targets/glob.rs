@@ -12,7 +12,9 @@ const STARS_MAX: usize = 4;
 const TEXT_MAX: usize = 24;
 
 fuzz_target!(|input: &[u8]| {
-    let [flags, pattern_len, rest @ ..] = input else { return };
+    let [flags, pattern_len, rest @ ..] = input else {
+        return;
+    };
     let (pattern, text) = rest.split_at(usize::from(*pattern_len).min(rest.len()));
     let ignore_case = flags & 1 == 1;
     let matched = glob::matches(pattern, text, ignore_case);

@@ -10,8 +10,13 @@ use resp::request::{Limits, Parser, ProtocolError};
 type Requests = (Vec<Vec<Vec<u8>>>, Result<(), ProtocolError>);
 
 fuzz_target!(|input: &[u8]| {
-    let [flags, chunk_len, stream @ ..] = input else { return };
-    let limits = Limits { max_bulk_bytes: 1 << 20, authenticated: flags & 1 == 0 };
+    let [flags, chunk_len, stream @ ..] = input else {
+        return;
+    };
+    let limits = Limits {
+        max_bulk_bytes: 1 << 20,
+        authenticated: flags & 1 == 0,
+    };
     let whole = parse(stream.chunks(stream.len().max(1)), &limits);
     let split = parse(stream.chunks(usize::from(*chunk_len).max(1)), &limits);
     assert_eq!(whole, split);
