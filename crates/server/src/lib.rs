@@ -2,14 +2,14 @@
 //!
 //! The rooms, bottom first; a room imports only rooms above it in this list.
 
-pub mod command;
-pub mod commands;
-pub mod config;
-pub mod dispatch;
 pub mod error;
-pub mod exec;
-pub mod net;
-pub mod run;
+pub mod config;
+pub mod stats;
 pub mod session;
 pub mod state;
-pub mod stats;
+pub mod command;
+pub mod exec;
+pub mod commands;
+pub mod dispatch;
+pub mod net;
+pub mod run;
