@@ -141,6 +141,9 @@ fn sdiff(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
 }
 
 fn sintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if args.peek().and_then(parse_i64).is_none() {
+        return Err(Error::Plain("ERR numkeys should be greater than 0"));
+    }
     let n_keys = args.numkeys()?;
     let mut keys = Vec::with_capacity(n_keys);
     for _ in 0..n_keys {
