@@ -693,7 +693,8 @@ fn fresh_zset() -> (Encoding, NewPayload<'static>) {
     (Encoding::ZsetPack, NewPayload::Blob(&listpack::EMPTY))
 }
 
-/// Expires what is due in one shard, at most `keys_max` keys. Whether some are left.
+/// Expires what is due in one shard, at most `keys_max` keys. Whether some are left;
+/// then the caller comes back, as the shard's next deadline is renewed only when none are.
 pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max: usize) -> bool {
     let mut keys = Vec::new();
     for _ in 0..keys_max {
@@ -735,8 +736,11 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
         }
     }
     let earliest = locked.room(id).deadlines.earliest_ms();
-    locked.keyspace().renew_due(id, earliest);
-    earliest.is_some_and(|ms| ms <= terms.now_ms)
+    let is_more = earliest.is_some_and(|ms| ms <= terms.now_ms);
+    if !is_more {
+        locked.keyspace().renew_due(id, earliest);
+    }
+    is_more
 }
 
 fn insert(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, entry: Entry) {

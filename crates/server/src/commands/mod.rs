@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod hash;
 pub mod keys;
+pub mod server;
 pub mod set;
 pub mod string;
 
@@ -12,6 +13,7 @@ use crate::command::Command;
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     keys::COMMANDS,
+    server::COMMANDS,
     string::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
