@@ -114,9 +114,10 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Result<()> {
         let locked = self.lock(state, database, command, request, known_hash);
+        let clock = (self.now_ms / 1000) as u32 & 0x00ff_ffff;
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: Some((self.now_ms / 1000) as u32 & 0x00ff_ffff),
+            clock: (!command.leaves_clock).then_some(clock),
             limits: &state.limits,
             departed: &self.departed,
         };
