@@ -1,6 +1,7 @@
 //! The command families. A new family is one line here.
 
 pub mod connection;
+pub mod databases;
 pub mod hash;
 pub mod keys;
 pub mod server;
@@ -12,6 +13,7 @@ use crate::command::Command;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
+    databases::COMMANDS,
     keys::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,
