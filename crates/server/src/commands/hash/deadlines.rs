@@ -290,13 +290,24 @@ fn expire(
         ctx.changed(Event::hash("hdel"), key);
         propagate_removals(ctx, key, &removed);
     } else if n_set > 0 {
-        ctx.changed(Event::hash("hexpire"), key);
-        let text = deadline_ms.to_string();
-        let mut head = vec![b"HPEXPIREAT".as_slice(), key, text.as_bytes()];
-        head.extend(condition.map(|(_, name)| name));
-        propagate_fields(ctx, &head, fields.len(), &fields);
+        let condition = condition.map(|(_, name)| name);
+        after_expire(ctx, key, (deadline_ms, condition), &fields);
     }
     Ok(())
+}
+
+/// Records a deadline that some of the fields have got.
+fn after_expire(
+    ctx: &mut WriteCtx<'_>,
+    key: &[u8],
+    (deadline_ms, condition): (u64, Option<&[u8]>),
+    fields: &[&[u8]],
+) {
+    ctx.changed(Event::hash("hexpire"), key);
+    let text = deadline_ms.to_string();
+    let mut head = vec![b"HPEXPIREAT".as_slice(), key, text.as_bytes()];
+    head.extend(condition);
+    propagate_fields(ctx, &head, fields.len(), fields);
 }
 
 fn httl(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -435,27 +446,36 @@ fn hgetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
             touched.push(field);
         }
     }
-    if touched.is_empty() {
-        return Ok(());
+    if !touched.is_empty() {
+        after_hgetex(ctx, key, &touch, (&fields, &touched));
     }
-    match touch {
+    Ok(())
+}
+
+/// Records what HGETEX with `fields` has done to those that are `touched`.
+fn after_hgetex(
+    ctx: &mut WriteCtx<'_>,
+    key: &[u8],
+    touch: &Touch,
+    (fields, touched): (&[&[u8]], &[&[u8]]),
+) {
+    match *touch {
         Touch::Nothing => {}
         Touch::Persist => {
             ctx.changed(Event::hash("hpersist"), key);
-            propagate_fields(ctx, &[b"HPERSIST", key], fields.len(), &fields);
+            propagate_fields(ctx, &[b"HPERSIST", key], fields.len(), fields);
         }
-        Touch::Deadline(deadline_ms) if deadline_ms <= now_ms => {
+        Touch::Deadline(deadline_ms) if deadline_ms <= ctx.now_ms() => {
             ctx.changed(Event::hash("hdel"), key);
-            propagate_removals(ctx, key, &touched);
+            propagate_removals(ctx, key, touched);
         }
         Touch::Deadline(deadline_ms) => {
             ctx.changed(Event::hash("hexpire"), key);
             let text = deadline_ms.to_string();
             let head = [b"HPEXPIREAT".as_slice(), key, text.as_bytes()];
-            propagate_fields(ctx, &head, fields.len(), &fields);
+            propagate_fields(ctx, &head, fields.len(), fields);
         }
     }
-    Ok(())
 }
 
 /// The options of HSETEX.
