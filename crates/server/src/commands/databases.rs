@@ -1,6 +1,6 @@
-//! Whole databases: emptying them, and moving a key from one to another.
+//! Keys that go from one database to another.
 //!
-//! All of these reach beyond declared keys, so they run as the transaction.
+//! The other database is not where the declared keys are, so these run as the transaction.
 
 use resp::reply::Reply;
 
@@ -9,52 +9,13 @@ use crate::command::{Args, Command, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
-pub const COMMANDS: &[Command] = &[
-    Command::write("flushall", -1, flushall)
-        .syntax("[ASYNC|SYNC]")
-        .transaction()
-        .group("server")
-        .about("1.0.0", "O(N) in all keys, elsewhere", "Deletes all keys of all databases."),
-    Command::write("flushdb", -1, flushdb)
-        .syntax("[ASYNC|SYNC]")
-        .transaction()
-        .group("server")
-        .about("1.0.0", "O(N) in the keys, elsewhere", "Deletes all keys of the database."),
-    Command::write("move", 3, move_key)
-        .syntax("key db")
-        .key(1)
-        .transaction()
-        .fast()
-        .group("generic")
-        .about("1.0.0", "O(1)", "Moves a key to another database."),
-];
-
-fn flush_mode(args: &mut Args<'_>) -> Result<()> {
-    if let Some(word) = args.word()
-        && !matches!(&*word, b"ASYNC" | b"SYNC")
-    {
-        return Err(Error::Syntax);
-    }
-    args.end()
-}
-
-fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    flush_mode(args)?;
-    let n_databases = ctx.db.locked().keyspace().n_databases();
-    let n_keys: usize = (0..n_databases)
-        .map(|database| ctx.db.other(database, |db| db.clear()))
-        .sum();
-    ctx.effects.n_changes += n_keys as u64 + 1;
-    reply.ok();
-    Ok(())
-}
-
-fn flushdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    flush_mode(args)?;
-    ctx.effects.n_changes += ctx.db.clear() as u64 + 1;
-    reply.ok();
-    Ok(())
-}
+pub const COMMANDS: &[Command] = &[Command::write("move", 3, move_key)
+    .syntax("key db")
+    .key(1)
+    .transaction()
+    .fast()
+    .group("generic")
+    .about("1.0.0", "O(1)", "Moves a key to another database.")];
 
 fn move_key(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (key, database) = (args.take()?, args.int()?);
