@@ -444,7 +444,7 @@ impl<'a> Db<'a> {
 
     /// The entry of `key`, to be changed in place.
     fn open(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
-        drop(self.view.entry(key)?);
+        self.view.entry(key)?;
         let hash = self.view.hash_of(key);
         let id = self.view.shard_of(hash);
         let mut home = EntryMut::open(self.view.locked, id, self.view.locked.room(id), hash, key)?;
@@ -480,7 +480,7 @@ impl<'a> Db<'a> {
     /// Replaces the value of `key`, whatever it held. O(1).
     #[inline]
     pub fn put(&mut self, key: &[u8], encoding: Encoding, payload: NewPayload<'_>, expiry: Expiry) {
-        drop(self.view.entry(key)); // what has expired goes first, with its own event
+        let _ = self.view.entry(key); // what has expired goes first, with its own event
         let hash = self.view.hash_of(key);
         let id = self.view.shard_of(hash);
         let (locked, terms) = (self.view.locked, self.view.terms);
@@ -616,7 +616,7 @@ impl<'a> Db<'a> {
 
     /// Takes `key` out, with value and deadline.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        drop(self.view.entry(key)?);
+        self.view.entry(key)?;
         let hash = self.view.hash_of(key);
         let id = self.view.shard_of(hash);
         take(self.view.locked, id, self.view.locked.room(id), hash, key)

@@ -93,11 +93,14 @@ impl Watch {
     }
 }
 
+/// A watch, and whether its key had run out but was still there when it began.
+type Watcher = (Arc<Watch>, bool);
+
 /// The waiters and watchers of one shard's keys.
 #[derive(Debug, Default)]
 pub struct Registry {
     waiters: HashMap<Box<[u8]>, VecDeque<Arc<Waiter>>>,
-    watchers: HashMap<Box<[u8]>, Vec<(Arc<Watch>, bool)>>,
+    watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
 }
 
 impl Registry {

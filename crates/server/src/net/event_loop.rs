@@ -98,10 +98,9 @@ impl EventLoop {
         let mut events = Events::with_capacity(256);
         while !self.state.is_stopping.load(Relaxed) {
             let timeout = self.timeout();
-            if let Err(error) = self.poll.poll(&mut events, timeout) {
-                if error.kind() != std::io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
             }
             self.engine.now_ms = unix_ms();
             for idx in std::mem::take(&mut self.again) {

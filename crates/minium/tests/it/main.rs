@@ -1,0 +1,177 @@
+//! The binary as its users meet it: started as a process, spoken to over sockets.
+
+use client::connection::Connection;
+use client::endpoint::Endpoint;
+use resp::decode::Value;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server of its own for one test, which ends with it.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let process = Command::new(env!("CARGO_BIN_EXE_minium"))
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(flags)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Server { process, port };
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < PATIENCE, "the server does not listen");
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    fn client(&self) -> Connection {
+        let endpoint = Endpoint::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+        };
+        Connection::open(&endpoint, Some(PATIENCE)).unwrap()
+    }
+
+    fn socket(&self) -> TcpStream {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn text(words: &str, client: &mut Connection) -> String {
+    let words: Vec<&str> = words.split(' ').collect();
+    client::transcript::render(&client.call(&words).unwrap()).trim_end().to_owned()
+}
+
+#[test]
+fn strings_counters_and_deadlines_work_on_one_and_on_four_threads() {
+    for threads in ["1", "4"] {
+        let server = Server::start(&["--threads", threads]);
+        let mut client = server.client();
+        assert_eq!(text("SET key value", &mut client), "+OK");
+        assert_eq!(text("GET key", &mut client), "\"value\"");
+        assert_eq!(text("INCRBY counter 5", &mut client), ":5");
+        assert_eq!(text("SET short lived PX 20", &mut client), "+OK");
+        let started = Instant::now();
+        while text("DBSIZE", &mut client) != ":2" {
+            assert!(started.elapsed() < PATIENCE, "a due key goes without being asked for");
+        }
+        assert_eq!(text("FLUSHALL", &mut client), "+OK");
+        assert_eq!(text("DBSIZE", &mut client), ":0");
+    }
+}
+
+#[test]
+fn a_broken_request_gets_its_error_and_a_closed_connection() {
+    let server = Server::start(&[]);
+    for (request, answer) in [
+        (&b"*1\r\n$x\r\n"[..], &b"-ERR Protocol error: invalid bulk length\r\n"[..]),
+        (b"*1\r\nPING\r\n", b"-ERR Protocol error: expected '$', got 'P'\r\n"),
+        (b"PING\r\n*-9x\r\n", b"+PONG\r\n-ERR Protocol error: invalid multibulk length\r\n"),
+    ] {
+        let mut socket = server.socket();
+        socket.write_all(request).unwrap();
+        let mut got = Vec::new();
+        socket.read_to_end(&mut got).unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(answer));
+    }
+    assert_eq!(text("PING", &mut server.client()), "+PONG");
+}
+
+#[test]
+fn a_long_pipeline_and_a_long_command_are_answered_whole() {
+    let server = Server::start(&["--threads", "2"]);
+    let mut client = server.client();
+    let commands: Vec<Vec<Vec<u8>>> = (0..50_000)
+        .map(|i| {
+            vec![
+                b"INCRBY".to_vec(),
+                b"sum".to_vec(),
+                i.to_string().into_bytes(),
+            ]
+        })
+        .collect();
+    let replies = client.pipeline(&commands).unwrap();
+    assert_eq!(replies.last(), Some(&Value::Int((0..50_000).sum())));
+    let mut members = vec![b"SADD".to_vec(), b"many".to_vec()];
+    members.extend((0..200_000).map(|i| format!("member:{i}").into_bytes()));
+    assert_eq!(client.call(&members).unwrap(), Value::Int(200_000));
+    let big = vec![b'x'; 8 << 20];
+    client.call(&[&b"SET"[..], b"big", &big]).unwrap();
+    assert_eq!(client.call(&["GET", "big"]).unwrap(), Value::Bulk(big));
+}
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_one_request() {
+    let server = Server::start(&[]);
+    let mut socket = server.socket();
+    for byte in b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n" {
+        socket.write_all(&[*byte]).unwrap();
+    }
+    let mut got = [0; 11];
+    socket.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"$5\r\nhello\r\n");
+}
+
+#[test]
+fn increments_from_many_clients_add_up() {
+    let server = Server::start(&["--threads", "4"]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = server.client();
+                let commands = vec![vec![b"INCR".to_vec(), b"n".to_vec()]; 2_000];
+                client.pipeline(&commands).unwrap();
+            });
+        }
+    });
+    assert_eq!(text("GET n", &mut server.client()), "\"16000\"");
+}
+
+#[test]
+fn a_password_is_asked_for() {
+    let server = Server::start(&["--requirepass", "secret"]);
+    let mut client = server.client();
+    assert_eq!(text("GET key", &mut client), "-NOAUTH Authentication required.");
+    assert!(text("AUTH wrong", &mut client).starts_with("-WRONGPASS"));
+    assert_eq!(text("AUTH secret", &mut client), "+OK");
+    assert_eq!(text("GET key", &mut client), "(nil)");
+}
+
+#[test]
+fn a_promise_that_cannot_be_kept_is_refused_at_start() {
+    for flags in [
+        ["--appendonly", "yes"],
+        ["--maxmemory", "1gb"],
+        ["--no-such", "1"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_minium"))
+            .args(flags)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
