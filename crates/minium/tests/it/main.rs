@@ -1,5 +1,7 @@
 //! The binary as its users meet it: started as a process, spoken to over sockets.
 
+#![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
+
 use client::connection::Connection;
 use client::endpoint::Endpoint;
 use resp::decode::Value;
@@ -62,7 +64,9 @@ impl Drop for Server {
 
 fn text(words: &str, client: &mut Connection) -> String {
     let words: Vec<&str> = words.split(' ').collect();
-    client::transcript::render(&client.call(&words).unwrap()).trim_end().to_owned()
+    client::transcript::render(&client.call(&words).unwrap())
+        .trim_end()
+        .to_owned()
 }
 
 #[test]
