@@ -5,6 +5,7 @@ pub mod databases;
 pub mod hash;
 pub mod keys;
 pub mod server;
+pub mod list;
 pub mod set;
 pub mod string;
 
@@ -19,6 +20,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
+    list::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
 ];
