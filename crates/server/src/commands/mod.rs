@@ -8,6 +8,7 @@ pub mod server;
 pub mod list;
 pub mod set;
 pub mod string;
+pub mod zset;
 
 use crate::command::Command;
 
@@ -23,4 +24,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
+    zset::COMMANDS,
+    zset::algebra::COMMANDS,
+    zset::range::COMMANDS,
 ];
