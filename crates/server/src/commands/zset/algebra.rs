@@ -140,7 +140,8 @@ impl<'v> Members<'v> {
                     .all(|(member, score)| visit(member.text(&mut buffer), score));
             }
             Members::Plain(set) => {
-                set.iter().all(|member| visit(member.text(&mut buffer), 1.0));
+                set.iter()
+                    .all(|member| visit(member.text(&mut buffer), 1.0));
             }
         }
     }

@@ -191,9 +191,7 @@ impl AddOptions {
 
     fn check(self, n_members: usize) -> Result<()> {
         if self.nx && self.xx {
-            return Err(Error::Plain(
-                "ERR XX and NX options at the same time are not compatible",
-            ));
+            return Err(Error::Plain("ERR XX and NX options at the same time are not compatible"));
         }
         if self.gt && self.lt || self.nx && (self.gt || self.lt) {
             return Err(Error::Plain(
@@ -201,9 +199,7 @@ impl AddOptions {
             ));
         }
         if self.incr && n_members > 1 {
-            return Err(Error::Plain(
-                "ERR INCR option supports a single increment-element pair",
-            ));
+            return Err(Error::Plain("ERR INCR option supports a single increment-element pair"));
         }
         Ok(())
     }
@@ -235,7 +231,11 @@ fn add(
         return Ok(());
     }
     let mut zset = ctx.db.zset_or_new(key)?;
-    let first_len = if zset.view().is_empty() { members[0].1.len() } else { 0 };
+    let first_len = if zset.view().is_empty() {
+        members[0].1.len()
+    } else {
+        0
+    };
     zset.reserve(members.len(), first_len);
     let (mut n_added, mut n_updated, mut result, mut is_nan) = (0, 0, None, false);
     for (given, member) in members {
@@ -298,7 +298,9 @@ fn zincrby(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
 fn zrem(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (key, members) = (args.take()?, args.rest());
     let n = match ctx.db.zset_mut(key)? {
-        Some(mut zset) => members.filter(|member| zset.remove(member).is_some()).count(),
+        Some(mut zset) => members
+            .filter(|member| zset.remove(member).is_some())
+            .count(),
         None => 0,
     };
     if n > 0 {
@@ -341,7 +343,10 @@ fn rank(
     }
     let with_score = args.eat(b"WITHSCORE");
     args.end()?;
-    let found = ctx.db.zset(key)?.and_then(|zset| zset.rank(member, reverse));
+    let found = ctx
+        .db
+        .zset(key)?
+        .and_then(|zset| zset.rank(member, reverse));
     match (found, with_score) {
         (Some((rank, score)), true) => {
             reply.array(2);
@@ -443,12 +448,7 @@ fn pop_members(
     Ok(Some(members))
 }
 
-fn pop(
-    ctx: &mut WriteCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-    end: End,
-) -> Result<()> {
+fn pop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>, end: End) -> Result<()> {
     let key = args.take()?;
     let count = args.peek();
     let n_args = args.rest().len();
@@ -567,7 +567,11 @@ fn zrandmember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
         }
         return Ok(());
     }
-    let n = if zset.is_empty() { 0 } else { count.unsigned_abs() };
+    let n = if zset.is_empty() {
+        0
+    } else {
+        count.unsigned_abs()
+    };
     begin_members(reply, n as usize, with_scores);
     for _ in 0..n {
         if let Some(pair) = zset.random(bits()) {

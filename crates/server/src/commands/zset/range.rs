@@ -183,7 +183,11 @@ impl<'a> Span<'a> {
             ));
         }
         let is_swapped = reverse && by != By::Rank;
-        let (low, high) = if is_swapped { (second, first) } else { (first, second) };
+        let (low, high) = if is_swapped {
+            (second, first)
+        } else {
+            (first, second)
+        };
         Ok(Span {
             bounds: Bounds::parse(by, low, high)?,
             reverse,
@@ -261,12 +265,7 @@ fn zrangestore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_
 
 // ---- Counting and removing ---------------------------------------------------------------------
 
-fn count(
-    ctx: &mut ReadCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-    by: By,
-) -> Result<()> {
+fn count(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>, by: By) -> Result<()> {
     let key = args.take()?;
     let bounds = Bounds::parse(by, args.take()?, args.take()?)?;
     let zset = ctx.db.zset(key)?.unwrap_or(ZsetRef::EMPTY);
