@@ -1,6 +1,8 @@
 //! The keyspace as its users see it: values and deadlines against a map, a snapshot against the
 //! state at its cut, and locks under several threads.
 
+#![allow(clippy::unwrap_used)]
+
 use datatypes::encoding::table::{Record, hash};
 use datatypes::home::Limits;
 use datatypes::value::ValueRef;

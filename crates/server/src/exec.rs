@@ -4,10 +4,12 @@
 
 use crate::command::context::Effects;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, Reach, ReadCtx, WriteCtx};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::state::State;
 use datatypes::encoding::table::hash;
+use datatypes::home::Limits;
 use keyspace::db::{Db, Departed, Terms, View, expire_shard};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
@@ -24,8 +26,8 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_millis(10);
 
 /// What one thread keeps from command to command.
 pub struct Engine {
-    /// Unix time of this tick.
-    pub now_ms: u64,
+    now_ms: u64,
+    limits: Limits,
     random: u64,
     departed: RefCell<Vec<Departed>>,
     shards: Vec<ShardId>,
@@ -33,6 +35,20 @@ pub struct Engine {
     n_commands: u64,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
+}
+
+/// The thresholds of small encodings as the directives set them.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        hash_max_listpack_entries: config.hash_max_listpack_entries(),
+        hash_max_listpack_value: config.hash_max_listpack_value(),
+        list_max_listpack_size: config.list_max_listpack_size().into(),
+        set_max_intset_entries: config.set_max_intset_entries(),
+        set_max_listpack_entries: config.set_max_listpack_entries(),
+        set_max_listpack_value: config.set_max_listpack_value(),
+        zset_max_listpack_entries: config.zset_max_listpack_entries(),
+        zset_max_listpack_value: config.zset_max_listpack_value(),
+    }
 }
 
 /// Unix time in milliseconds.
@@ -48,6 +64,7 @@ impl Engine {
     pub fn new(seed: u64) -> Engine {
         Engine {
             now_ms: unix_ms(),
+            limits: Limits::default(),
             random: seed,
             departed: RefCell::default(),
             shards: Vec::new(),
@@ -118,7 +135,7 @@ impl Engine {
         let terms = Terms {
             now_ms: self.now_ms,
             clock: (!command.leaves_clock).then_some(clock),
-            limits: &state.limits,
+            limits: &self.limits,
             departed: &self.departed,
         };
         let first = command.keys.first(request).zip(known_hash);
@@ -230,7 +247,7 @@ impl Engine {
             let terms = Terms {
                 now_ms: self.now_ms,
                 clock: None,
-                limits: &state.limits,
+                limits: &self.limits,
                 departed: &self.departed,
             };
             let is_more = expire_shard(&locked, id, terms, EXPIRE_SLICE);
@@ -244,6 +261,17 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// Unix time of this tick.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Fixes what stays the same for all commands of a tick: the time and the thresholds.
+    pub fn begin_tick(&mut self, state: &State) {
+        self.now_ms = unix_ms();
+        self.limits = limits(&state.config);
     }
 
     /// Adds this tick's counts to the server's.

@@ -8,7 +8,6 @@ use crate::dispatch;
 use crate::exec::unix_ms;
 use crate::net::event_loop::{EventLoop, Handle, poll_and_waker};
 use crate::state::State;
-use datatypes::home::Limits;
 use keyspace::keyspace::{Keyspace, Layout};
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Token};
@@ -109,20 +108,6 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), String> {
     }
 }
 
-fn limits(loaded: &Loaded) -> Limits {
-    let config = &loaded.config;
-    Limits {
-        hash_max_listpack_entries: config.hash_max_listpack_entries(),
-        hash_max_listpack_value: config.hash_max_listpack_value(),
-        list_max_listpack_size: config.list_max_listpack_size().into(),
-        set_max_intset_entries: config.set_max_intset_entries(),
-        set_max_listpack_entries: config.set_max_listpack_entries(),
-        set_max_listpack_value: config.set_max_listpack_value(),
-        zset_max_listpack_entries: config.zset_max_listpack_entries(),
-        zset_max_listpack_value: config.zset_max_listpack_value(),
-    }
-}
-
 fn random_id() -> Result<String, String> {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
@@ -143,10 +128,8 @@ fn serve(loaded: Loaded) -> Result<(), String> {
             .min(1024) as u16,
         n_groups: n_threads,
     };
-    let limits = limits(&loaded);
     let state = Arc::new(State {
         keyspace: Keyspace::new(layout),
-        limits,
         n_changes: 0.into(),
         n_commands: 0.into(),
         n_expired: 0.into(),

@@ -1,7 +1,6 @@
 //! The server's rooms, shared by all threads.
 
 use crate::config::Config;
-use datatypes::home::Limits;
 use keyspace::keyspace::Keyspace;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -12,8 +11,6 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives.
     pub config: Config,
-    /// The thresholds of small encodings, as the directives set them at start.
-    pub limits: Limits,
     /// Changes since the start.
     pub n_changes: AtomicU64,
     /// Commands run.

@@ -79,7 +79,10 @@ const COMMAND: &[Command] = &[
     Command::admin("list", 2, command_list),
 ];
 
-const CONFIG: &[Command] = &[Command::admin("get", -3, config_get).syntax("parameter ...")];
+const CONFIG: &[Command] = &[
+    Command::admin("get", -3, config_get).syntax("parameter ..."),
+    Command::admin("set", -4, config_set).syntax("parameter value ..."),
+];
 
 fn ping(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     match args.len() {
@@ -285,6 +288,40 @@ fn config_get(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
         reply.bulk(&name);
         reply.bulk(&value);
     }
+    Ok(())
+}
+
+/// Directives whose change while the server runs has no effect in this version, so is refused.
+const FIXED_AT_START: &[&str] = &[
+    "bind",
+    "port",
+    "loglevel",
+    "notify-keyspace-events",
+    "save",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "tcp-backlog",
+];
+
+fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::Plain("ERR wrong number of arguments for 'config|set' command"));
+    }
+    let mut pairs = Vec::new();
+    while !args.is_empty() {
+        pairs.push((args.take()?, args.take()?));
+    }
+    let result = ctx
+        .state
+        .config
+        .set(&pairs, ctx.session.is_local, |directive| {
+            if FIXED_AT_START.contains(&directive.name) {
+                return Err("it cannot be changed while this version runs".to_owned());
+            }
+            Ok(())
+        });
+    result.map_err(|error| Error::Owned(error.to_string()))?;
+    reply.ok();
     Ok(())
 }
 

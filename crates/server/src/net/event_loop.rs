@@ -102,7 +102,7 @@ impl EventLoop {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            self.engine.now_ms = unix_ms();
+            self.engine.begin_tick(&self.state);
             for idx in std::mem::take(&mut self.again) {
                 self.read(idx);
             }
@@ -149,7 +149,7 @@ impl EventLoop {
     }
 
     fn expire(&mut self) {
-        let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms;
+        let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms();
         if is_due || !self.due.is_empty() {
             self.engine.expire(&self.state, self.group, &mut self.due);
         }
