@@ -180,7 +180,6 @@ fn push(
     let mut list = ctx.db.list_or_new(key)?;
     list.push(side, items);
     let len = list.view().len();
-    drop(list);
     ctx.changed(pushed(side), key);
     reply.count(len);
     Ok(())
@@ -224,7 +223,6 @@ fn pop(
         reply.array(count.min(list.view().len()));
     }
     let n = list.pop(side, count.unwrap_or(1), &mut |item| write_item(reply, item));
-    drop(list);
     if n > 0 {
         ctx.changed(popped(side), key);
     }
@@ -269,7 +267,6 @@ fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         reply.bulk(key);
         reply.array(count.min(list.view().len()));
         let n = list.pop(side, count, &mut |item| write_item(reply, item));
-        drop(list);
         let event = popped(side);
         ctx.changed(event, key);
         let name = event.name.to_ascii_uppercase();
@@ -351,7 +348,6 @@ fn lset(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     if !list.set(parse_i64(index).ok_or(Error::NotAnInteger)?, text) {
         return Err(Error::IndexOutOfRange);
     }
-    drop(list);
     ctx.changed(Event::list("lset"), key);
     reply.ok();
     Ok(())
@@ -374,7 +370,6 @@ fn linsert(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         return Ok(());
     }
     let len = list.view().len();
-    drop(list);
     ctx.changed(Event::list("linsert"), key);
     reply.count(len);
     Ok(())
@@ -401,7 +396,6 @@ fn ltrim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     };
     let kept = resolve_range(list.view().len(), start, stop);
     list.trim(kept);
-    drop(list);
     ctx.changed(Event::list("ltrim"), key);
     Ok(())
 }

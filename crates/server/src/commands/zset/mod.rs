@@ -154,7 +154,6 @@ fn store(
     for (member, score) in members {
         zset.set_score(member, *score);
     }
-    drop(zset);
     ctx.changed(Event::zset(event), destination);
     Ok(())
 }
@@ -257,7 +256,6 @@ fn add(
             Change::Skipped => None,
         };
     }
-    drop(zset);
     if is_nan {
         return Err(NAN_SCORE);
     }
@@ -438,7 +436,6 @@ fn pop_members(
     };
     let mut members = Vec::with_capacity(count);
     zset.remove_ranks(ranks, &mut |member, score| members.push((member.to_vec(), score)));
-    drop(zset);
     if let End::Max = end {
         members.reverse();
     }

@@ -182,6 +182,9 @@ impl<'a> Span<'a> {
                 "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
             ));
         }
+        if by == By::Rank {
+            offset = 0;
+        }
         let is_swapped = reverse && by != By::Rank;
         let (low, high) = if is_swapped {
             (second, first)
