@@ -43,6 +43,7 @@ pub fn run(args: &[String]) -> i32 {
             return 1;
         }
     };
+    stop_on_panic();
     match serve(loaded) {
         Ok(()) => 0,
         Err(reason) => {
@@ -50,6 +51,15 @@ pub fn run(args: &[String]) -> i32 {
             1
         }
     }
+}
+
+/// A panic is a bug, and what it was changing cannot be trusted: the process stops after the report.
+fn stop_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// One line of the log, in the form that Redis's has.
