@@ -371,10 +371,7 @@ fn purge_fields(
     let Some(home) = EntryMut::open(locked, id, room, hash, key) else {
         return;
     };
-    let next = match ValueRef::new(home.encoding(), home.payload()) {
-        ValueRef::Hash(hash) => hash.next_deadline(),
-        _ => None,
-    };
+    let next = field_deadline_ms(home.encoding(), home.payload());
     if next.is_none_or(|ms| ms > terms.now_ms) {
         return;
     }
@@ -395,6 +392,14 @@ fn purge_fields(
         emptied,
     };
     terms.departed.borrow_mut().push(departed);
+}
+
+/// When the first field of a hash falls due; `None` for other values.
+fn field_deadline_ms(encoding: Encoding, payload: Payload<'_>) -> Option<u64> {
+    match ValueRef::new(encoding, payload) {
+        ValueRef::Hash(hash) => hash.next_deadline(),
+        _ => None,
+    }
 }
 
 /// Takes an entry out of its shard; a running snapshot gets it first.
@@ -629,10 +634,7 @@ impl<'a> Db<'a> {
         let id = self.view.shard_of(hash);
         let locked = self.view.locked;
         let entry = entry.with_key(key, locked.keyspace().snapshot.mark());
-        let fields = match ValueRef::new(entry.encoding(), entry.payload()) {
-            ValueRef::Hash(hash) => hash.next_deadline(),
-            _ => None,
-        };
+        let fields = field_deadline_ms(entry.encoding(), entry.payload());
         insert(locked, id, locked.room(id), hash, entry);
         if let (Some(deadline_ms), Some(mut home)) = (fields, self.open(key)) {
             home.schedule(deadline_ms);
@@ -707,10 +709,7 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
             if !entry.flag {
                 return;
             }
-            let fields = match ValueRef::new(entry.encoding(), entry.payload()) {
-                ValueRef::Hash(hash) if entry.may_hold_field_deadlines() => hash.next_deadline(),
-                _ => None,
-            };
+            let fields = field_deadline_ms(entry.encoding(), entry.payload());
             let next = entry.deadline_ms().into_iter().chain(fields).min();
             match next {
                 Some(ms) if ms <= terms.now_ms => keys.push(entry.key().to_vec()),
@@ -721,13 +720,11 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
         for key in keys.drain(..) {
             let hash = hash(&key);
             purge(locked, id, locked.room(id), terms, hash, &key);
-            let left =
-                locked.room(id).table.get(hash, &key).and_then(|entry| {
-                    match ValueRef::new(entry.encoding(), entry.payload()) {
-                        ValueRef::Hash(hash) => hash.next_deadline(),
-                        _ => None,
-                    }
-                });
+            let left = locked
+                .room(id)
+                .table
+                .get(hash, &key)
+                .and_then(|entry| field_deadline_ms(entry.encoding(), entry.payload()));
             later = later.into_iter().chain(left).min();
         }
         let room = locked.room(id);
@@ -771,10 +768,7 @@ fn file(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, deadline_m
 fn compact(room: &mut Room) {
     let mut fresh = crate::deadline::DeadlineIndex::new();
     for entry in room.table.iter().filter(|entry| entry.flag) {
-        let fields = match ValueRef::new(entry.encoding(), entry.payload()) {
-            ValueRef::Hash(hash) => hash.next_deadline(),
-            _ => None,
-        };
+        let fields = field_deadline_ms(entry.encoding(), entry.payload());
         if let Some(deadline_ms) = entry.deadline_ms().into_iter().chain(fields).min() {
             fresh.file(deadline_ms, hash(entry.key()));
         }

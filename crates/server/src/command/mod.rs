@@ -13,9 +13,6 @@ use crate::error::Result;
 use keys::Keys;
 use resp::reply::Reply;
 
-/// A handler over the context `C`.
-pub type Handler<C> = fn(&mut C, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
-
 /// Every command by its lower-case name.
 pub type Commands = hashbrown::HashMap<&'static str, &'static Command>;
 
