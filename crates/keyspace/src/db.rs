@@ -656,6 +656,19 @@ impl<'a> Db<'a> {
         true
     }
 
+    /// Tells the watchers of `key` that it changed; whether somebody waits for it. O(1).
+    #[inline]
+    pub fn touch(&self, key: &[u8]) -> bool {
+        let id = self.view.shard_of(self.view.hash_of(key));
+        match self.view.locked.registry(id) {
+            None => false,
+            Some(registry) => {
+                registry.touch(key);
+                registry.has_waiter(key)
+            }
+        }
+    }
+
     /// Works on another database under the same locks; for the transaction.
     pub fn other<T>(&mut self, database: u16, work: impl FnOnce(&mut Db<'a>) -> T) -> T {
         work(&mut Db::new(self.view.locked, database, self.view.terms))
@@ -671,6 +684,9 @@ impl<'a> Db<'a> {
             let id = ShardId::new(database, shard as u16);
             let room = locked.room(id);
             n_keys += room.table.len();
+            if let Some(registry) = &room.registry {
+                registry.touch_if(|key| room.table.get(hash(key), key).is_some());
+            }
             let table = std::mem::take(&mut room.table);
             room.deadlines = Default::default();
             room.n_volatile = 0;

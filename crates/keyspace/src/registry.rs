@@ -15,7 +15,9 @@
 
 use crate::sync::{Arc, AtomicBool, AtomicU8, Ordering};
 use hashbrown::HashMap;
+use std::any::Any;
 use std::collections::VecDeque;
+use std::fmt;
 
 const WAITING: u8 = 0;
 const CLAIMED: u8 = 1;
@@ -23,21 +25,27 @@ const SERVED: u8 = 2;
 const CANCELLED: u8 = 3;
 
 /// One blocked command, registered under each of its keys.
-#[derive(Debug)]
 pub struct Waiter {
     state: AtomicU8,
-    /// Identifies the session and its command to the engine.
-    pub token: u64,
+    /// The session and its command, which only the engine knows how to read.
+    pub order: Box<dyn Any + Send + Sync>,
     /// Serving it may touch keys of other shards.
     pub is_wide: bool,
 }
 
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.load(Ordering::Relaxed);
+        write!(f, "Waiter {{ state: {state}, is_wide: {} }}", self.is_wide)
+    }
+}
+
 impl Waiter {
     /// A waiter that waits.
-    pub fn new(token: u64, is_wide: bool) -> Waiter {
+    pub fn new(order: Box<dyn Any + Send + Sync>, is_wide: bool) -> Waiter {
         Waiter {
             state: AtomicU8::new(WAITING),
-            token,
+            order,
             is_wide,
         }
     }
@@ -101,6 +109,8 @@ type Watcher = (Arc<Watch>, bool);
 pub struct Registry {
     waiters: HashMap<Box<[u8]>, VecDeque<Arc<Waiter>>>,
     watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
+    /// Places in queues that are held by wide waiters.
+    n_wide: usize,
 }
 
 impl Registry {
@@ -111,55 +121,46 @@ impl Registry {
 
     /// Adds a waiter for `key`, behind those already there.
     pub fn wait(&mut self, key: &[u8], waiter: Arc<Waiter>) {
+        self.n_wide += usize::from(waiter.is_wide);
         self.waiters
             .entry(key.into())
             .or_default()
             .push_back(waiter);
     }
 
-    /// Forgets a waiter for `key`. O(waiters of the key).
+    /// Forgets a waiter for `key`. O(1) for the first one, else O(waiters of the key).
     pub fn forget_waiter(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
-        if let Some(queue) = self.waiters.get_mut(key) {
-            queue.retain(|other| !Arc::ptr_eq(other, waiter));
-            if queue.is_empty() {
-                self.waiters.remove(key);
-            }
-        }
-    }
-
-    /// The live waiters of `key` in order of arrival. O(waiters of the key).
-    pub fn waiters(&mut self, key: &[u8]) -> Vec<Arc<Waiter>> {
         let Some(queue) = self.waiters.get_mut(key) else {
-            return Vec::new();
+            return;
         };
-        while queue.front().is_some_and(|waiter| waiter.is_over()) {
-            queue.pop_front();
+        let Some(at) = queue.iter().position(|other| Arc::ptr_eq(other, waiter)) else {
+            return;
+        };
+        queue.remove(at);
+        self.n_wide -= usize::from(waiter.is_wide);
+        if queue.is_empty() {
+            self.waiters.remove(key);
         }
-        queue
-            .iter()
-            .filter(|waiter| !waiter.is_over())
-            .cloned()
-            .collect()
     }
 
     /// The first live waiter of `key` behind the first `skip` live ones.
-    pub fn waiter(&mut self, key: &[u8], skip: usize) -> Option<Arc<Waiter>> {
-        let queue = self.waiters.get_mut(key)?;
-        while queue.front().is_some_and(|waiter| waiter.is_over()) {
-            queue.pop_front();
-        }
-        queue
+    pub fn waiter(&self, key: &[u8], skip: usize) -> Option<Arc<Waiter>> {
+        let mut live = self
+            .waiters
+            .get(key)?
             .iter()
-            .filter(|waiter| !waiter.is_over())
-            .nth(skip)
-            .cloned()
+            .filter(|waiter| !waiter.is_over());
+        live.nth(skip).cloned()
     }
 
-    /// Whether a write to `key` may serve somebody; `wide`: somebody who needs other shards.
-    pub fn has_waiter(&self, key: &[u8], wide: bool) -> bool {
-        self.waiters
-            .get(key)
-            .is_some_and(|queue| queue.iter().any(|waiter| waiter.is_wide || !wide))
+    /// Whether somebody waits for `key`.
+    pub fn has_waiter(&self, key: &[u8]) -> bool {
+        self.waiters.contains_key(key)
+    }
+
+    /// Whether anybody here waits who may need other shards, too.
+    pub fn has_wide_waiter(&self) -> bool {
+        self.n_wide > 0
     }
 
     /// Every key somebody waits for.

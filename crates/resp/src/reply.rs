@@ -99,6 +99,11 @@ impl<'a> Reply<'a> {
         self.line(b'+', status.as_bytes());
     }
 
+    /// A status from a script, any bytes without a line end.
+    pub fn status(&mut self, line: &[u8]) {
+        self.line(b'+', line);
+    }
+
     /// An error line, its code word included; line ends inside become spaces.
     #[cold]
     pub fn error(&mut self, text: &[u8]) {

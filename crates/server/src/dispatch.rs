@@ -1,17 +1,13 @@
-//! The gate: finds a request's command and checks, before any lock, whether it may run.
+//! The gate: what a request must pass, before any lock, to be run; or queued, inside MULTI.
 
-use crate::command::{Command, Commands, Kind};
+use resp::reply::Reply;
+
+use crate::command::lookup::{Resolved, resolve_in, unknown};
+use crate::command::{Command, Commands};
 use crate::commands::FAMILIES;
 use crate::error::Error;
-use crate::session::Session;
-
-/// The longest command name looked up.
-const NAME_BYTES_MAX: usize = 32;
-/// Bytes of unknown arguments that an error repeats.
-const ECHO_BYTES_MAX: usize = 128;
-
-/// A command that may run: its row, its full name, and how many arguments are names.
-pub type Admitted = (&'static Command, &'static str, usize);
+use crate::exec::{Engine, Outcome};
+use crate::session::{Replies, Session};
 
 /// Every command of every family, by name.
 pub fn commands() -> Commands {
@@ -22,79 +18,104 @@ pub fn commands() -> Commands {
         .collect()
 }
 
-/// Finds the row of a request's command.
+/// Runs, queues or refuses a request of a client. `row` is what its first word names, if anything.
 #[inline]
-pub fn find(commands: &Commands, name: &[u8]) -> Option<&'static Command> {
-    let mut lower = [0; NAME_BYTES_MAX];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    commands.get(std::str::from_utf8(lower).ok()?).copied()
+pub fn run(
+    engine: &mut Engine,
+    session: &mut Session,
+    row: Option<&'static Command>,
+    request: &[&[u8]],
+    known_hash: Option<u64>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let mark = reply.len();
+    let outcome = match admit(session, row, request) {
+        Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
+            queue(session, request, reply);
+            Outcome::Done
+        }
+        Ok(admitted) => {
+            session.last_command = admitted.1;
+            session.last_container = row.map_or("", |row| match admitted.2 {
+                1 => "",
+                _ => row.name,
+            });
+            engine.call(session, admitted, request, known_hash, reply)
+        }
+        Err(error) => {
+            refuse(engine, session, row, &error, reply);
+            Outcome::Done
+        }
+    };
+    if session.replies != Replies::On && outcome == Outcome::Done {
+        mute(session, reply, mark);
+    }
+    outcome
 }
 
 /// All checks, in the order in which the protocol reports them.
 #[inline]
-pub fn admit(commands: &Commands, session: &Session, request: &[&[u8]]) -> Result<Admitted, Error> {
-    let command = find(commands, request[0]).ok_or_else(|| unknown(request))?;
-    let (command, name, skip) = match command.kind {
-        Kind::Container(rows) => subcommand(command, rows, request)?,
-        _ => (command, command.name, 1),
-    };
-    if !command.accepts(request.len()) {
-        return Err(arity(request, name, skip));
-    }
+fn admit(
+    session: &Session,
+    row: Option<&'static Command>,
+    request: &[&[u8]],
+) -> Result<Resolved, Error> {
+    let row = row.ok_or_else(|| unknown(request))?;
+    let admitted = resolve_in(row, request)?;
+    let (command, name, _) = admitted;
     if !session.is_authenticated && !command.needs_no_auth {
         return Err(Error::Plain("NOAUTH Authentication required."));
     }
-    Ok((command, name, skip))
-}
-
-fn subcommand(
-    container: &'static Command,
-    rows: &'static [Command],
-    request: &[&[u8]],
-) -> Result<Admitted, Error> {
-    let Some(&name) = request.get(1) else {
-        return Err(Error::Arity(container.name));
-    };
-    let row = rows
-        .iter()
-        .find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
-    match row {
-        Some(row) => Ok((row, row.name, 2)),
-        None => {
-            let upper = container.name.to_ascii_uppercase();
-            let name = shown(name);
-            Err(Error::Owned(format!("ERR unknown subcommand '{name}'. Try {upper} HELP.")))
-        }
+    if session.is_subscriber() && !command.is_for_subscribers {
+        return Err(crate::commands::pubsub::refusal(name));
     }
-}
-
-fn arity(request: &[&[u8]], name: &'static str, skip: usize) -> Error {
-    if skip == 1 {
-        return Error::Arity(name);
+    if session.queue.is_some() && command.is_no_multi {
+        return Err(Error::Plain("ERR Command not allowed inside a transaction"));
     }
-    let container = shown(request[0]).to_ascii_lowercase();
-    Error::Owned(format!("ERR wrong number of arguments for '{container}|{name}' command"))
+    Ok(admitted)
 }
 
-/// At most 128 bytes of an argument, fit for an error line.
-fn shown(bytes: &[u8]) -> String {
-    let bytes = &bytes[..bytes.len().min(ECHO_BYTES_MAX)];
-    String::from_utf8_lossy(bytes).replace(['\r', '\n'], " ")
-}
-
+/// Answers why a request does not run. Inside MULTI that spoils the transaction; EXEC itself, refused,
+/// ends it.
 #[cold]
-fn unknown(request: &[&[u8]]) -> Error {
-    let mut echoed = String::new();
-    for argument in &request[1..] {
-        if echoed.len() >= ECHO_BYTES_MAX {
-            break;
-        }
-        let room = ECHO_BYTES_MAX - echoed.len();
-        let argument = &argument[..argument.len().min(room)];
-        echoed.push_str(&format!("'{}' ", shown(argument)));
+fn refuse(
+    engine: &mut Engine,
+    session: &mut Session,
+    row: Option<&'static Command>,
+    error: &Error,
+    reply: &mut Reply<'_>,
+) {
+    let line = error.to_string();
+    if row.is_some_and(|row| row.name == "exec") {
+        session.queue = None;
+        engine.unwatch(session);
+        let reason = line.strip_prefix("ERR ").unwrap_or(&line);
+        let line = format!("EXECABORT Transaction discarded because of: {reason}");
+        return reply.error(line.as_bytes());
     }
-    let name = shown(request[0]);
-    Error::Owned(format!("ERR unknown command '{name}', with args beginning with: {echoed}"))
+    if let Some(queue) = &mut session.queue {
+        queue.is_aborted = true;
+    }
+    reply.error(line.as_bytes());
+}
+
+fn queue(session: &mut Session, request: &[&[u8]], reply: &mut Reply<'_>) {
+    if let Some(queue) = &mut session.queue {
+        queue.push(request);
+        reply.simple("QUEUED");
+    }
+}
+
+/// CLIENT REPLY: takes back what the session does not want to hear.
+#[cold]
+fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize) {
+    match session.replies {
+        Replies::On => {}
+        Replies::Off => reply.truncate(mark),
+        Replies::SkipNext => session.replies = Replies::Skip,
+        Replies::Skip => {
+            reply.truncate(mark);
+            session.replies = Replies::On;
+        }
+    }
 }

@@ -61,6 +61,13 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// A whole line that another crate has made.
+    pub fn line(line: Vec<u8>) -> Error {
+        Error::Owned(String::from_utf8_lossy(&line).into_owned())
+    }
+}
+
 impl From<WrongType> for Error {
     fn from(_: WrongType) -> Error {
         Error::WrongType

@@ -5,6 +5,10 @@
 pub mod error;
 pub mod config;
 pub mod stats;
+pub mod mailbox;
+pub mod pubsub;
+pub mod journal;
+pub mod scripts;
 pub mod session;
 pub mod state;
 pub mod command;

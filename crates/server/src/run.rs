@@ -6,7 +6,8 @@ use crate::config::live::Supervised;
 use crate::config::notify::EventClasses;
 use crate::dispatch;
 use crate::exec::unix_ms;
-use crate::net::event_loop::{EventLoop, Handle, poll_and_waker};
+use crate::mailbox::{Mail, Mailboxes};
+use crate::net::event_loop::{EventLoop, poll_and_waker};
 use crate::state::State;
 use keyspace::keyspace::{Keyspace, Layout};
 use mio::net::{TcpListener, UnixStream};
@@ -14,7 +15,6 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -138,29 +138,36 @@ fn serve(loaded: Loaded) -> Result<(), String> {
             .min(1024) as u16,
         n_groups: n_threads,
     };
-    let state = Arc::new(State {
+    // One server a process, for as long as that lives: every thread holds a plain reference.
+    let state: &'static State = Box::leak(Box::new(State {
         keyspace: Keyspace::new(layout),
+        mailboxes: Mailboxes::new(n_threads),
+        pubsub: Default::default(),
+        journal: Default::default(),
+        clients: Default::default(),
+        scripts: Default::default(),
         n_changes: 0.into(),
         n_commands: 0.into(),
         n_expired: 0.into(),
         n_clients: 0.into(),
         n_connections: 0.into(),
         is_stopping: false.into(),
+        expires_actively: true.into(),
         started: Instant::now(),
         run_id: random_id()?,
         port: loaded.config.port(),
         n_threads,
         config: loaded.config,
-    });
+    }));
     log(
         '*',
         &format!("Minium {} starting, PID: {}", env!("CARGO_PKG_VERSION"), std::process::id()),
     );
-    let listeners = listen(&state)?;
+    let listeners = listen(state)?;
     let (trash, garbage) = mpsc::channel();
     state.keyspace.set_trash(trash);
     std::thread::spawn(move || garbage.into_iter().for_each(drop));
-    let threads = start_loops(&state).map_err(|error| format!("cannot start: {error}"))?;
+    let threads = start_loops(state).map_err(|error| format!("cannot start: {error}"))?;
     log('*', "Server initialized");
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
@@ -170,13 +177,10 @@ fn serve(loaded: Loaded) -> Result<(), String> {
             );
         }
     }
-    let result = accept(&state, listeners, &threads.handles);
+    let result = accept(state, listeners);
     state.is_stopping.store(true, Relaxed);
-    for handle in threads.handles.iter() {
-        // A loop that cannot be woken has ended.
-        let _ = handle.waker.wake();
-    }
-    for thread in threads.threads {
+    state.mailboxes.wake_all();
+    for thread in threads {
         if thread.join().is_err() {
             return Err("an event loop has panicked".to_owned());
         }
@@ -231,43 +235,25 @@ fn listen_at(host: &str, port: u16, backlog: i32) -> std::io::Result<TcpListener
     Ok(TcpListener::from_std(socket.into()))
 }
 
-struct Threads {
-    handles: Arc<[Handle]>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-fn start_loops(state: &Arc<State>) -> std::io::Result<Threads> {
-    let (mut polls, mut handles) = (Vec::new(), Vec::new());
-    for _ in 0..state.n_threads {
-        let (poll, waker) = poll_and_waker()?;
-        polls.push(poll);
-        handles.push(Handle {
-            sockets: Default::default(),
-            waker,
-        });
-    }
-    let handles: Arc<[Handle]> = handles.into();
-    let commands = Arc::new(dispatch::commands());
+fn start_loops(state: &'static State) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
+    let commands: &'static _ = Box::leak(Box::new(dispatch::commands()));
     let mut threads = Vec::new();
-    for (group, poll) in polls.into_iter().enumerate() {
-        let (state, commands, handles) = (state.clone(), commands.clone(), handles.clone());
+    for group in 0..state.n_threads {
+        let (poll, waker) = poll_and_waker()?;
+        state.mailboxes.set_waker(group, waker);
         let builder = std::thread::Builder::new().name(format!("loop-{group}"));
         threads.push(builder.spawn(move || {
-            let mut event_loop = EventLoop::new(state, commands, handles, group, poll);
+            let mut event_loop = EventLoop::new(state, commands, group, poll);
             if let Err(error) = event_loop.run() {
                 log('#', &format!("an event loop ends: {error}"));
             }
         })?);
     }
-    Ok(Threads { handles, threads })
+    Ok(threads)
 }
 
 /// Accepts and deals out connections until the server stops.
-fn accept(
-    state: &State,
-    mut listeners: Vec<TcpListener>,
-    handles: &[Handle],
-) -> std::io::Result<()> {
+fn accept(state: &State, mut listeners: Vec<TcpListener>) -> std::io::Result<()> {
     let mut poll = Poll::new()?;
     for (idx, listener) in listeners.iter_mut().enumerate() {
         poll.registry()
@@ -294,9 +280,8 @@ fn accept(
                 return Ok(());
             };
             while let Ok((stream, address)) = listener.accept() {
-                let handle = &handles[next % handles.len()];
+                deal(state, stream.into(), address, next % state.n_threads);
                 next += 1;
-                deal(state, stream.into(), address, handle);
             }
         }
     }
@@ -304,7 +289,7 @@ fn accept(
 }
 
 /// Hands a new connection to a loop, or turns it away.
-fn deal(state: &State, mut stream: std::net::TcpStream, address: SocketAddr, handle: &Handle) {
+fn deal(state: &State, mut stream: std::net::TcpStream, address: SocketAddr, group: usize) {
     let is_exposed = state.config.protected_mode() && !state.config.requires_password();
     if is_exposed && !address.ip().is_loopback() {
         let text =
@@ -326,6 +311,6 @@ fn deal(state: &State, mut stream: std::net::TcpStream, address: SocketAddr, han
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(keepalive_s));
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     }
-    handle.sockets.lock().push((stream, address));
-    let _ = handle.waker.wake();
+    state.mailboxes.post(group, Mail::Socket(stream, address));
+    state.mailboxes.wake();
 }

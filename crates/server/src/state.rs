@@ -1,9 +1,16 @@
-//! The server's rooms, shared by all threads.
+//! The server's rooms, shared by all threads. Made once and never freed, so that every thread can
+//! hold a plain reference.
 
-use crate::config::Config;
-use keyspace::keyspace::Keyspace;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
+
+use keyspace::keyspace::Keyspace;
+
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::mailbox::Mailboxes;
+use crate::pubsub::PubSub;
+use crate::session::client::Clients;
 
 /// See the top of the file.
 pub struct State {
@@ -11,6 +18,16 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives.
     pub config: Config,
+    /// Letters to the event loops.
+    pub mailboxes: Mailboxes,
+    /// Channels and patterns.
+    pub pubsub: PubSub,
+    /// The stream of writes.
+    pub journal: Journal,
+    /// All sessions.
+    pub clients: Clients,
+    /// Scripts by name.
+    pub scripts: crate::scripts::Scripts,
     /// Changes since the start.
     pub n_changes: AtomicU64,
     /// Commands run.
@@ -19,10 +36,12 @@ pub struct State {
     pub n_expired: AtomicU64,
     /// Open connections.
     pub n_clients: AtomicUsize,
-    /// Connections so far; also the last CLIENT ID.
+    /// Connections so far.
     pub n_connections: AtomicU64,
     /// The server is to stop.
     pub is_stopping: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE: due keys go without being met.
+    pub expires_actively: AtomicBool,
     /// When the server started.
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.

@@ -1,25 +1,48 @@
 //! What a handler may see and do: one context for each kind of command.
 //!
-//! A handler records effects ([`WriteCtx::changed`], [`WriteCtx::propagate`]); the engine applies
-//! them while the locks are still held.
+//! A handler records effects ([`WriteCtx::changed`], [`WriteCtx::propagate`], [`WriteCtx::wait`]); the
+//! engine applies them while the locks are still held.
 
-use crate::command::Commands;
-use crate::command::event::Event;
-use crate::session::Session;
-use crate::state::State;
 use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
+use lua::interpreter::ScriptName;
 
-/// What a write has done, for the engine to apply.
+use crate::command::Commands;
+use crate::command::event::Event;
+use crate::config::notify::EventClasses;
+use crate::session::Session;
+use crate::state::State;
+
+/// A key and its database.
+pub type Place = (u16, Box<[u8]>);
+
+/// What commands have done, for the engine to apply.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Changes, as `rdb_changes_since_last_save` counts them.
     pub n_changes: u64,
-    /// What the journal gets instead of the command itself; kept only while a reader is attached.
+    /// What the journal gets instead of the command itself.
     pub propagated: Vec<Vec<Vec<u8>>>,
     /// Somebody reads the journal.
     pub is_recorded: bool,
+    /// The classes of events that anybody may get.
+    pub wanted: EventClasses,
+    /// Events to publish.
+    pub events: Vec<(Event, Place)>,
+    /// Keys that may have become ready for somebody who waits.
+    pub ready: Vec<Place>,
+    /// Whether a command may wait: not inside EXEC or a script.
+    pub can_wait: bool,
+    /// The command has nothing to answer yet.
+    pub wait: Option<Wait>,
+}
+
+/// A command's wish to wait for its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Until this Unix time; `None` waits for ever.
+    pub until_ms: Option<u64>,
 }
 
 /// The context of a command that looks at keys.
@@ -40,14 +63,45 @@ pub struct WriteCtx<'a> {
     pub random: &'a mut u64,
 }
 
+/// What a command about the connection asks the engine to do after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Run the queued commands.
+    Exec,
+    /// Watch the command's keys.
+    Watch,
+    /// Watch nothing any more.
+    Unwatch,
+    /// Run a script over the command's keys.
+    Script {
+        /// Which.
+        name: ScriptName,
+        /// Its first argument behind the keys, counted in the whole request.
+        args_at: usize,
+        /// It may not change anything.
+        is_read_only: bool,
+    },
+    /// Compile a script that was added to the cache.
+    Load {
+        /// Which.
+        name: ScriptName,
+    },
+}
+
 /// The context of a command about the connection or the server.
 pub struct AdminCtx<'a> {
     /// The connection's state.
     pub session: &'a mut Session,
     /// The server's.
-    pub state: &'a State,
+    pub state: &'static State,
     /// Every command by its lower-case name.
-    pub commands: &'a Commands,
+    pub commands: &'static Commands,
+    /// Unix time, the same for the whole tick.
+    pub now_ms: u64,
+    /// The command runs inside EXEC or a script.
+    pub is_nested: bool,
+    /// What is to be done when the handler has returned.
+    pub order: Option<Order>,
 }
 
 /// The next number of a splitmix64 sequence.
@@ -75,6 +129,16 @@ impl<'a> ReadCtx<'a> {
     }
 }
 
+impl Effects {
+    /// Publishes an event, if anybody may get it.
+    #[inline]
+    pub fn event(&mut self, event: Event, database: u16, key: &[u8]) {
+        if self.wanted.intersects(event.class) {
+            self.events.push((event, (database, key.into())));
+        }
+    }
+}
+
 impl<'a> WriteCtx<'a> {
     /// Unix time, the same for the whole command.
     pub fn now_ms(&self) -> u64 {
@@ -91,22 +155,43 @@ impl<'a> WriteCtx<'a> {
         self.db.limits()
     }
 
-    /// Says that `key` changed: counts it, and removes a collection that is empty now.
+    /// Says that `key` changed: counts it, tells watchers and waiters, announces `event`, and
+    /// removes a collection that is empty now.
+    #[inline]
     pub fn changed(&mut self, event: Event, key: &[u8]) {
         self.effects.n_changes += 1;
-        let _ = event;
+        if self.db.touch(key) {
+            self.effects.ready.push((self.db.number(), key.into()));
+        }
+        self.effects.event(event, self.db.number(), key);
+        if event.class.intersects(EventClasses::COLLECTIONS) {
+            self.remove_if_empty(key);
+        }
+    }
+
+    fn remove_if_empty(&mut self, key: &[u8]) {
         let is_emptied = match self.db.value(key) {
             None | Some(ValueRef::String(_)) => false,
             Some(value) => value.is_empty(),
         };
         if is_emptied {
             self.db.remove(key);
+            self.event(Event::generic("del"), key);
+        }
+    }
+
+    /// Says that every key of a database may have changed, which it was emptied or exchanged for:
+    /// whoever waits for one that exists now is served. Watchers are the database's affair.
+    pub fn database_changed(&mut self, database: u16) {
+        for key in self.db.locked().waited_keys(database) {
+            self.effects.ready.push((database, key));
         }
     }
 
     /// Says that something happened to `key` that is no change of its own.
+    #[inline]
     pub fn event(&mut self, event: Event, key: &[u8]) {
-        let _ = (event, key);
+        self.effects.event(event, self.db.number(), key);
     }
 
     /// Gives the journal `command` in place of the one that runs; may be called several times.
@@ -116,5 +201,11 @@ impl<'a> WriteCtx<'a> {
                 .propagated
                 .push(command.iter().map(|word| word.to_vec()).collect());
         }
+    }
+
+    /// Says that there is nothing to answer yet. What the handler has written is the reply for when
+    /// the time is up, or when waiting is not possible; else it runs again when a key changes.
+    pub fn wait(&mut self, until_ms: Option<u64>) {
+        self.effects.wait = Some(Wait { until_ms });
     }
 }

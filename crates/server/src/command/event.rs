@@ -31,4 +31,7 @@ makers! {
     set SET
     hash HASH
     zset ZSET
+    expired EXPIRED
+    new_key NEW_KEY
+    key_miss KEY_MISS
 }

@@ -178,6 +178,20 @@ impl ExpireConditions {
     }
 }
 
+/// Until when a blocking command waits, Unix time, for its timeout in seconds; `None` is for ever.
+pub fn wait_until(timeout: &[u8], now_ms: u64) -> Result<Option<u64>> {
+    let seconds = stdx::number::parse_f64(timeout)
+        .ok_or(Error::Plain("ERR timeout is not a float or out of range"))?;
+    let ms = (seconds * 1000.0).ceil();
+    if ms > i64::MAX as f64 - now_ms as f64 {
+        return Err(Error::Plain("ERR timeout is out of range"));
+    }
+    if ms < 0.0 {
+        return Err(Error::Plain("ERR timeout is negative"));
+    }
+    Ok((ms > 0.0).then(|| now_ms + ms as u64))
+}
+
 /// Takes the cursor of a scan.
 pub fn cursor(args: &mut Args<'_>) -> Result<u64> {
     let text = args.take()?.trim_ascii_start();

@@ -5,6 +5,7 @@ pub mod context;
 pub mod event;
 pub mod grammar;
 pub mod keys;
+pub mod lookup;
 
 pub use args::{Args, Word};
 pub use context::{AdminCtx, ReadCtx, WriteCtx};
@@ -63,6 +64,14 @@ pub struct Command {
     pub needs_no_auth: bool,
     /// Looking at a key does not count as an access.
     pub leaves_clock: bool,
+    /// Scripts may not call it.
+    pub is_no_script: bool,
+    /// Not allowed between MULTI and EXEC.
+    pub is_no_multi: bool,
+    /// Runs at once between MULTI and EXEC instead of being queued.
+    pub is_immediate: bool,
+    /// Allowed to RESP2 sessions that are subscribed to something.
+    pub is_for_subscribers: bool,
     /// The family, as COMMAND DOCS names it.
     pub group: &'static str,
     /// First version, complexity, one-line summary.
@@ -82,6 +91,10 @@ impl Command {
             needs_memory: false,
             needs_no_auth: false,
             leaves_clock: false,
+            is_no_script: false,
+            is_no_multi: false,
+            is_immediate: false,
+            is_for_subscribers: false,
             group: "",
             about: ("", "", ""),
         }
@@ -189,6 +202,30 @@ impl Command {
     /// Looking at a key does not count as an access, as OBJECT IDLETIME tells.
     pub const fn no_touch(mut self) -> Command {
         self.leaves_clock = true;
+        self
+    }
+
+    /// Scripts may not call it.
+    pub const fn no_script(mut self) -> Command {
+        self.is_no_script = true;
+        self
+    }
+
+    /// Not allowed between MULTI and EXEC.
+    pub const fn no_multi(mut self) -> Command {
+        self.is_no_multi = true;
+        self
+    }
+
+    /// Runs at once between MULTI and EXEC instead of being queued.
+    pub const fn immediate(mut self) -> Command {
+        self.is_immediate = true;
+        self
+    }
+
+    /// Allowed to RESP2 sessions that are subscribed to something.
+    pub const fn for_subscribers(mut self) -> Command {
+        self.is_for_subscribers = true;
         self
     }
 

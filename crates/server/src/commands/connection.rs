@@ -1,7 +1,10 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT, and what drivers ask at first.
 
+use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Command};
+use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
+use crate::session::Replies;
 use resp::reply::{Proto, Reply};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,6 +13,7 @@ pub const COMMANDS: &[Command] = &[
     Command::admin("ping", -1, ping)
         .syntax("[message]")
         .fast()
+        .for_subscribers()
         .group("connection")
         .about("1.0.0", "O(1)", "Answers PONG, or the message."),
     Command::admin("echo", 2, echo)
@@ -26,22 +30,30 @@ pub const COMMANDS: &[Command] = &[
         .syntax("[username] password")
         .fast()
         .no_auth()
+        .no_script()
         .group("connection")
         .about("1.0.0", "O(1)", "Authenticates the connection."),
     Command::admin("hello", -1, hello)
         .syntax("[protover [AUTH username password] [SETNAME clientname]]")
         .fast()
         .no_auth()
+        .no_script()
         .group("connection")
         .about("6.0.0", "O(1)", "Chooses the protocol version."),
     Command::admin("quit", -1, quit)
         .fast()
         .no_auth()
+        .no_script()
+        .immediate()
+        .for_subscribers()
         .group("connection")
         .about("1.0.0", "O(1)", "Closes the connection."),
     Command::admin("reset", 1, reset)
         .fast()
         .no_auth()
+        .no_script()
+        .immediate()
+        .for_subscribers()
         .group("connection")
         .about("6.2.0", "O(1)", "Puts the connection back into its first state."),
     Command::container("client", CLIENT)
@@ -67,13 +79,6 @@ pub const COMMANDS: &[Command] = &[
         .about("1.0.0", "O(1)", "Stops the server."),
 ];
 
-const CLIENT: &[Command] = &[
-    Command::admin("id", 2, client_id),
-    Command::admin("getname", 2, client_getname),
-    Command::admin("setname", 3, client_setname).syntax("connection-name"),
-    Command::admin("setinfo", 4, client_setinfo).syntax("LIB-NAME name|LIB-VER version"),
-];
-
 const COMMAND: &[Command] = &[
     Command::admin("count", 2, command_count),
     Command::admin("list", 2, command_list),
@@ -84,7 +89,13 @@ const CONFIG: &[Command] = &[
     Command::admin("set", -4, config_set).syntax("parameter value ..."),
 ];
 
-fn ping(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+fn ping(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if args.len() < 2 && ctx.session.is_subscriber() {
+        reply.array(2);
+        reply.bulk(b"pong");
+        reply.bulk(args.take().unwrap_or_default());
+        return Ok(());
+    }
     match args.len() {
         0 => reply.simple("PONG"),
         1 => reply.bulk(args.take()?),
@@ -123,12 +134,13 @@ fn log_in(ctx: &mut AdminCtx<'_>, user: &[u8], password: &[u8]) -> Result<()> {
 }
 
 fn auth(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let is_short = args.len() == 1;
     let (user, password) = match args.len() {
         1 => (&b"default"[..], args.take()?),
         2 => (args.take()?, args.take()?),
         _ => return Err(Error::Syntax),
     };
-    if user == b"default" && !ctx.state.config.requires_password() && args.name() == "auth" {
+    if is_short && !ctx.state.config.requires_password() {
         let needless = "ERR AUTH <password> called without any password configured for the default \
                         user. Are you sure your configuration is correct?";
         return Err(Error::Plain(needless));
@@ -155,7 +167,7 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     while let Some(word) = args.word() {
         match (&*word, args.len()) {
             (b"AUTH", 2..) => log_in(ctx, args.take()?, args.take()?)?,
-            (b"SETNAME", 1..) => ctx.session.name = valid_name(args.take()?)?,
+            (b"SETNAME", 1..) => *ctx.session.client.name.lock() = valid_name(args.take()?)?,
             _ => {
                 let word = String::from_utf8_lossy(&word).into_owned();
                 return Err(Error::Owned(format!("ERR Syntax error in HELLO option '{word}'")));
@@ -178,7 +190,7 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     reply.bulk(b"proto");
     reply.int(if proto == Proto::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
-    reply.int(ctx.session.id as i64);
+    reply.int(ctx.session.id() as i64);
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
@@ -197,63 +209,15 @@ fn quit(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
 fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.session.database = 0;
     ctx.session.proto = Proto::Resp2;
-    ctx.session.name.clear();
+    ctx.session.client.name.lock().clear();
+    ctx.session.queue = None;
+    ctx.session.replies = Replies::On;
+    (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);
+    ctx.session.unsubscribe_all(&ctx.state.pubsub);
+    ctx.order = Some(Order::Unwatch);
     ctx.session.is_authenticated = !ctx.state.config.requires_password();
     reply.set_proto(Proto::Resp2);
     reply.simple("RESET");
-    Ok(())
-}
-
-fn client_id(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.int(ctx.session.id as i64);
-    Ok(())
-}
-
-fn client_getname(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let name = &ctx.session.name;
-    reply.bulk_or_null((!name.is_empty()).then_some(&name[..]));
-    Ok(())
-}
-
-fn valid_name(name: &[u8]) -> Result<Vec<u8>> {
-    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        return Ok(name.to_vec());
-    }
-    let text = "ERR Client names cannot contain spaces, newlines or special characters.";
-    Err(Error::Plain(text))
-}
-
-fn client_setname(
-    ctx: &mut AdminCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    ctx.session.name = valid_name(args.take()?)?;
-    reply.ok();
-    Ok(())
-}
-
-fn client_setinfo(
-    ctx: &mut AdminCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let (option, value) = (args.take()?, args.take()?);
-    let place = match &option.to_ascii_lowercase()[..] {
-        b"lib-name" => &mut ctx.session.library.0,
-        b"lib-ver" => &mut ctx.session.library.1,
-        _ => {
-            let option = String::from_utf8_lossy(option);
-            return Err(Error::Owned(format!("ERR Unrecognized option '{option}'")));
-        }
-    };
-    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        let option = String::from_utf8_lossy(option).to_ascii_lowercase();
-        let text = "cannot contain spaces, newlines or special characters.";
-        return Err(Error::Owned(format!("ERR {option} {text}")));
-    }
-    *place = value.to_vec();
-    reply.ok();
     Ok(())
 }
 
@@ -314,7 +278,7 @@ fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     let result = ctx
         .state
         .config
-        .set(&pairs, ctx.session.is_local, |directive| {
+        .set(&pairs, ctx.session.client.is_local, |directive| {
             if FIXED_AT_START.contains(&directive.name) {
                 return Err("it cannot be changed while this version runs".to_owned());
             }

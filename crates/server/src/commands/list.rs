@@ -4,6 +4,8 @@
 //! of that key. A move pushes before it reports the pop, so that a list moved onto itself is never
 //! seen empty.
 
+pub mod blocking;
+
 use datatypes::encoding::listpack::Item;
 use datatypes::encoding::quicklist::Side;
 use datatypes::list::{ListRef, resolve_range};
@@ -243,7 +245,8 @@ fn rpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     pop(ctx, args, reply, Side::Tail)
 }
 
-fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+/// `numkeys key [key ...] LEFT|RIGHT [COUNT count]`
+fn pop_option<'a>(args: &mut Args<'a>) -> Result<(&'a [&'a [u8]], Side, usize)> {
     let n_keys = parse_i64(args.take()?)
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| *n > 0)
@@ -258,7 +261,16 @@ fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             .ok_or(Error::Plain("ERR count should be greater than 0"))?;
     }
     args.end()?;
+    Ok((keys, side, count))
+}
 
+/// Pops from the first list there is; whether there was one.
+fn pop_first(
+    ctx: &mut WriteCtx<'_>,
+    keys: &[&[u8]],
+    (side, count): (Side, usize),
+    reply: &mut Reply<'_>,
+) -> Result<bool> {
     for key in keys {
         let Some(mut list) = ctx.db.list_mut(key)? else {
             continue;
@@ -271,9 +283,16 @@ fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         ctx.changed(event, key);
         let name = event.name.to_ascii_uppercase();
         ctx.propagate(&[name.as_bytes(), key, I64Text::new(n as i64).as_bytes()]);
-        return Ok(());
+        return Ok(true);
     }
-    reply.null_array();
+    Ok(false)
+}
+
+fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (keys, side, count) = pop_option(args)?;
+    if !pop_first(ctx, keys, (side, count), reply)? {
+        reply.null_array();
+    }
     Ok(())
 }
 

@@ -1,13 +1,17 @@
 //! The command families. A new family is one line here.
 
+pub mod client;
 pub mod connection;
 pub mod databases;
 pub mod hash;
 pub mod keys;
 pub mod list;
+pub mod pubsub;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod string;
+pub mod transaction;
 pub mod zset;
 
 use crate::command::Command;
@@ -18,13 +22,18 @@ pub const FAMILIES: &[&[Command]] = &[
     databases::COMMANDS,
     keys::COMMANDS,
     server::COMMANDS,
+    transaction::COMMANDS,
+    scripting::COMMANDS,
+    pubsub::COMMANDS,
     string::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,
+    list::blocking::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
     zset::COMMANDS,
     zset::algebra::COMMANDS,
     zset::range::COMMANDS,
+    zset::blocking::COMMANDS,
 ];

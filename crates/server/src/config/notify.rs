@@ -41,6 +41,8 @@ impl EventClasses {
     pub const KEY_MISS: EventClasses = EventClasses(1 << 12);
     /// A key that was created; not part of `A`.
     pub const NEW_KEY: EventClasses = EventClasses(1 << 13);
+    /// Commands of types whose values can become empty.
+    pub const COLLECTIONS: EventClasses = EventClasses(0b11_1100);
     /// What the letter `A` stands for.
     pub const ALL: EventClasses = EventClasses(0x3ff);
 

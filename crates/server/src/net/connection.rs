@@ -5,8 +5,11 @@
 //! unsent reply is kept here.
 
 use crate::session::Session;
+use crate::session::queue::Queued;
 use mio::net::TcpStream;
+use resp::reply::Proto;
 use resp::request::Parser;
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
@@ -26,6 +29,14 @@ pub struct Connection {
     pub n_sent: usize,
     /// When the other side was last heard.
     pub last_heard: Instant,
+    /// Requests that wait for one before them: it blocks, or its locks were busy.
+    pub kept: VecDeque<Queued>,
+    /// When the command that blocks gives up, Unix time.
+    pub until_ms: Option<u64>,
+    /// Since when there is more unsent than the soft limit allows.
+    pub soft_since: Option<Instant>,
+    /// It is on its loop's list of those with something to send.
+    pub is_listed: bool,
 }
 
 /// What a read has found.
@@ -53,6 +64,37 @@ pub fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Received {
 }
 
 impl Connection {
+    /// A connection that has sent nothing yet.
+    pub fn new(stream: TcpStream, session: Session) -> Connection {
+        Connection {
+            stream,
+            session,
+            parser: Parser::default(),
+            input: Vec::new(),
+            output: Vec::new(),
+            n_sent: 0,
+            last_heard: Instant::now(),
+            kept: VecDeque::new(),
+            until_ms: None,
+            soft_since: None,
+            is_listed: false,
+        }
+    }
+
+    /// Whether what it sends must wait for a command before.
+    pub fn is_held(&self) -> bool {
+        self.session.waiter.is_some() || !self.kept.is_empty()
+    }
+
+    /// Puts a message behind what is unsent, in the session's protocol.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let at = self.output.len();
+        self.output.extend_from_slice(bytes);
+        if self.session.proto == Proto::Resp2 {
+            self.output[at] = b'*';
+        }
+    }
+
     /// Sends `replies`, behind what was unsent; keeps what the socket does not take.
     /// False if the connection is broken.
     pub fn send(&mut self, replies: &[u8]) -> bool {

@@ -1,51 +1,51 @@
 //! One of N identical event loops: it owns its connections and runs their commands to completion.
 //!
-//! Requests are executed in batches of 16. Before a batch runs, its first keys are hashed and the
-//! buckets, then the entries, are fetched into the cache, so that their misses overlap.
+//! ```text
+//!   wait ── read and answer every ready socket ── letters ── due keys ── wake the others ── wait
+//! ```
+//!
+//! A connection whose command blocks, or finds its locks busy, is held: what it sends is kept, not
+//! run, until a letter, the time, or a release lets it go on.
 
-use crate::command::Commands;
-use crate::config::live::OutputClass;
-use crate::dispatch;
-use crate::exec::{Engine, unix_ms};
-use crate::net::connection::{Connection, Received, receive};
-use crate::session::Session;
-use crate::state::State;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
 use datatypes::encoding::table::hash;
 use keyspace::keyspace::ShardId;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use parking_lot::Mutex;
-use resp::reply::{Proto, Reply};
-use resp::request::{Limits, Parser, Span};
+use resp::reply::Reply;
+use resp::request::{Limits, Span};
 use slab::Slab;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+
+use crate::command::Commands;
+use crate::config::live::OutputClass;
+use crate::exec::{Engine, unix_ms};
+use crate::mailbox::{Address, Mail};
+use crate::net::batch::{BATCH, Batch, Stop, run_kept};
+use crate::net::connection::{Connection, Received, receive};
+use crate::session::Session;
+use crate::session::client::Client;
+use crate::state::State;
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
 /// Reply bytes gathered before they are sent within one read.
 const REPLY_BYTES: usize = 64 * 1024;
-/// Requests executed together.
-const BATCH: usize = 16;
 /// Unsent replies at which a connection is read no further until the other side takes some.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
+/// How long commands whose locks were busy wait for word of a release before they try again.
+const BUSY_PATIENCE: Duration = Duration::from_millis(1);
+/// How often silent connections and full output buffers are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 /// The waker's token; connections count from 0.
 const WAKE: Token = Token(usize::MAX);
 
-/// What other threads may do to a loop: hand it sockets and wake it.
-pub struct Handle {
-    /// New connections with the other side's address.
-    pub sockets: Mutex<Vec<(std::net::TcpStream, std::net::SocketAddr)>>,
-    /// Ends the loop's sleep.
-    pub waker: Waker,
-}
-
 /// See the top of the file.
 pub struct EventLoop {
-    state: Arc<State>,
-    commands: Arc<Commands>,
-    handles: Arc<[Handle]>,
+    state: &'static State,
     group: usize,
     poll: Poll,
     connections: Slab<Connection>,
@@ -55,6 +55,12 @@ pub struct EventLoop {
     spans: Vec<Span>,
     /// Connections that have more to read than one buffer held.
     again: Vec<usize>,
+    /// Connections whose next command found its locks busy.
+    aside: Vec<usize>,
+    /// Connections with messages that were not sent yet.
+    listed: Vec<usize>,
+    /// When blocked commands give up: Unix time, place, session.
+    timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
     last_sweep: Instant,
 }
@@ -69,25 +75,25 @@ pub fn poll_and_waker() -> std::io::Result<(Poll, Waker)> {
 impl EventLoop {
     /// The loop number `group`, which also looks after the deadlines of that group of shards.
     pub fn new(
-        state: Arc<State>,
-        commands: Arc<Commands>,
-        handles: Arc<[Handle]>,
+        state: &'static State,
+        commands: &'static Commands,
         group: usize,
         poll: Poll,
     ) -> EventLoop {
         let seed = hash(&[b"loop", &group.to_le_bytes()[..]].concat());
         EventLoop {
             state,
-            commands,
-            handles,
             group,
             poll,
             connections: Slab::new(),
-            engine: Engine::new(seed),
+            engine: Engine::new(state, commands, seed),
             buffer: vec![0; READ_BYTES],
             replies: Vec::new(),
             spans: Vec::new(),
             again: Vec::new(),
+            aside: Vec::new(),
+            listed: Vec::new(),
+            timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
         }
@@ -102,38 +108,40 @@ impl EventLoop {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            self.engine.begin_tick(&self.state);
+            self.engine.begin_tick();
             for idx in std::mem::take(&mut self.again) {
                 self.read(idx);
             }
             for event in &events {
-                match event.token() {
-                    WAKE => self.accept(),
-                    Token(idx) => {
-                        if event.is_writable() {
-                            self.flush(idx);
-                        }
-                        if event.is_readable() || event.is_error() {
-                            self.read(idx);
-                        }
-                    }
+                let Token(idx) = event.token();
+                if event.token() == WAKE {
+                    continue;
+                }
+                if event.is_writable() {
+                    self.flush(idx);
+                }
+                if event.is_readable() || event.is_error() {
+                    self.read(idx);
                 }
             }
-            self.expire();
-            self.sweep();
-            self.engine.end_tick(&self.state);
-            if std::mem::take(&mut self.engine.has_lowered_due) {
-                self.wake_others();
-            }
+            self.finish_tick();
         }
-        self.wake_others();
+        self.state.mailboxes.wake_all();
         Ok(())
     }
 
-    fn wake_others(&self) {
-        for handle in self.handles.iter() {
-            // A loop that cannot be woken has ended.
-            let _ = handle.waker.wake();
+    /// What follows the reading of sockets.
+    fn finish_tick(&mut self) {
+        self.time_out();
+        self.open_letters();
+        self.retry();
+        self.send_listed();
+        self.expire();
+        self.sweep();
+        self.engine.end_tick();
+        self.state.mailboxes.wake();
+        if std::mem::take(&mut self.engine.has_lowered_due) {
+            self.state.mailboxes.wake_all();
         }
     }
 
@@ -141,80 +149,100 @@ impl EventLoop {
         if !self.again.is_empty() || !self.due.is_empty() {
             return Some(Duration::ZERO);
         }
+        let until = |ms: u64| Duration::from_millis(ms.saturating_sub(unix_ms()).min(60_000));
         let due_ms = self.state.keyspace.next_due_ms(self.group);
-        let until_due = (due_ms != u64::MAX)
-            .then(|| Duration::from_millis(due_ms.saturating_sub(unix_ms()).min(60_000)));
-        let until_sweep = (self.state.config.timeout_s() > 0).then(|| Duration::from_secs(1));
-        until_due.into_iter().chain(until_sweep).min()
+        let expires = due_ms != u64::MAX && self.state.expires_actively.load(Relaxed);
+        let is_swept = self.state.config.timeout_s() > 0 && !self.connections.is_empty();
+        [
+            expires.then(|| until(due_ms)),
+            self.timers.first().map(|(ms, ..)| until(*ms)),
+            (is_swept || !self.listed.is_empty()).then_some(SWEEP),
+            (!self.aside.is_empty()).then_some(BUSY_PATIENCE),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn expire(&mut self) {
         let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms();
-        if is_due || !self.due.is_empty() {
-            self.engine.expire(&self.state, self.group, &mut self.due);
+        let is_wanted = self.state.expires_actively.load(Relaxed);
+        if is_wanted && (is_due || !self.due.is_empty()) {
+            self.engine.expire(self.group, &mut self.due);
         }
     }
 
-    /// Closes connections that were silent for longer than `timeout`.
+    /// Closes connections that were silent for longer than `timeout`, or too full for too long.
     fn sweep(&mut self) {
-        let timeout_s = self.state.config.timeout_s();
-        if timeout_s == 0 || self.last_sweep.elapsed() < Duration::from_secs(1) {
+        if self.last_sweep.elapsed() < SWEEP {
             return;
         }
         self.last_sweep = Instant::now();
-        let silent: Vec<usize> = self
+        let timeout_s = self.state.config.timeout_s();
+        let is_silent = |one: &Connection| {
+            let is_idle = one.session.waiter.is_none() && one.session.subscriptions.is_none();
+            timeout_s > 0 && is_idle && one.last_heard.elapsed().as_secs() > timeout_s
+        };
+        let over: Vec<usize> = self
             .connections
-            .iter()
-            .filter(|(_, one)| one.last_heard.elapsed().as_secs() > timeout_s)
-            .map(|(idx, _)| idx)
+            .iter_mut()
+            .filter_map(|(idx, one)| {
+                (is_silent(one) || is_hoarding(self.state, one)).then_some(idx)
+            })
             .collect();
-        silent.into_iter().for_each(|idx| self.close(idx));
+        over.into_iter().for_each(|idx| self.close(idx));
     }
 
-    fn accept(&mut self) {
-        let sockets = std::mem::take(&mut *self.handles[self.group].sockets.lock());
-        for (socket, address) in sockets {
-            let mut stream = TcpStream::from_std(socket);
-            let entry = self.connections.vacant_entry();
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let token = Token(entry.key());
-            if self
-                .poll
-                .registry()
-                .register(&mut stream, token, interest)
-                .is_err()
-            {
-                self.state.n_clients.fetch_sub(1, Relaxed);
-                continue;
-            }
-            let session = Session {
-                id: self.state.n_connections.fetch_add(1, Relaxed) + 1,
-                database: 0,
-                proto: Proto::Resp2,
-                is_authenticated: !self.state.config.requires_password(),
-                name: Vec::new(),
-                library: (Vec::new(), Vec::new()),
-                is_closing: false,
-                is_local: address.ip().is_loopback(),
-                address: address.to_string(),
-            };
-            entry.insert(Connection {
-                stream,
-                session,
-                parser: Parser::default(),
-                input: Vec::new(),
-                output: Vec::new(),
-                n_sent: 0,
-                last_heard: Instant::now(),
-            });
+    fn accept(&mut self, socket: std::net::TcpStream, peer: std::net::SocketAddr) {
+        let local = socket.local_addr().map(|local| local.to_string());
+        let mut stream = TcpStream::from_std(socket);
+        let entry = self.connections.vacant_entry();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(entry.key());
+        let registry = self.poll.registry();
+        if registry.register(&mut stream, token, interest).is_err() {
+            self.state.n_clients.fetch_sub(1, Relaxed);
+            return;
         }
+        self.state.n_connections.fetch_add(1, Relaxed);
+        let client = Arc::new(Client {
+            address: Address {
+                group: self.group as u16,
+                slot: entry.key() as u32,
+                session: self.state.clients.next_id(),
+            },
+            peer: peer.to_string(),
+            local: local.unwrap_or_default(),
+            is_local: peer.ip().is_loopback(),
+            is_unix: false,
+            since_ms: self.engine.now_ms(),
+            name: Default::default(),
+            library: Default::default(),
+            is_killed: false.into(),
+            waiter: Default::default(),
+            facts: Default::default(),
+        });
+        self.state.clients.add(client.clone());
+        let is_authenticated = !self.state.config.requires_password();
+        let session = Session::new(client, is_authenticated);
+        entry.insert(Connection::new(stream, session));
     }
 
     fn close(&mut self, idx: usize) {
-        if let Some(mut connection) = self.connections.try_remove(idx) {
-            // The socket is closed right after; that it was registered no longer matters.
-            let _ = self.poll.registry().deregister(&mut connection.stream);
-            self.state.n_clients.fetch_sub(1, Relaxed);
+        let Some(mut connection) = self.connections.try_remove(idx) else {
+            return;
+        };
+        // The socket is closed right after; that it was registered no longer matters.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        self.drop_timer(idx, connection.session.id(), connection.until_ms);
+        self.engine.end_session(&mut connection.session);
+        self.state.clients.remove(connection.session.id());
+        self.state.n_clients.fetch_sub(1, Relaxed);
+    }
+
+    fn drop_timer(&mut self, idx: usize, session: u64, until_ms: Option<u64>) {
+        if let Some(until_ms) = until_ms {
+            self.timers.remove(&(until_ms, idx, session));
         }
     }
 
@@ -231,6 +259,8 @@ impl EventLoop {
             self.again.push(idx);
         }
     }
+
+    // ---- Requests ------------------------------------------------------------------------------
 
     /// Reads what has come and answers it.
     fn read(&mut self, idx: usize) {
@@ -264,18 +294,33 @@ impl EventLoop {
             }
         };
         connection.last_heard = Instant::now();
-        let (n_used, is_alive) = self.answer(idx, &mut buffer[..n_kept + n]);
+        connection.session.client.facts.lock().bytes_in += n as u64;
+        let (n_used, is_alive) = match connection.is_held() {
+            true => (0, true),
+            false => self.answer(idx, &mut buffer[..n_kept + n]),
+        };
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
+        if self.settle(idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
+            self.again.push(idx);
+        }
+    }
+
+    /// Closes a connection that is done or beyond its limits; whether it stays.
+    fn settle(&mut self, idx: usize, is_alive: bool) -> bool {
         let Some(connection) = self.connections.get_mut(idx) else {
-            return;
+            return false;
         };
         let limit = self.state.config.query_buffer_limit_bytes();
         let is_done = connection.session.is_closing && connection.output.is_empty();
-        if !is_alive || is_done || connection.input.len() > limit {
+        let (n_in, n_out) = (connection.input.len(), connection.unsent_bytes());
+        connection
+            .session
+            .publish(self.engine.now_ms(), n_in, n_out);
+        if !is_alive || is_done || n_in > limit {
             self.close(idx);
-        } else if matches!(received, Received::Bytes(_, true)) {
-            self.again.push(idx);
+            return false;
         }
+        true
     }
 
     /// Keeps the partial request at `rest` of the buffer with its connection.
@@ -286,13 +331,15 @@ impl EventLoop {
         is_shared: bool,
         rest: std::ops::Range<usize>,
     ) {
-        let Some(connection) = self.connections.get_mut(idx) else {
-            return;
-        };
+        let connection = self.connections.get_mut(idx);
         if is_shared {
-            connection.input = buffer[rest].to_vec();
+            if let Some(connection) = connection {
+                connection.input = buffer[rest].to_vec();
+            }
             self.buffer = buffer;
-        } else if !rest.is_empty() {
+        } else if let Some(connection) = connection
+            && !rest.is_empty()
+        {
             buffer.truncate(rest.end);
             buffer.drain(..rest.start);
             connection.input = buffer;
@@ -304,20 +351,18 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return (0, false);
         };
-        let limits = Limits {
-            max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-            authenticated: connection.session.is_authenticated,
-        };
-        let (mut pos, mut is_alive) = (0, true);
+        let mut pos = 0;
         let mut ends = [0; BATCH];
         loop {
+            let limits = Limits {
+                max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
+                authenticated: connection.session.is_authenticated,
+            };
             self.spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
             while n < BATCH {
-                match connection
-                    .parser
-                    .next(input, &mut pos, &mut self.spans, &limits)
-                {
+                let parser = &mut connection.parser;
+                match parser.next(input, &mut pos, &mut self.spans, &limits) {
                     Ok(true) if n > 0 && self.spans.len() == ends[n - 1] => {}
                     Ok(true) if self.spans.is_empty() => {}
                     Ok(true) => {
@@ -334,101 +379,216 @@ impl EventLoop {
                     }
                 }
             }
-            let mut batch = Batch {
-                state: &self.state,
-                commands: &self.commands,
-                engine: &mut self.engine,
-                session: &mut connection.session,
-                replies: &mut self.replies,
+            let batch = Batch {
+                input,
+                spans: &self.spans,
+                ends: &ends[..n],
             };
-            batch.run(input, &self.spans, &ends[..n]);
-            if let Some(error) = broken {
-                let mut reply = Reply::new(&mut self.replies, connection.session.proto);
+            let session = &mut connection.session;
+            let stopped = batch.run(&mut self.engine, session, &mut self.replies);
+            if let (Some(error), None) = (broken, &stopped) {
+                let mut reply = Reply::new(&mut self.replies, session.proto);
                 reply.error(format!("ERR {error}").as_bytes());
-                connection.session.is_closing = true;
+                session.is_closing = true;
             }
-            let is_over = is_starved || connection.session.is_closing;
+            let is_over = is_starved || session.is_closing || stopped.is_some();
+            let mut is_alive = true;
             if is_over || self.replies.len() > REPLY_BYTES {
-                is_alive = self.replies.is_empty() || connection.send(&self.replies);
-                self.replies.clear();
-                self.replies.shrink_to(4 * REPLY_BYTES);
+                is_alive = send_replies(connection, &mut self.replies);
             }
-            let limit = self
-                .state
-                .config
-                .output_limit(OutputClass::Normal)
-                .hard_bytes;
-            let is_hoarding = limit > 0 && connection.unsent_bytes() as u64 > limit;
+            let is_hoarding = is_hoarding(self.state, connection);
+            if let Some((stop, kept)) = stopped {
+                connection.kept.extend(kept);
+                self.hold(idx, stop);
+                return (pos, is_alive && !is_hoarding);
+            }
             if is_over || !is_alive || is_hoarding {
                 return (pos, is_alive && !is_hoarding);
             }
         }
     }
+
+    /// Notes why a connection is held.
+    #[cold]
+    fn hold(&mut self, idx: usize, stop: Stop) {
+        match stop {
+            Stop::Busy => {
+                self.state.mailboxes.wait_for_release(self.group);
+                self.aside.push(idx);
+            }
+            Stop::Blocked(until_ms) => {
+                let connection = &mut self.connections[idx];
+                connection.until_ms = until_ms;
+                if let Some(until_ms) = until_ms {
+                    self.timers.insert((until_ms, idx, connection.session.id()));
+                }
+            }
+        }
+    }
+
+    /// Goes on with a connection that is not held any more: first what was kept of it.
+    fn resume(&mut self, idx: usize) {
+        while let Some(connection) = self.connections.get_mut(idx) {
+            if connection.session.waiter.is_some() || connection.session.is_closing {
+                break;
+            }
+            let Some(kept) = connection.kept.pop_front() else {
+                break;
+            };
+            let session = &mut connection.session;
+            let stop = run_kept(&mut self.engine, session, &kept, &mut self.replies);
+            if stop == Some(Stop::Busy) {
+                connection.kept.push_front(kept);
+            }
+            if let Some(stop) = stop {
+                self.hold(idx, stop);
+                break;
+            }
+        }
+        let Some(connection) = self.connections.get_mut(idx) else {
+            return;
+        };
+        let mut is_alive = send_replies(connection, &mut self.replies);
+        let mut input = std::mem::take(&mut connection.input);
+        let end = input.len();
+        let mut n_used = 0;
+        if is_alive && !connection.is_held() && !input.is_empty() {
+            (n_used, is_alive) = self.answer(idx, &mut input);
+        }
+        self.keep(idx, input, false, n_used..end);
+        self.settle(idx, is_alive);
+    }
+
+    /// Tries the commands again that found their locks busy.
+    fn retry(&mut self) {
+        for idx in std::mem::take(&mut self.aside) {
+            self.resume(idx);
+        }
+    }
+
+    // ---- Letters -------------------------------------------------------------------------------
+
+    fn open_letters(&mut self) {
+        for mail in self.state.mailboxes.take(self.group) {
+            match mail {
+                Mail::Socket(socket, peer) => self.accept(socket, peer),
+                Mail::Push { to, bytes } => {
+                    to.iter().for_each(|one| self.push(*one, &bytes));
+                }
+                Mail::Served { to, reply } => {
+                    if let Some(idx) = self.find(to) {
+                        self.engine.end_service(&mut self.connections[idx].session);
+                        self.go_on(idx, &reply);
+                    }
+                }
+                Mail::Unblocked { to, with_error } => {
+                    if let Some(idx) = self.find(to) {
+                        let session = &mut self.connections[idx].session;
+                        let on_timeout = self.engine.end_wait(session);
+                        let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+                        let reply = if with_error { &error[..] } else { &on_timeout };
+                        self.go_on(idx, reply);
+                    }
+                }
+                Mail::Kill(to) => {
+                    if let Some(idx) = self.find(to) {
+                        self.close(idx);
+                    }
+                }
+            }
+        }
+    }
+
+    fn find(&self, address: Address) -> Option<usize> {
+        let idx = address.slot as usize;
+        let connection = self.connections.get(idx)?;
+        (connection.session.id() == address.session).then_some(idx)
+    }
+
+    fn push(&mut self, to: Address, bytes: &[u8]) {
+        let Some(idx) = self.find(to) else {
+            return;
+        };
+        let connection = &mut self.connections[idx];
+        connection.push(bytes);
+        if !connection.is_listed {
+            connection.is_listed = true;
+            self.listed.push(idx);
+        }
+    }
+
+    fn send_listed(&mut self) {
+        for idx in std::mem::take(&mut self.listed) {
+            let Some(connection) = self.connections.get_mut(idx) else {
+                continue;
+            };
+            connection.is_listed = false;
+            let is_alive = connection.flush();
+            if !is_alive || is_hoarding(self.state, connection) {
+                self.close(idx);
+            }
+        }
+    }
+
+    /// Answers a blocked command and goes on with its connection.
+    fn go_on(&mut self, idx: usize, reply: &[u8]) {
+        let connection = &mut self.connections[idx];
+        let until_ms = connection.until_ms.take();
+        let id = connection.session.id();
+        connection.output.extend_from_slice(reply);
+        self.drop_timer(idx, id, until_ms);
+        self.resume(idx);
+    }
+
+    fn time_out(&mut self) {
+        while let Some(&(until_ms, idx, id)) = self.timers.first() {
+            if until_ms > self.engine.now_ms() {
+                return;
+            }
+            self.timers.pop_first();
+            let connection = self.connections.get_mut(idx);
+            let Some(connection) = connection.filter(|one| one.session.id() == id) else {
+                continue;
+            };
+            connection.until_ms = None;
+            if let Some(reply) = self.engine.time_out(&mut connection.session) {
+                self.go_on(idx, &reply);
+            }
+        }
+    }
 }
 
-/// What running a batch of requests needs.
-struct Batch<'a> {
-    state: &'a State,
-    commands: &'a Commands,
-    engine: &'a mut Engine,
-    session: &'a mut Session,
-    replies: &'a mut Vec<u8>,
+/// Sends what was gathered for a connection. False if it is broken.
+fn send_replies(connection: &mut Connection, replies: &mut Vec<u8>) -> bool {
+    let is_alive = match replies.is_empty() {
+        true => connection.flush(),
+        false => connection.send(replies),
+    };
+    connection.session.client.facts.lock().bytes_out += replies.len() as u64;
+    replies.clear();
+    replies.shrink_to(4 * REPLY_BYTES);
+    is_alive
 }
 
-impl Batch<'_> {
-    /// Runs requests whose arguments are `spans` of `input`; request i ends at `ends[i]`.
-    fn run(&mut self, input: &[u8], spans: &[Span], ends: &[usize]) {
-        let arguments: Vec<&[u8]> = spans.iter().map(|span| span.of(input)).collect();
-        let mut hashes = [None; BATCH];
-        let is_worth_it = ends.len() > 1;
-        let mut start = 0;
-        let mut admitted = [const { None }; BATCH];
-        for (i, &end) in ends.iter().enumerate() {
-            let request = &arguments[start..end];
-            start = end;
-            if let Some(command) = dispatch::find(self.commands, request[0]) {
-                hashes[i] = command.keys.first(request).map(hash);
-                admitted[i] = Some(command);
-            }
-            if let (true, Some(hash)) = (is_worth_it, hashes[i]) {
-                self.shard(hash, |shard| shard.prefetch_bucket(hash));
-            }
-        }
-        if is_worth_it {
-            for hash in hashes.iter().flatten() {
-                self.shard(*hash, |shard| shard.prefetch_entry(*hash));
-            }
-        }
-        let mut start = 0;
-        for (i, &end) in ends.iter().enumerate() {
-            let request = &arguments[start..end];
-            start = end;
-            if !self.session.is_closing {
-                self.run_one(request, hashes[i]);
-            }
-        }
+/// Whether more is unsent than `client-output-buffer-limit` allows.
+fn is_hoarding(state: &State, connection: &mut Connection) -> bool {
+    let unsent = connection.unsent_bytes() as u64;
+    if unsent == 0 {
+        connection.soft_since = None;
+        return false;
     }
-
-    fn shard(&self, hash: u64, work: impl FnOnce(&keyspace::shard::Shard)) {
-        let id = self.state.keyspace.shard_of(self.session.database, hash);
-        if let Some(shards) = self.state.keyspace.existing_shards(id.database()) {
-            work(&shards[usize::from(id.shard())]);
-        }
+    let class = match connection.session.subscriptions {
+        Some(_) => OutputClass::Pubsub,
+        None => OutputClass::Normal,
+    };
+    let limit = state.config.output_limit(class);
+    if limit.hard_bytes > 0 && unsent > limit.hard_bytes {
+        return true;
     }
-
-    fn run_one(&mut self, request: &[&[u8]], known_hash: Option<u64>) {
-        let mut reply = Reply::new(self.replies, self.session.proto);
-        match dispatch::admit(self.commands, self.session, request) {
-            Ok(admitted) => self.engine.call(
-                self.state,
-                self.commands,
-                self.session,
-                admitted,
-                request,
-                known_hash,
-                &mut reply,
-            ),
-            Err(error) => reply.error(error.to_string().as_bytes()),
-        }
+    if limit.soft_bytes == 0 || unsent <= limit.soft_bytes {
+        connection.soft_since = None;
+        return false;
     }
+    let since = *connection.soft_since.get_or_insert_with(Instant::now);
+    since.elapsed().as_secs() > limit.soft_s
 }

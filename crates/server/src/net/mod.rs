@@ -1,4 +1,5 @@
 //! Sockets and event loops: bytes in, requests through the gate and the engine, bytes out.
 
+pub mod batch;
 pub mod connection;
 pub mod event_loop;

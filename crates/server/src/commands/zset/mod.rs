@@ -4,6 +4,7 @@
 //! and as text in RESP2, where pairs are also flattened into one array.
 
 pub mod algebra;
+pub mod blocking;
 pub mod range;
 
 use datatypes::encoding::listpack::Item;
@@ -488,7 +489,8 @@ fn positive(text: &[u8], wrong: &'static str) -> Result<usize> {
         .ok_or(Error::Plain(wrong))
 }
 
-fn zmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+/// `numkeys key [key ...] MIN|MAX [COUNT count]`
+fn pop_option<'a>(args: &mut Args<'a>) -> Result<(&'a [&'a [u8]], End, usize)> {
     let n_keys = positive(args.take()?, "ERR numkeys should be greater than 0")?;
     let keys = args.take_n(n_keys)?;
     let end = match args.word().as_deref() {
@@ -501,7 +503,16 @@ fn zmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         count = positive(args.take()?, "ERR count should be greater than 0")?;
     }
     args.end()?;
+    Ok((keys, end, count))
+}
 
+/// Pops from the first sorted set there is; whether there was one.
+fn pop_first(
+    ctx: &mut WriteCtx<'_>,
+    keys: &[&[u8]],
+    (end, count): (End, usize),
+    reply: &mut Reply<'_>,
+) -> Result<bool> {
     for key in keys {
         let Some(members) = pop_members(ctx, key, end, count)? else {
             continue;
@@ -517,9 +528,16 @@ fn zmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         let name = end.name().to_ascii_uppercase();
         let count = I64Text::new(members.len() as i64);
         ctx.propagate(&[name.as_bytes(), key, count.as_bytes()]);
-        return Ok(());
+        return Ok(true);
     }
-    reply.null_array();
+    Ok(false)
+}
+
+fn zmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (keys, end, count) = pop_option(args)?;
+    if !pop_first(ctx, keys, (end, count), reply)? {
+        reply.null_array();
+    }
     Ok(())
 }
 

@@ -1,0 +1,95 @@
+//! From a request to its row: name, subcommand, number of arguments.
+
+use crate::command::{Command, Commands, Kind};
+use crate::error::Error;
+
+/// A command that may run: its row, its full name, and how many arguments are names.
+pub type Resolved = (&'static Command, &'static str, usize);
+
+/// The longest command name looked up.
+const NAME_BYTES_MAX: usize = 32;
+/// Bytes of unknown arguments that an error repeats.
+const ECHO_BYTES_MAX: usize = 128;
+
+/// Finds the row of a request's command by its first word.
+#[inline]
+pub fn find(commands: &Commands, name: &[u8]) -> Option<&'static Command> {
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    commands.get(std::str::from_utf8(lower).ok()?).copied()
+}
+
+/// Finds the row of a whole request and checks the number of its arguments.
+#[inline]
+pub fn resolve(commands: &Commands, request: &[&[u8]]) -> Result<Resolved, Error> {
+    let command = find(commands, request[0]).ok_or_else(|| unknown(request))?;
+    resolve_in(command, request)
+}
+
+/// The same for a request whose first row is known.
+#[inline]
+pub fn resolve_in(command: &'static Command, request: &[&[u8]]) -> Result<Resolved, Error> {
+    let (command, name, skip) = match command.kind {
+        Kind::Container(rows) if request.len() > 1 || command.arity < -1 => {
+            subcommand(command, rows, request)?
+        }
+        _ => (command, command.name, 1),
+    };
+    if !command.accepts(request.len()) {
+        return Err(arity(request, name, skip));
+    }
+    Ok((command, name, skip))
+}
+
+fn subcommand(
+    container: &'static Command,
+    rows: &'static [Command],
+    request: &[&[u8]],
+) -> Result<Resolved, Error> {
+    let Some(&name) = request.get(1) else {
+        return Err(Error::Arity(container.name));
+    };
+    let row = rows
+        .iter()
+        .find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
+    match row {
+        Some(row) => Ok((row, row.name, 2)),
+        None => {
+            let upper = container.name.to_ascii_uppercase();
+            let name = shown(name);
+            Err(Error::Owned(format!("ERR unknown subcommand '{name}'. Try {upper} HELP.")))
+        }
+    }
+}
+
+fn arity(request: &[&[u8]], name: &'static str, skip: usize) -> Error {
+    if skip == 1 {
+        return Error::Arity(name);
+    }
+    let container = shown(request[0]).to_ascii_lowercase();
+    Error::Owned(format!("ERR wrong number of arguments for '{container}|{name}' command"))
+}
+
+/// At most 128 bytes of an argument, fit for an error line.
+fn shown(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(ECHO_BYTES_MAX)];
+    String::from_utf8_lossy(bytes).replace(['\r', '\n'], " ")
+}
+
+/// The error for a request whose command nobody knows.
+#[cold]
+pub fn unknown(request: &[&[u8]]) -> Error {
+    let mut echoed = String::new();
+    for argument in &request[1..] {
+        if echoed.len() >= ECHO_BYTES_MAX {
+            break;
+        }
+        let room = ECHO_BYTES_MAX - echoed.len();
+        let argument = &argument[..argument.len().min(room)];
+        echoed.push_str(&format!("'{}' ", shown(argument)));
+    }
+    let name = shown(request[0]);
+    Error::Owned(format!("ERR unknown command '{name}', with args beginning with: {echoed}"))
+}

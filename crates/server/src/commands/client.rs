@@ -1,0 +1,347 @@
+//! CLIENT: what sessions are called, how they are listed, and how they end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use resp::reply::Reply;
+use stdx::number::parse_i64;
+
+use crate::command::{AdminCtx, Args, Command};
+use crate::error::{Error, Result};
+use crate::mailbox::Mail;
+use crate::session::Replies;
+use crate::session::client::Client;
+
+/// The subcommands of CLIENT.
+pub const CLIENT: &[Command] = &[
+    row("getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
+    row("id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
+    row("info", 2, info).about("6.2.0", "O(1)", "Describes this connection."),
+    row("kill", -3, kill)
+        .syntax("ip:port|ID client-id ...|TYPE type|ADDR ip:port|LADDR ip:port|USER name|SKIPME YES|NO|MAXAGE s")
+        .about("2.4.0", "O(N) in the connections", "Closes connections."),
+    row("list", -2, list)
+        .syntax("[TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID client-id [client-id ...]]")
+        .about("2.4.0", "O(N) in the connections", "Describes connections."),
+    row("no-evict", 3, no_evict)
+        .syntax("ON|OFF")
+        .about("7.0.0", "O(1)", "Keeps the connection when memory for clients is short."),
+    row("no-touch", 3, no_touch)
+        .syntax("ON|OFF")
+        .about("7.2.0", "O(1)", "Lets the connection read without marking keys as used."),
+    row("reply", 3, reply_mode)
+        .syntax("ON|OFF|SKIP")
+        .about("3.2.0", "O(1)", "Chooses whether commands are answered."),
+    row("setinfo", 4, setinfo)
+        .syntax("LIB-NAME libname|LIB-VER libver")
+        .about("7.2.0", "O(1)", "Says which library the connection uses."),
+    row("setname", 3, setname)
+        .syntax("connection-name")
+        .about("2.6.9", "O(1)", "Names the connection."),
+    row("unblock", -3, unblock)
+        .syntax("client-id [TIMEOUT|ERROR]")
+        .about("5.0.0", "O(log N)", "Ends the wait of a blocked connection."),
+];
+
+type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
+
+const fn row(name: &'static str, arity: i32, run: Handler) -> Command {
+    Command::admin(name, arity, run)
+        .no_script()
+        .group("connection")
+}
+
+fn id(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.int(ctx.session.id() as i64);
+    Ok(())
+}
+
+fn getname(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let name = ctx.session.client.name.lock();
+    reply.bulk_or_null((!name.is_empty()).then_some(&name[..]));
+    Ok(())
+}
+
+/// A name for a connection, which stays on one line of CLIENT LIST.
+pub fn valid_name(name: &[u8]) -> Result<Vec<u8>> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(name.to_vec());
+    }
+    let text = "ERR Client names cannot contain spaces, newlines or special characters.";
+    Err(Error::Plain(text))
+}
+
+fn setname(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    *ctx.session.client.name.lock() = valid_name(args.take()?)?;
+    reply.ok();
+    Ok(())
+}
+
+fn setinfo(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (option, value) = (args.take()?, args.take()?);
+    let is_clean = value.iter().all(|byte| (b'!'..=b'~').contains(byte));
+    let mut library = ctx.session.client.library.lock();
+    let place = match &option.to_ascii_lowercase()[..] {
+        b"lib-name" => &mut library.0,
+        b"lib-ver" => &mut library.1,
+        _ => {
+            let option = String::from_utf8_lossy(option);
+            return Err(Error::Owned(format!("ERR Unrecognized option '{option}'")));
+        }
+    };
+    if !is_clean {
+        let option = String::from_utf8_lossy(option);
+        let text = "cannot contain spaces, newlines or special characters.";
+        return Err(Error::Owned(format!("ERR {option} {text}")));
+    }
+    *place = value.to_vec();
+    reply.ok();
+    Ok(())
+}
+
+fn is_on(args: &mut Args<'_>) -> Result<bool> {
+    match args.word().as_deref() {
+        Some(b"ON") => Ok(true),
+        Some(b"OFF") => Ok(false),
+        _ => Err(Error::Syntax),
+    }
+}
+
+fn no_evict(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.session.is_kept = is_on(args)?;
+    reply.ok();
+    Ok(())
+}
+
+fn no_touch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.session.leaves_clock = is_on(args)?;
+    reply.ok();
+    Ok(())
+}
+
+fn reply_mode(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.session.replies = match args.word().as_deref() {
+        Some(b"ON") => Replies::On,
+        Some(b"OFF") => Replies::Off,
+        Some(b"SKIP") if ctx.session.replies == Replies::Off => Replies::Off,
+        Some(b"SKIP") => Replies::SkipNext,
+        _ => return Err(Error::Syntax),
+    };
+    if ctx.session.replies == Replies::On {
+        reply.ok();
+    }
+    Ok(())
+}
+
+/// The line of a session; its own is brought up to date first.
+fn line(ctx: &AdminCtx<'_>, client: &Client) -> Vec<u8> {
+    if client.address == ctx.session.address() {
+        let facts = client.facts.lock().clone();
+        ctx.session
+            .publish(ctx.now_ms, facts.input_bytes, facts.output_bytes);
+    }
+    let mut line = client.line(ctx.now_ms);
+    line.push(b'\n');
+    line
+}
+
+fn info(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.verbatim("txt", &line(ctx, &ctx.session.client));
+    Ok(())
+}
+
+/// The type names that CLIENT LIST and KILL take; replicas and primaries are never found.
+fn kind(word: &[u8]) -> Result<&'static str> {
+    match &word.to_ascii_lowercase()[..] {
+        b"normal" => Ok("normal"),
+        b"pubsub" => Ok("pubsub"),
+        b"master" | b"primary" => Ok("master"),
+        b"slave" | b"replica" => Ok("replica"),
+        _ => {
+            let word = String::from_utf8_lossy(word);
+            Err(Error::Owned(format!("ERR Unknown client type '{word}'")))
+        }
+    }
+}
+
+fn list(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let clients = match args.word().as_deref() {
+        None => ctx.state.clients.all(),
+        Some(b"TYPE") if args.len() == 1 => {
+            let kind = kind(args.take()?)?;
+            let mut all = ctx.state.clients.all();
+            all.retain(|client| client.kind() == kind);
+            all
+        }
+        Some(b"ID") if !args.is_empty() => {
+            let mut found = Vec::new();
+            for id in args.rest() {
+                found.extend(ctx.state.clients.get(client_id(id)?));
+            }
+            found
+        }
+        Some(_) => return Err(Error::Syntax),
+    };
+    let text: Vec<u8> = clients
+        .iter()
+        .flat_map(|client| line(ctx, client))
+        .collect();
+    reply.verbatim("txt", &text);
+    Ok(())
+}
+
+fn client_id(text: &[u8]) -> Result<u64> {
+    let id = parse_i64(text).filter(|id| *id > 0);
+    id.map(|id| id as u64)
+        .ok_or(Error::Plain("ERR Invalid client ID"))
+}
+
+/// Which connections CLIENT KILL means.
+#[derive(Default)]
+struct KillFilter {
+    ids: Option<Vec<u64>>,
+    kind: Option<&'static str>,
+    peer: Option<String>,
+    local: Option<String>,
+    user: Option<Vec<u8>>,
+    max_age_s: Option<u64>,
+    spares_self: bool,
+}
+
+impl KillFilter {
+    fn parse(args: &mut Args<'_>) -> Result<KillFilter> {
+        let mut filter = KillFilter {
+            spares_self: true,
+            ..KillFilter::default()
+        };
+        let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+        while let Some(word) = args.word() {
+            if args.is_empty() {
+                return Err(Error::Syntax);
+            }
+            match &*word {
+                b"ID" => filter.take_ids(args)?,
+                b"TYPE" => filter.kind = Some(kind(args.take()?)?),
+                b"ADDR" => filter.peer = Some(text(args.take()?)),
+                b"LADDR" => filter.local = Some(text(args.take()?)),
+                b"USER" => filter.user = Some(known_user(args.take()?)?),
+                b"MAXAGE" => {
+                    let age = args.int()?;
+                    let text = "ERR value is out of range, must be positive";
+                    let age = u64::try_from(age).ok().filter(|age| *age > 0);
+                    filter.max_age_s = Some(age.ok_or(Error::Plain(text))?);
+                }
+                b"SKIPME" => {
+                    filter.spares_self = match args.word().as_deref() {
+                        Some(b"YES") => true,
+                        Some(b"NO") => false,
+                        _ => return Err(Error::Syntax),
+                    }
+                }
+                _ => return Err(Error::Syntax),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn take_ids(&mut self, args: &mut Args<'_>) -> Result<()> {
+        const TEXT: &str = "ERR client-id should be greater than 0";
+        let ids = self.ids.get_or_insert_default();
+        let first = parse_i64(args.take()?).filter(|id| *id > 0);
+        ids.push(first.ok_or(Error::Plain(TEXT))? as u64);
+        while let Some(id) = args.peek().and_then(parse_i64) {
+            args.take()?;
+            if id <= 0 {
+                return Err(Error::Plain(TEXT));
+            }
+            ids.push(id as u64);
+        }
+        Ok(())
+    }
+
+    fn matches(&self, client: &Client, now_ms: u64) -> bool {
+        let age_s = now_ms.saturating_sub(client.since_ms) / 1000;
+        self.ids
+            .as_ref()
+            .is_none_or(|ids| ids.contains(&client.address.session))
+            && self.kind.is_none_or(|kind| client.kind() == kind)
+            && self.peer.as_ref().is_none_or(|peer| client.peer == *peer)
+            && self
+                .local
+                .as_ref()
+                .is_none_or(|local| client.local == *local)
+            && self.max_age_s.is_none_or(|max| age_s >= max)
+    }
+}
+
+fn known_user(name: &[u8]) -> Result<Vec<u8>> {
+    if name == b"default" {
+        return Ok(name.to_vec());
+    }
+    let name = String::from_utf8_lossy(name);
+    Err(Error::Owned(format!("ERR No such user '{name}'")))
+}
+
+fn kill(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if args.len() == 1 {
+        let filter = KillFilter {
+            peer: Some(String::from_utf8_lossy(args.take()?).into_owned()),
+            ..KillFilter::default()
+        };
+        if kill_matching(ctx, &filter) == 0 {
+            return Err(Error::Plain("ERR No such client"));
+        }
+        reply.ok();
+        return Ok(());
+    }
+    let filter = KillFilter::parse(args)?;
+    reply.count(kill_matching(ctx, &filter));
+    Ok(())
+}
+
+fn kill_matching(ctx: &mut AdminCtx<'_>, filter: &KillFilter) -> usize {
+    let own = ctx.session.address();
+    let mut n_killed = 0;
+    for client in ctx.state.clients.all() {
+        let is_spared = filter.spares_self && client.address == own;
+        if is_spared || !filter.matches(&client, ctx.now_ms) {
+            continue;
+        }
+        n_killed += 1;
+        if client.address == own {
+            ctx.session.is_closing = true;
+            continue;
+        }
+        client.is_killed.store(true, Relaxed);
+        let mail = Mail::Kill(client.address);
+        ctx.state.mailboxes.post(client.address.group.into(), mail);
+    }
+    n_killed
+}
+
+fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let id = args.int()?;
+    let with_error = match args.word().as_deref() {
+        None | Some(b"TIMEOUT") => false,
+        Some(b"ERROR") => true,
+        Some(_) => {
+            let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return Err(Error::Plain(text));
+        }
+    };
+    let client = u64::try_from(id)
+        .ok()
+        .and_then(|id| ctx.state.clients.get(id));
+    let is_unblocked = client.is_some_and(|client| {
+        let waiter = client.waiter.lock().as_ref().map(Arc::clone);
+        let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
+        if is_mine {
+            let to = client.address;
+            let mail = Mail::Unblocked { to, with_error };
+            ctx.state.mailboxes.post(to.group.into(), mail);
+        }
+        is_mine
+    });
+    reply.int(i64::from(is_unblocked));
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Publish and subscribe. Messages are RESP3 pushes; a RESP2 session gets them as arrays and may do
+//! little else while it is subscribed.
+
+use resp::reply::Reply;
+
+use crate::command::{AdminCtx, Args, Command};
+use crate::error::{Error, Result};
+use crate::pubsub::Topic;
+
+/// The commands of this family.
+pub const COMMANDS: &[Command] = &[
+    Command::admin("publish", 3, publish)
+        .syntax("channel message")
+        .fast()
+        .group("pubsub")
+        .about("2.0.0", "O(N+M) in subscribers and patterns", "Sends a message to a channel."),
+    Command::admin("subscribe", -2, subscribe)
+        .syntax("channel [channel ...]")
+        .no_script()
+        .for_subscribers()
+        .group("pubsub")
+        .about("2.0.0", "O(N) in the channels", "Listens to channels."),
+    Command::admin("unsubscribe", -1, unsubscribe)
+        .syntax("[channel [channel ...]]")
+        .no_script()
+        .for_subscribers()
+        .group("pubsub")
+        .about("2.0.0", "O(N) in the channels", "Stops listening to channels."),
+    Command::admin("psubscribe", -2, psubscribe)
+        .syntax("pattern [pattern ...]")
+        .no_script()
+        .for_subscribers()
+        .group("pubsub")
+        .about("2.0.0", "O(N) in the patterns", "Listens to channels whose name matches."),
+    Command::admin("punsubscribe", -1, punsubscribe)
+        .syntax("[pattern [pattern ...]]")
+        .no_script()
+        .for_subscribers()
+        .group("pubsub")
+        .about("2.0.0", "O(N) in the patterns", "Stops listening to patterns."),
+    Command::container("pubsub", PUBSUB).group("pubsub").about(
+        "2.8.0",
+        "",
+        "Channels and their subscribers.",
+    ),
+];
+
+const PUBSUB: &[Command] = &[
+    Command::admin("channels", -2, channels)
+        .syntax("[pattern]")
+        .group("pubsub")
+        .about("2.8.0", "O(N) in the channels", "Lists channels that have subscribers."),
+    Command::admin("numpat", 2, numpat).group("pubsub").about(
+        "2.8.0",
+        "O(1)",
+        "Counts patterns that have subscribers.",
+    ),
+    Command::admin("numsub", -2, numsub)
+        .syntax("[channel [channel ...]]")
+        .group("pubsub")
+        .about("2.8.0", "O(N) in the channels", "Counts the subscribers of channels."),
+];
+
+fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (channel, message) = (args.take()?, args.take()?);
+    let mailboxes = &ctx.state.mailboxes;
+    reply.count(ctx.state.pubsub.publish(channel, message, mailboxes));
+    Ok(())
+}
+
+fn confirm(reply: &mut Reply<'_>, word: &[u8], name: Option<&[u8]>, n: usize) {
+    reply.push(3);
+    reply.bulk(word);
+    reply.bulk_or_null(name);
+    reply.count(n);
+}
+
+/// Adds subscriptions and confirms each with the number of all.
+fn begin(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+    (topic, word): (Topic, &[u8]),
+) -> Result<()> {
+    let address = ctx.session.address();
+    for name in args.rest() {
+        let subscriptions = ctx.session.subscriptions.get_or_insert_default();
+        if subscriptions.of(topic).insert(name.into()) {
+            ctx.state.pubsub.subscribe(topic, name, address);
+        }
+        confirm(reply, word, Some(name), subscriptions.len());
+    }
+    Ok(())
+}
+
+/// Ends the subscriptions named, or all of the kind, and confirms each.
+fn end(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+    (topic, word): (Topic, &[u8]),
+) -> Result<()> {
+    let address = ctx.session.address();
+    let mut names: Vec<Box<[u8]>> = args.rest().map(Box::from).collect();
+    let is_all = names.is_empty();
+    let mut subscriptions = ctx.session.subscriptions.take().unwrap_or_default();
+    if is_all {
+        names = subscriptions.of(topic).iter().cloned().collect();
+    }
+    if names.is_empty() {
+        confirm(reply, word, None, subscriptions.len());
+    }
+    for name in &names {
+        if subscriptions.of(topic).remove(name) {
+            ctx.state.pubsub.unsubscribe(topic, name, address);
+        }
+        confirm(reply, word, Some(name), subscriptions.len());
+    }
+    ctx.session.subscriptions = (!subscriptions.is_empty()).then_some(subscriptions);
+    Ok(())
+}
+
+fn subscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    begin(ctx, args, reply, (Topic::Channel, b"subscribe"))
+}
+
+fn psubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    begin(ctx, args, reply, (Topic::Pattern, b"psubscribe"))
+}
+
+fn unsubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    end(ctx, args, reply, (Topic::Channel, b"unsubscribe"))
+}
+
+fn punsubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    end(ctx, args, reply, (Topic::Pattern, b"punsubscribe"))
+}
+
+fn channels(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let pattern = args.rest().next();
+    let channels = ctx.state.pubsub.channels(pattern);
+    reply.array(channels.len());
+    channels.iter().for_each(|channel| reply.bulk(channel));
+    Ok(())
+}
+
+fn numpat(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.count(ctx.state.pubsub.n_patterns());
+    Ok(())
+}
+
+fn numsub(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.array(2 * args.len());
+    for channel in args.rest() {
+        reply.bulk(channel);
+        reply.count(ctx.state.pubsub.n_subscribers(channel));
+    }
+    Ok(())
+}
+
+/// Why a subscribed RESP2 session may not run `command`.
+pub fn refusal(command: &str) -> Error {
+    Error::Owned(format!(
+        "ERR Can't execute '{command}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context"
+    ))
+}

@@ -1,0 +1,146 @@
+//! Scripts: EVAL and its siblings, and the cache they run from.
+
+use lua::script::{flags, sha1_hex};
+use resp::reply::Reply;
+
+use crate::command::context::Order;
+use crate::command::{AdminCtx, Args, Command};
+use crate::error::{Error, Result};
+
+/// The commands of this family.
+pub const COMMANDS: &[Command] = &[
+    script_row("eval", eval)
+        .syntax("script numkeys [key ...] [arg ...]")
+        .about("2.6.0", "Depends on the script", "Runs a script."),
+    script_row("eval_ro", eval_ro)
+        .syntax("script numkeys [key ...] [arg ...]")
+        .about("7.0.0", "Depends on the script", "Runs a script that changes nothing."),
+    script_row("evalsha", evalsha)
+        .syntax("sha1 numkeys [key ...] [arg ...]")
+        .about("2.6.0", "Depends on the script", "Runs a script from the cache."),
+    script_row("evalsha_ro", evalsha_ro)
+        .syntax("sha1 numkeys [key ...] [arg ...]")
+        .about("7.0.0", "Depends on the script", "Runs a cached script that changes nothing."),
+    Command::container("script", SCRIPT)
+        .no_script()
+        .group("scripting")
+        .about("2.6.0", "", "The script cache."),
+];
+
+const SCRIPT: &[Command] = &[
+    Command::admin("exists", -3, script_exists)
+        .syntax("sha1 [sha1 ...]")
+        .no_script()
+        .group("scripting")
+        .about("2.6.0", "O(N) in the names", "Tells which scripts are in the cache."),
+    Command::admin("flush", -2, script_flush)
+        .syntax("[ASYNC|SYNC]")
+        .no_script()
+        .group("scripting")
+        .about("2.6.0", "O(N) in the scripts", "Empties the cache."),
+    Command::admin("load", 3, script_load)
+        .syntax("script")
+        .no_script()
+        .group("scripting")
+        .about("2.6.0", "O(N) in the source", "Puts a script into the cache."),
+];
+
+type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
+
+const fn script_row(name: &'static str, run: Handler) -> Command {
+    Command::admin(name, -3, run)
+        .numkeys(2)
+        .no_script()
+        .group("scripting")
+}
+
+/// Reads `numkeys` and the keys; where the arguments behind them begin in the whole request.
+fn args_at(args: &mut Args<'_>) -> Result<usize> {
+    let n_keys = args.int()?;
+    if n_keys < 0 {
+        return Err(Error::Plain("ERR Number of keys can't be negative"));
+    }
+    if n_keys as usize > args.len() {
+        return Err(Error::Plain("ERR Number of keys can't be greater than number of args"));
+    }
+    let _ = args.rest();
+    Ok(3 + n_keys as usize)
+}
+
+fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
+    let source = args.take()?;
+    let args_at = args_at(args)?;
+    let name = sha1_hex(source);
+    let flags = flags(source).map_err(Error::line)?;
+    if !ctx.state.scripts.knows(&name) {
+        ctx.state.scripts.add(name, source);
+    }
+    let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
+    ctx.order = Some(Order::Script {
+        name,
+        args_at,
+        is_read_only,
+    });
+    Ok(())
+}
+
+fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
+    const NO_SCRIPT: Error = Error::Plain("NOSCRIPT No matching script. Please use EVAL.");
+    let name = args.take()?.to_ascii_lowercase();
+    let args_at = args_at(args)?;
+    let name = name.try_into().map_err(|_| NO_SCRIPT)?;
+    let source = ctx.state.scripts.source(&name).ok_or(NO_SCRIPT)?;
+    let flags = flags(&source).map_err(Error::line)?;
+    let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
+    ctx.order = Some(Order::Script {
+        name,
+        args_at,
+        is_read_only,
+    });
+    Ok(())
+}
+
+fn eval(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    run_source(ctx, args, false)
+}
+
+fn eval_ro(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    run_source(ctx, args, true)
+}
+
+fn evalsha(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    run_cached(ctx, args, false)
+}
+
+fn evalsha_ro(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    run_cached(ctx, args, true)
+}
+
+fn script_exists(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.array(args.len());
+    for name in args.rest() {
+        let name = name.to_ascii_lowercase().try_into();
+        let is_known = name.is_ok_and(|name| ctx.state.scripts.knows(&name));
+        reply.int(i64::from(is_known));
+    }
+    Ok(())
+}
+
+fn script_flush(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let mode = args.word();
+    if !matches!(mode.as_deref(), None | Some(b"ASYNC" | b"SYNC")) || !args.is_empty() {
+        return Err(Error::Plain("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+    }
+    ctx.state.scripts.clear();
+    reply.ok();
+    Ok(())
+}
+
+fn script_load(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let source = args.take()?;
+    flags(source).map_err(Error::line)?;
+    let name = sha1_hex(source);
+    ctx.state.scripts.add(name, source);
+    ctx.order = Some(Order::Load { name });
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+
+use resp::reply::Reply;
+
+use crate::command::context::Order;
+use crate::command::{AdminCtx, Args, Command};
+use crate::error::{Error, Result};
+
+/// The commands of this family.
+pub const COMMANDS: &[Command] = &[
+    Command::admin("multi", 1, multi)
+        .fast()
+        .no_script()
+        .immediate()
+        .group("transactions")
+        .about("1.2.0", "O(1)", "Begins to queue commands for EXEC."),
+    Command::admin("exec", 1, exec)
+        .no_script()
+        .immediate()
+        .group("transactions")
+        .about("1.2.0", "Depends on the commands", "Runs the queued commands as one."),
+    Command::admin("discard", 1, discard)
+        .fast()
+        .no_script()
+        .immediate()
+        .group("transactions")
+        .about("2.0.0", "O(N) in the queued commands", "Forgets the queued commands."),
+    Command::admin("watch", -2, watch)
+        .syntax("key [key ...]")
+        .keys(1, -1, 1)
+        .fast()
+        .no_script()
+        .immediate()
+        .group("transactions")
+        .about("2.2.0", "O(1) for each key", "Makes EXEC depend on keys that must not change."),
+    Command::admin("unwatch", 1, unwatch)
+        .fast()
+        .no_script()
+        .group("transactions")
+        .about("2.2.0", "O(1)", "Forgets the watched keys."),
+];
+
+fn multi(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.queue.is_some() {
+        return Err(Error::Plain("ERR MULTI calls can not be nested"));
+    }
+    ctx.session.queue = Some(Box::default());
+    reply.ok();
+    Ok(())
+}
+
+fn exec(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let queue = ctx.session.queue.as_ref();
+    let is_aborted = queue
+        .ok_or(Error::Plain("ERR EXEC without MULTI"))?
+        .is_aborted;
+    if is_aborted {
+        ctx.session.queue = None;
+        ctx.order = Some(Order::Unwatch);
+        let text = "EXECABORT Transaction discarded because of previous errors.";
+        return Err(Error::Plain(text));
+    }
+    ctx.order = Some(Order::Exec);
+    Ok(())
+}
+
+fn discard(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.queue.take().is_none() {
+        return Err(Error::Plain("ERR DISCARD without MULTI"));
+    }
+    ctx.order = Some(Order::Unwatch);
+    reply.ok();
+    Ok(())
+}
+
+fn watch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.queue.is_some() {
+        return Err(Error::Plain("ERR WATCH inside MULTI is not allowed"));
+    }
+    let _ = args.rest(); // the engine takes the keys from the request
+    ctx.order = Some(Order::Watch);
+    reply.ok();
+    Ok(())
+}
+
+/// Inside EXEC there is nothing left to forget: the keys were checked when it began.
+fn unwatch(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.order = (!ctx.is_nested).then_some(Order::Unwatch);
+    reply.ok();
+    Ok(())
+}

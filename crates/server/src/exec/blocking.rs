@@ -1,0 +1,210 @@
+//! Blocking commands: a command that has nothing to answer is parked with its keys, and runs again,
+//! on behalf of its session, at the end of whatever command changes one of them.
+//!
+//! Who changes a key holds its shard, and becomes the transaction if somebody there waits in more
+//! shards than one; so the parked command always finds its keys within reach. Order per key is that
+//! of arrival. A key of another type than the command's is no news to it; any other failure is its
+//! answer.
+
+use std::sync::Arc;
+
+use datatypes::encoding::table::hash;
+use datatypes::home::Kind;
+use keyspace::keyspace::ShardId;
+use keyspace::locked::Locked;
+use keyspace::registry::Waiter;
+use resp::reply::{Proto, Reply};
+
+use super::{Admitted, Engine, Outcome, Wait};
+use crate::command::context::Place;
+use crate::mailbox::Mail;
+use crate::session::Session;
+use crate::session::client::Client;
+use crate::session::queue::Queued;
+
+/// A command that waits.
+struct Parked {
+    client: Arc<Client>,
+    database: u16,
+    proto: Proto,
+    leaves_clock: bool,
+    admitted: Admitted,
+    request: Queued,
+    keys: Vec<Box<[u8]>>,
+    /// The reply for when the time is up.
+    on_timeout: Vec<u8>,
+}
+
+/// Whether a key of this type may be what the command waits for: else it is no news.
+fn suits(parked: &Parked, kind: Option<Kind>) -> bool {
+    let (command, ..) = parked.admitted;
+    kind == match command.group {
+        "list" => Some(Kind::List),
+        "sorted-set" => Some(Kind::Zset),
+        _ => kind,
+    }
+}
+
+fn parked(waiter: &Waiter) -> &Parked {
+    let parked = waiter.order.downcast_ref();
+    parked.expect("every waiter is made by `block`")
+}
+
+impl Engine {
+    /// Parks a command that has nothing to answer. Its shards are held.
+    pub(super) fn block(
+        &mut self,
+        locked: &Locked<'static>,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        wait: Wait,
+        (reply, mark): (&mut Reply<'_>, usize),
+    ) -> Outcome {
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
+        let (command, ..) = admitted;
+        command.keys.each(request, &mut |key| {
+            if !keys.iter().any(|other| **other == *key) {
+                keys.push(key.into());
+            }
+        });
+        let waiter = Arc::new(Waiter::new(
+            Box::new(Parked {
+                client: session.client.clone(),
+                database: session.database,
+                proto: session.proto,
+                leaves_clock: session.leaves_clock,
+                admitted,
+                request: Queued::new(request),
+                on_timeout: reply.since(mark).to_vec(),
+                keys: keys.clone(),
+            }),
+            self.shards.len() > 1,
+        ));
+        reply.truncate(mark);
+        for key in &keys {
+            let id = self.shard_of(session.database, key);
+            locked.registry_or_new(id).wait(key, waiter.clone());
+        }
+        self.state.clients.blocks(&session.client, waiter.clone());
+        session.waiter = Some(waiter);
+        Outcome::Blocked(wait.until_ms)
+    }
+
+    fn shard_of(&self, database: u16, key: &[u8]) -> ShardId {
+        self.state.keyspace.shard_of(database, hash(key))
+    }
+
+    /// Serves those who wait for keys that became ready, and for keys that this makes ready.
+    pub(super) fn serve_waiters(&mut self, locked: &Locked<'static>) {
+        let mut at = 0;
+        while let Some(place) = self.effects.ready.get(at).cloned() {
+            at += 1;
+            self.serve_key(locked, &place);
+        }
+        self.effects.ready.clear();
+    }
+
+    fn serve_key(&mut self, locked: &Locked<'static>, (database, key): &Place) {
+        let id = self.shard_of(*database, key);
+        let mut n_passed = 0;
+        while self.look(locked, *database, key) {
+            let next = locked
+                .registry(id)
+                .and_then(|registry| registry.waiter(key, n_passed));
+            let Some(waiter) = next else {
+                return;
+            };
+            if !suits(parked(&waiter), self.kind(locked, *database, key)) {
+                n_passed += 1;
+            } else if !waiter.claim() {
+                n_passed += usize::from(!waiter.is_over());
+            } else if self.serve(locked, &waiter) {
+                waiter.finish();
+                self.forget(locked, &waiter);
+            } else if waiter.release() {
+                n_passed += 1;
+            } else {
+                // Its time ran out while it was claimed; its session was told to wait for word.
+                let to = parked(&waiter).client.address;
+                let mail = Mail::Unblocked {
+                    to,
+                    with_error: false,
+                };
+                self.state.mailboxes.post(to.group.into(), mail);
+            }
+        }
+    }
+
+    /// Runs a parked command again; whether it had something to answer, which is then posted.
+    fn serve(&mut self, locked: &Locked<'static>, waiter: &Waiter) -> bool {
+        let parked = parked(waiter);
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, parked.proto);
+        let place = (parked.database, parked.leaves_clock, None);
+        let words = parked.request.words();
+        self.effects.can_wait = true;
+        self.handle(locked, place, parked.admitted, &words, &mut reply);
+        if self.effects.wait.take().is_some() {
+            return false;
+        }
+        let to = parked.client.address;
+        let mail = Mail::Served { to, reply: bytes };
+        self.state.mailboxes.post(to.group.into(), mail);
+        true
+    }
+
+    /// Takes a waiter off the keys it waits for, which are held.
+    fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
+        let parked = parked(waiter);
+        for key in &parked.keys {
+            let id = self.shard_of(parked.database, key);
+            if let Some(registry) = locked.registry(id) {
+                registry.forget_waiter(key, waiter);
+                locked.trim_registry(id);
+            }
+        }
+    }
+
+    /// Ends a wait that was served: the one who did has taken it off its keys.
+    pub fn end_service(&mut self, session: &mut Session) {
+        session.waiter = None;
+        self.state.clients.unblocks(&session.client);
+    }
+
+    /// Ends a wait whose time is up. `None`: the reply, or word that there is none, is on its way.
+    pub fn time_out(&mut self, session: &mut Session) -> Option<Vec<u8>> {
+        let is_mine = session.waiter.as_ref()?.cancel();
+        is_mine.then(|| self.end_wait(session))
+    }
+
+    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    pub fn end_wait(&mut self, session: &mut Session) -> Vec<u8> {
+        let Some(waiter) = session.waiter.take() else {
+            return Vec::new();
+        };
+        self.state.clients.unblocks(&session.client);
+        let parked = parked(&waiter);
+        let mut shards: Vec<ShardId> = parked
+            .keys
+            .iter()
+            .map(|key| self.shard_of(parked.database, key))
+            .collect();
+        shards.sort_unstable();
+        let locked = self.lock_surely(&shards);
+        waiter.cancel(); // if the session has gone away, nobody may serve it from here on
+        self.forget(&locked, &waiter);
+        self.release(locked);
+        parked.on_timeout.clone()
+    }
+
+    /// Ends what a session has going: its wait, its watched keys, its subscriptions.
+    pub fn end_session(&mut self, session: &mut Session) {
+        if session.waiter.is_some() {
+            self.end_wait(session);
+        }
+        self.unwatch(session);
+        session.unsubscribe_all(&self.state.pubsub);
+        session.queue = None;
+    }
+}

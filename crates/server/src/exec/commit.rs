@@ -1,0 +1,101 @@
+//! What follows a command while its locks are still held: departures are settled, waiters served,
+//! the journal filled, events published.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use datatypes::encoding::table::hash;
+use keyspace::db::Departed;
+use keyspace::locked::Locked;
+
+use super::Engine;
+use crate::command::event::Event;
+use crate::config::notify::EventClasses;
+
+impl Engine {
+    /// Whether `commit` has anything to do.
+    #[inline]
+    pub(super) fn has_effects(&self) -> bool {
+        !self.effects.ready.is_empty() || !self.effects.events.is_empty() || !self.unit.is_empty()
+    }
+
+    /// See the top of the file. Called once for the outermost command, before its locks go.
+    #[cold]
+    pub(super) fn commit(&mut self, locked: &Locked<'static>) {
+        self.serve_waiters(locked);
+        if !self.unit.is_empty() {
+            self.state.journal.append(&self.unit);
+            self.unit.clear();
+        }
+        for (event, (database, key)) in std::mem::take(&mut self.effects.events) {
+            self.announce(event, database, &key);
+        }
+    }
+
+    fn announce(&self, event: Event, database: u16, key: &[u8]) {
+        let (pubsub, mailboxes) = (&self.state.pubsub, &self.state.mailboxes);
+        if !pubsub.has_subscribers() {
+            return;
+        }
+        if self.effects.wanted.contains(EventClasses::KEYSPACE) {
+            let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
+            pubsub.publish(&channel, event.name.as_bytes(), mailboxes);
+        }
+        if self.effects.wanted.contains(EventClasses::KEYEVENT) {
+            let channel = format!("__keyevent@{database}__:{}", event.name);
+            pubsub.publish(channel.as_bytes(), key, mailboxes);
+        }
+    }
+
+    /// Adds a command that has run to the journal's unit: what it propagated, else itself.
+    #[cold]
+    pub(super) fn record(&mut self, database: u16, request: &[&[u8]], has_changed: bool) {
+        let propagated = std::mem::take(&mut self.effects.propagated);
+        if !propagated.is_empty() {
+            let records = propagated.into_iter().map(|words| (database, words));
+            self.unit.extend(records);
+        } else if has_changed {
+            let words = request.iter().map(|word| word.to_vec()).collect();
+            self.unit.push((database, words));
+        }
+    }
+
+    /// What went because its time had come: counted, journaled as a deletion, announced.
+    #[cold]
+    pub(super) fn settle_departed(&mut self, locked: &Locked<'static>) {
+        for departed in std::mem::take(self.departed.get_mut()) {
+            match departed {
+                Departed::Key { database, key } => {
+                    self.state.n_expired.fetch_add(1, Relaxed);
+                    self.departed(locked, database, &key, &[b"DEL", &key]);
+                    self.effects
+                        .event(Event::expired("expired"), database, &key);
+                }
+                Departed::Fields {
+                    database,
+                    key,
+                    fields,
+                    emptied,
+                } => {
+                    let mut words: Vec<&[u8]> = vec![b"HDEL", &key];
+                    words.extend(fields.iter().map(|field| &field[..]));
+                    self.departed(locked, database, &key, &words);
+                    self.effects.event(Event::hash("hexpired"), database, &key);
+                    if emptied {
+                        self.effects.event(Event::generic("del"), database, &key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn departed(&mut self, locked: &Locked<'static>, database: u16, key: &[u8], command: &[&[u8]]) {
+        let id = self.state.keyspace.shard_of(database, hash(key));
+        if let Some(registry) = locked.registry(id) {
+            registry.touch(key);
+        }
+        if self.effects.is_recorded {
+            let words = command.iter().map(|word| word.to_vec()).collect();
+            self.unit.push((database, words));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Runs commands: takes locks, calls handlers, applies their effects, releases.
+//!
+//! ```text
+//!   call ── lock ── step ── commit ── release          one command
+//!   obey ── lock ── step, step, ... ── commit          EXEC, a script
+//!   expire ─ lock ── remove what is due ── commit
+//! ```
+//!
+//! `step` runs one handler under locks that are held and gathers its effects; `commit` serves who
+//! waits, fills the journal and announces events, once for the outermost command. On an error the
+//! reply is cut back to where the command began and the error takes its place.
+
+mod blocking;
+mod commit;
+mod lock;
+mod multi;
+mod reap;
+mod script;
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datatypes::home::Limits;
+use keyspace::db::{Db, Departed, Terms, View};
+use keyspace::keyspace::ShardId;
+use keyspace::locked::Locked;
+use resp::reply::Reply;
+
+use crate::command::context::{Effects, Order, Wait};
+use crate::command::{AdminCtx, Args, Commands, Kind, ReadCtx, WriteCtx};
+use crate::config::Config;
+use crate::config::notify::EventClasses;
+use crate::error::{Error, Result};
+use crate::journal::Record;
+use crate::session::Session;
+use crate::state::State;
+
+/// A command that passed the gate: see [`crate::command::lookup`].
+pub type Admitted = crate::command::lookup::Resolved;
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has answered.
+    Done,
+    /// It waits, until this Unix time if that is given; it will be answered by letter.
+    Blocked(Option<u64>),
+    /// Its locks were not to be had, and nothing was done: try again later.
+    Busy,
+}
+
+/// Within what a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nesting {
+    Outermost,
+    Multi,
+    Script,
+}
+
+/// What one thread keeps from command to command.
+pub struct Engine {
+    state: &'static State,
+    commands: &'static Commands,
+    now_ms: u64,
+    limits: Limits,
+    random: u64,
+    departed: RefCell<Vec<Departed>>,
+    shards: Vec<ShardId>,
+    effects: Effects,
+    /// What the journal gets when the outermost command is done.
+    unit: Vec<Record>,
+    nesting: Nesting,
+    n_commands: u64,
+    /// A deadline was set that a sleeping loop may have to wake up for.
+    pub has_lowered_due: bool,
+}
+
+/// The thresholds of small encodings as the directives set them.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        hash_max_listpack_entries: config.hash_max_listpack_entries(),
+        hash_max_listpack_value: config.hash_max_listpack_value(),
+        list_max_listpack_size: config.list_max_listpack_size().into(),
+        set_max_intset_entries: config.set_max_intset_entries(),
+        set_max_listpack_entries: config.set_max_listpack_entries(),
+        set_max_listpack_value: config.set_max_listpack_value(),
+        zset_max_listpack_entries: config.zset_max_listpack_entries(),
+        zset_max_listpack_value: config.zset_max_listpack_value(),
+    }
+}
+
+/// The classes of events that reach a channel.
+fn wanted(config: &Config) -> EventClasses {
+    let classes = config.notify_events();
+    let channels = EventClasses::KEYSPACE.union(EventClasses::KEYEVENT);
+    match classes.intersects(channels) {
+        true => classes,
+        false => EventClasses::NONE,
+    }
+}
+
+/// Unix time in milliseconds.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
+}
+
+impl Engine {
+    /// An engine whose random numbers start at `seed`.
+    pub fn new(state: &'static State, commands: &'static Commands, seed: u64) -> Engine {
+        Engine {
+            state,
+            commands,
+            now_ms: unix_ms(),
+            limits: limits(&state.config),
+            random: seed,
+            departed: RefCell::default(),
+            shards: Vec::new(),
+            effects: Effects::default(),
+            unit: Vec::new(),
+            nesting: Nesting::Outermost,
+            n_commands: 0,
+            has_lowered_due: false,
+        }
+    }
+
+    /// The rooms.
+    pub fn state(&self) -> &'static State {
+        self.state
+    }
+
+    /// Every command by its lower-case name.
+    pub fn commands(&self) -> &'static Commands {
+        self.commands
+    }
+
+    /// Unix time of this tick.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Fixes what stays the same for all commands of a tick: the time, and what directives say.
+    pub fn begin_tick(&mut self) {
+        self.begin_tick_at(unix_ms());
+    }
+
+    /// A tick at a given Unix time.
+    pub fn begin_tick_at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.read_directives();
+    }
+
+    fn read_directives(&mut self) {
+        self.limits = limits(&self.state.config);
+        self.effects.wanted = wanted(&self.state.config);
+    }
+
+    /// Adds this tick's counts to the server's.
+    pub fn end_tick(&mut self) {
+        if self.n_commands > 0 {
+            let n_commands = std::mem::take(&mut self.n_commands);
+            self.state.n_commands.fetch_add(n_commands, Relaxed);
+        }
+        if self.effects.n_changes > 0 {
+            let n_changes = std::mem::take(&mut self.effects.n_changes);
+            self.state.n_changes.fetch_add(n_changes, Relaxed);
+        }
+    }
+
+    /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
+    #[inline]
+    pub fn call(
+        &mut self,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        known_hash: Option<u64>,
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        self.n_commands += 1;
+        let (command, ..) = admitted;
+        if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
+            return self.admin(session, admitted, request, reply);
+        }
+        let Some(locked) = self.lock(session.database, command, request, known_hash) else {
+            self.n_commands -= 1;
+            return Outcome::Busy;
+        };
+        if session.client.is_killed.load(Relaxed) {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
+        let mark = reply.len();
+        self.effects.is_recorded = self.state.journal.has_readers();
+        self.effects.can_wait = true;
+        self.on_keys(&locked, session, admitted, request, known_hash, reply);
+        let outcome = match self.effects.wait.take() {
+            None => Outcome::Done,
+            Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+        };
+        self.release(locked);
+        outcome
+    }
+
+    /// The end of every outermost command: its effects, then its locks.
+    #[inline]
+    fn release(&mut self, locked: Locked<'static>) {
+        if self.has_effects() {
+            self.commit(&locked);
+        }
+        self.has_lowered_due |= locked.has_lowered_due();
+        drop(locked);
+        self.state.mailboxes.released();
+    }
+
+    /// Runs a command about the connection or the server, and what it asks for.
+    fn admin(
+        &mut self,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        self.end_tick();
+        let order = self.run_admin(session, admitted, request, reply);
+        self.read_directives();
+        match order {
+            None => Outcome::Done,
+            Some(order) => self.obey(order, session, admitted, request, reply),
+        }
+    }
+
+    fn run_admin(
+        &mut self,
+        session: &mut Session,
+        (command, name, skip): Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) -> Option<Order> {
+        let mark = reply.len();
+        let mut ctx = AdminCtx {
+            session,
+            state: self.state,
+            commands: self.commands,
+            now_ms: self.now_ms,
+            is_nested: self.nesting != Nesting::Outermost,
+            order: None,
+        };
+        let mut args = Args::new(name, &request[skip..]);
+        let result = match command.kind {
+            Kind::Admin(run) => run(&mut ctx, &mut args, reply),
+            _ => Err(Error::Syntax),
+        };
+        let order = ctx.order;
+        settle_reply(result, mark, reply);
+        order
+    }
+
+    /// Runs one command under locks that are held, as a part of EXEC or a script.
+    fn step(
+        &mut self,
+        locked: &Locked<'static>,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) {
+        self.n_commands += 1;
+        if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
+            let order = self.run_admin(session, admitted, request, reply);
+            self.read_directives();
+            if let Some(order) = order {
+                self.obey_nested(locked, order, session, admitted, request, reply);
+            }
+            return;
+        }
+        self.effects.can_wait = false;
+        self.on_keys(locked, session, admitted, request, None, reply);
+        // Nobody waits here: the reply for when the time is up is the reply.
+        self.effects.wait = None;
+    }
+
+    #[inline]
+    fn on_keys(
+        &mut self,
+        locked: &Locked<'static>,
+        session: &Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        known_hash: Option<u64>,
+        reply: &mut Reply<'_>,
+    ) -> bool {
+        let (command, ..) = admitted;
+        let leaves_clock = command.leaves_clock || session.leaves_clock;
+        let place = (session.database, leaves_clock, known_hash);
+        self.handle(locked, place, admitted, request, reply)
+    }
+
+    /// Calls a handler of keys in a database and gathers what it did. Whether it succeeded.
+    #[inline]
+    fn handle(
+        &mut self,
+        locked: &Locked<'static>,
+        (database, leaves_clock, known_hash): (u16, bool, Option<u64>),
+        (command, name, skip): Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) -> bool {
+        let mark = reply.len();
+        let n_changes = self.effects.n_changes;
+        let mut args = Args::new(name, &request[skip..]);
+        let clock = (self.now_ms / 1000) as u32 & 0x00ff_ffff;
+        let terms = Terms {
+            now_ms: self.now_ms,
+            clock: (!leaves_clock).then_some(clock),
+            limits: &self.limits,
+            departed: &self.departed,
+        };
+        let first = known_hash.and_then(|hash| Some((command.keys.first(request)?, hash)));
+        let result = match command.kind {
+            Kind::Read(run) => {
+                let db = View::new(locked, database, terms);
+                if let Some((key, hash)) = first {
+                    db.remember_hash(key, hash);
+                }
+                let random = &mut self.random;
+                run(&mut ReadCtx { db, random }, &mut args, reply)
+            }
+            Kind::Write(run) => {
+                let db = Db::new(locked, database, terms);
+                if let Some((key, hash)) = first {
+                    db.remember_hash(key, hash);
+                }
+                let mut ctx = WriteCtx {
+                    db,
+                    effects: &mut self.effects,
+                    random: &mut self.random,
+                };
+                run(&mut ctx, &mut args, reply)
+            }
+            Kind::Admin(_) | Kind::Container(_) => Err(Error::Syntax),
+        };
+        let is_ok = settle_reply(result, mark, reply);
+        if !self.departed.get_mut().is_empty() {
+            self.settle_departed(locked);
+        }
+        if self.effects.is_recorded {
+            self.record(database, request, self.effects.n_changes > n_changes);
+        }
+        is_ok
+    }
+}
+
+/// Puts an error in place of what its command had written. Whether there was none.
+#[inline]
+fn settle_reply(result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(error) => {
+            reply.truncate(mark);
+            reply.error(error.to_string().as_bytes());
+            false
+        }
+    }
+}

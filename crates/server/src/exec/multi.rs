@@ -1,0 +1,219 @@
+//! MULTI, EXEC, WATCH: what commands about transactions ask the engine to do.
+
+use std::sync::Arc;
+
+use datatypes::encoding::table::hash;
+use keyspace::db::{Terms, View};
+use keyspace::keyspace::ShardId;
+use keyspace::locked::Locked;
+use resp::reply::Reply;
+
+use super::{Admitted, Engine, Nesting, Outcome};
+use crate::command::context::Order;
+use crate::command::lookup::resolve;
+use crate::command::{Kind, Reach};
+use crate::session::{Session, Watching};
+
+impl Engine {
+    /// Does what an outermost command asked for.
+    pub(super) fn obey(
+        &mut self,
+        order: Order,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        match order {
+            Order::Exec => self.exec(session, reply),
+            Order::Watch => self.watch(session, admitted, request),
+            Order::Unwatch => {
+                self.unwatch(session);
+                Outcome::Done
+            }
+            Order::Script { .. } | Order::Load { .. } => {
+                let Some(locked) = self.lock_all() else {
+                    return Outcome::Busy;
+                };
+                self.effects.is_recorded = self.state.journal.has_readers();
+                self.obey_nested(&locked, order, session, admitted, request, reply);
+                self.release(locked);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Does what a command inside EXEC or a script asked for.
+    pub(super) fn obey_nested(
+        &mut self,
+        locked: &Locked<'static>,
+        order: Order,
+        session: &mut Session,
+        (command, ..): Admitted,
+        request: &[&[u8]],
+        reply: &mut Reply<'_>,
+    ) {
+        match order {
+            Order::Script {
+                name,
+                args_at,
+                is_read_only,
+            } => {
+                let mut keys = Vec::new();
+                command.keys.each(request, &mut |key| keys.push(key));
+                let call = lua::interpreter::Call {
+                    keys: &keys,
+                    args: request.get(args_at..).unwrap_or_default(),
+                };
+                self.run_script(locked, session, (name, is_read_only), call, reply);
+            }
+            Order::Load { name } => self.load_script(name, reply),
+            // Refused or answered by their handlers when they run inside EXEC.
+            Order::Exec | Order::Watch | Order::Unwatch => {}
+        }
+    }
+
+    fn exec(&mut self, session: &mut Session, reply: &mut Reply<'_>) -> Outcome {
+        let Some(locked) = self.lock_queue(session) else {
+            return Outcome::Busy;
+        };
+        self.effects.is_recorded = self.state.journal.has_readers();
+        let queue = session.queue.take().unwrap_or_default();
+        if self.is_dirty(&locked, session) {
+            reply.null_array();
+        } else {
+            self.nesting = Nesting::Multi;
+            reply.array(queue.len());
+            for queued in queue.iter() {
+                let words = queued.words();
+                match resolve(self.commands, &words) {
+                    Ok(admitted) => self.step(&locked, session, admitted, &words, reply),
+                    Err(error) => reply.error(error.to_string().as_bytes()),
+                }
+            }
+            self.nesting = Nesting::Outermost;
+        }
+        self.forget_watched(&locked, session);
+        self.release(locked);
+        Outcome::Done
+    }
+
+    /// The locks of all queued commands and watched keys.
+    fn lock_queue(&mut self, session: &Session) -> Option<Locked<'static>> {
+        self.shards.clear();
+        for queued in session.queue.iter().flat_map(|queue| queue.iter()) {
+            let words = queued.words();
+            let Ok((command, ..)) = resolve(self.commands, &words) else {
+                continue;
+            };
+            let is_narrow = matches!(command.kind, Kind::Read(_) | Kind::Write(_))
+                && command.reach == Reach::Keys;
+            if !is_narrow {
+                return self.lock_all();
+            }
+            self.add_shards(session.database, command, &words, None);
+        }
+        for (database, key) in session.watching.iter().flat_map(|watching| &watching.keys) {
+            let id = self.state.keyspace.shard_of(*database, hash(key));
+            self.shards.push(id);
+        }
+        let locked = self.lock_shards()?;
+        if self.meets_wide_waiter(&locked) {
+            drop(locked);
+            return self.lock_all();
+        }
+        Some(locked)
+    }
+
+    /// Whether a watched key has changed, or run out just now. All of them are within reach.
+    fn is_dirty(&mut self, locked: &Locked<'static>, session: &Session) -> bool {
+        let Some(watching) = &session.watching else {
+            return false;
+        };
+        for (database, key) in &watching.keys {
+            self.look(locked, *database, key);
+        }
+        watching.flag.is_dirty()
+    }
+
+    /// Whether a key exists; lets it go if its time has come.
+    pub(super) fn look(&mut self, locked: &Locked<'static>, database: u16, key: &[u8]) -> bool {
+        self.kind(locked, database, key).is_some()
+    }
+
+    /// The type of a key; lets it go if its time has come.
+    pub(super) fn kind(
+        &mut self,
+        locked: &Locked<'static>,
+        database: u16,
+        key: &[u8],
+    ) -> Option<datatypes::home::Kind> {
+        let terms = Terms {
+            now_ms: self.now_ms,
+            clock: None,
+            limits: &self.limits,
+            departed: &self.departed,
+        };
+        let kind = View::new(locked, database, terms).kind(key);
+        self.settle_departed(locked);
+        kind
+    }
+
+    fn watch(
+        &mut self,
+        session: &mut Session,
+        (command, ..): Admitted,
+        request: &[&[u8]],
+    ) -> Outcome {
+        self.shards.clear();
+        self.add_shards(session.database, command, request, None);
+        let Some(locked) = self.lock_shards() else {
+            return Outcome::Busy;
+        };
+        self.effects.is_recorded = self.state.journal.has_readers();
+        let database = session.database;
+        let watching = session.watching.get_or_insert_default();
+        command.keys.each(request, &mut |key| {
+            let is_known = |(db, name): &(u16, Box<[u8]>)| *db == database && **name == *key;
+            if !watching.keys.iter().any(is_known) {
+                watching.keys.push((database, key.into()));
+                self.look(&locked, database, key);
+                let id = self.state.keyspace.shard_of(database, hash(key));
+                let flag = Arc::clone(&watching.flag);
+                locked.registry_or_new(id).watch(key, flag, false);
+            }
+        });
+        self.release(locked);
+        Outcome::Done
+    }
+
+    /// Ends the watching of a session.
+    pub fn unwatch(&mut self, session: &mut Session) {
+        let Some(watching) = &session.watching else {
+            return;
+        };
+        let keyspace = &self.state.keyspace;
+        let shards: Vec<ShardId> = watching
+            .keys
+            .iter()
+            .map(|(database, key)| keyspace.shard_of(*database, hash(key)))
+            .collect();
+        let locked = self.lock_surely(&shards);
+        self.forget_watched(&locked, session);
+        self.release(locked);
+    }
+
+    fn forget_watched(&self, locked: &Locked<'static>, session: &mut Session) {
+        let Some(watching) = session.watching.take() else {
+            return;
+        };
+        let Watching { flag, keys } = *watching;
+        for (database, key) in keys {
+            let id = self.state.keyspace.shard_of(database, hash(&key));
+            if let Some(registry) = locked.registry(id) {
+                registry.forget_watch(&key, &flag);
+                locked.trim_registry(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Keys that go because their time has come, in slices between commands.
+
+use std::time::{Duration, Instant};
+
+use keyspace::db::{Terms, expire_shard};
+use keyspace::keyspace::ShardId;
+use keyspace::locked::Locked;
+
+use super::Engine;
+
+/// Keys of one shard that expire under one hold of its lock.
+const EXPIRE_SLICE: usize = 64;
+/// How long clients wait for a slice at most.
+const SLICE: Duration = Duration::from_micros(500);
+
+impl Engine {
+    /// Removes the keys of `group` that are due. Whether some are left; then it is called again soon
+    /// with the same `due`.
+    pub fn expire(&mut self, group: usize, due: &mut Vec<ShardId>) -> bool {
+        let keyspace = &self.state.keyspace;
+        if due.is_empty() {
+            keyspace.take_due_shards(group, self.now_ms, due);
+        }
+        let started = Instant::now();
+        while let Some(&id) = due.last() {
+            let Ok(locked) = Locked::one(keyspace, id) else {
+                return true;
+            };
+            let terms = Terms {
+                now_ms: self.now_ms,
+                clock: None,
+                limits: &self.limits,
+                departed: &self.departed,
+            };
+            self.effects.is_recorded = self.state.journal.has_readers();
+            let is_more = expire_shard(&locked, id, terms, EXPIRE_SLICE);
+            self.settle_departed(&locked);
+            self.release(locked);
+            if !is_more {
+                due.pop();
+            }
+            if started.elapsed() > SLICE {
+                return !due.is_empty();
+            }
+        }
+        false
+    }
+}

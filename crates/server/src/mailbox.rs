@@ -1,0 +1,160 @@
+//! Letters to event loops: sockets, messages, replies to blocked sessions, kills.
+//!
+//! Any thread may post, also under a shard lock: posting is a push behind a leaf lock and never a
+//! system call. Whoever posted wakes the loops once it holds nothing, at the latest at the end of its
+//! tick ([`Mailboxes::wake`]).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use mio::Waker;
+use parking_lot::Mutex;
+
+/// Where a session is: its loop, its place there, and its id, as places are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The event loop.
+    pub group: u16,
+    /// The connection's place in that loop.
+    pub slot: u32,
+    /// CLIENT ID.
+    pub session: u64,
+}
+
+/// What may be in a letter. One to a session that is gone is dropped.
+#[derive(Debug)]
+pub enum Mail {
+    /// A new connection and the other side's address.
+    Socket(std::net::TcpStream, SocketAddr),
+    /// The same push for several sessions of one loop, with the header of RESP3.
+    Push {
+        /// Who gets it.
+        to: Vec<Address>,
+        /// The whole message.
+        bytes: Arc<[u8]>,
+    },
+    /// The reply that ends a session's wait.
+    Served {
+        /// Whose.
+        to: Address,
+        /// The whole reply.
+        reply: Vec<u8>,
+    },
+    /// CLIENT UNBLOCK ended a session's wait.
+    Unblocked {
+        /// Whose.
+        to: Address,
+        /// With an error instead of the reply of a timeout.
+        with_error: bool,
+    },
+    /// CLIENT KILL.
+    Kill(Address),
+}
+
+/// The letters of one loop.
+#[derive(Default)]
+struct Mailbox {
+    letters: Mutex<Vec<Mail>>,
+    /// There are letters that the loop was not woken for.
+    is_unannounced: AtomicBool,
+    /// The loop has set connections aside because a lock was busy.
+    is_waiting: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+/// The mailboxes of all loops.
+pub struct Mailboxes {
+    boxes: Box<[Mailbox]>,
+    n_waiting: AtomicUsize,
+}
+
+impl Mailboxes {
+    /// One for each of `n_groups` loops.
+    pub fn new(n_groups: usize) -> Mailboxes {
+        Mailboxes {
+            boxes: (0..n_groups).map(|_| Mailbox::default()).collect(),
+            n_waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many loops there are.
+    pub fn len(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Whether there are no loops.
+    pub fn is_empty(&self) -> bool {
+        self.boxes.is_empty()
+    }
+
+    /// What ends the sleep of a loop. Set once, before anything is posted.
+    pub fn set_waker(&self, group: usize, waker: Waker) {
+        let _ = self.boxes[group].waker.set(waker);
+    }
+
+    /// Puts a letter into the mailbox of a loop.
+    pub fn post(&self, group: usize, mail: Mail) {
+        let mailbox = &self.boxes[group];
+        mailbox.letters.lock().push(mail);
+        mailbox.is_unannounced.store(true, Ordering::Release);
+    }
+
+    /// Wakes every loop that has got letters. Makes system calls: never under a shard lock.
+    pub fn wake(&self) {
+        for mailbox in &self.boxes {
+            if mailbox.is_unannounced.load(Ordering::Relaxed)
+                && mailbox.is_unannounced.swap(false, Ordering::AcqRel)
+            {
+                mailbox.ring();
+            }
+        }
+    }
+
+    /// Wakes every loop, letters or not.
+    pub fn wake_all(&self) {
+        self.boxes.iter().for_each(Mailbox::ring);
+    }
+
+    /// Takes the letters of a loop.
+    pub fn take(&self, group: usize) -> Vec<Mail> {
+        let mailbox = &self.boxes[group];
+        mailbox.is_unannounced.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *mailbox.letters.lock())
+    }
+
+    /// Says that a loop has set connections aside until a lock is released. It must try once more
+    /// after this, as the holder may have released meanwhile.
+    pub fn wait_for_release(&self, group: usize) {
+        if !self.boxes[group].is_waiting.swap(true, Ordering::SeqCst) {
+            self.n_waiting.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes the loops that wait for a release. Called after every release, with nothing held.
+    #[inline]
+    pub fn released(&self) {
+        if self.n_waiting.load(Ordering::SeqCst) > 0 {
+            self.wake_waiting();
+        }
+    }
+
+    #[cold]
+    fn wake_waiting(&self) {
+        for mailbox in &self.boxes {
+            if mailbox.is_waiting.swap(false, Ordering::SeqCst) {
+                self.n_waiting.fetch_sub(1, Ordering::SeqCst);
+                mailbox.ring();
+            }
+        }
+    }
+}
+
+impl Mailbox {
+    fn ring(&self) {
+        if let Some(waker) = self.waker.get() {
+            // A loop that cannot be woken has ended.
+            let _ = waker.wake();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Runs requests of one connection: up to 16 that were parsed together, or one that was kept.
+//!
+//! Before a batch runs, its first keys are hashed and the buckets, then the entries, are fetched into
+//! the cache, so that their misses overlap.
+
+use datatypes::encoding::table::hash;
+use keyspace::shard::Shard;
+use resp::reply::Reply;
+use resp::request::Span;
+
+use crate::command::Command;
+use crate::command::lookup::find;
+use crate::dispatch;
+use crate::exec::{Engine, Outcome};
+use crate::session::Session;
+use crate::session::queue::Queued;
+
+/// Requests executed together.
+pub const BATCH: usize = 16;
+
+/// Why a connection's requests are run no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The last one blocks, until this Unix time if that is given.
+    Blocked(Option<u64>),
+    /// The last one found its locks busy and did nothing.
+    Busy,
+}
+
+/// Where the requests of a batch are.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// The buffer they were parsed from.
+    pub input: &'a [u8],
+    /// Their arguments.
+    pub spans: &'a [Span],
+    /// Where each one's arguments end.
+    pub ends: &'a [usize],
+}
+
+impl<'a> Batch<'a> {
+    /// Runs the requests. If one stops the connection, those not done yet are returned with it.
+    #[inline]
+    pub fn run(
+        self,
+        engine: &mut Engine,
+        session: &mut Session,
+        replies: &mut Vec<u8>,
+    ) -> Option<(Stop, Vec<Queued>)> {
+        let words: Vec<&[u8]> = self.spans.iter().map(|span| span.of(self.input)).collect();
+        let mut rows = [const { (None, None) }; BATCH];
+        self.look_ahead(&words, engine, session, &mut rows);
+        let mut start = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            if session.is_closing {
+                break;
+            }
+            let (row, known_hash) = rows[i];
+            let request = &words[start..end];
+            let mut reply = Reply::new(replies, session.proto);
+            let stop = match dispatch::run(engine, session, row, request, known_hash, &mut reply) {
+                Outcome::Done => None,
+                Outcome::Blocked(until_ms) => Some((Stop::Blocked(until_ms), i + 1)),
+                Outcome::Busy => Some((Stop::Busy, i)),
+            };
+            if let Some((stop, next)) = stop {
+                return Some((stop, self.queued(&words, next)));
+            }
+            start = end;
+        }
+        None
+    }
+
+    /// Finds rows and hashes, and warms the cache if there are several requests.
+    #[inline]
+    fn look_ahead(
+        self,
+        words: &[&[u8]],
+        engine: &Engine,
+        session: &Session,
+        rows: &mut [(Option<&'static Command>, Option<u64>); BATCH],
+    ) {
+        let is_worth_it = self.ends.len() > 1;
+        let keyspace = &engine.state().keyspace;
+        let shards = keyspace.existing_shards(session.database);
+        let shard = |hash: u64| -> Option<&'static Shard> {
+            let id = keyspace.shard_of(session.database, hash);
+            shards.map(|shards| &shards[usize::from(id.shard())])
+        };
+        let mut start = 0;
+        for (at, &end) in rows.iter_mut().zip(self.ends) {
+            let request = &words[start..end];
+            start = end;
+            let row = find(engine.commands(), request[0]);
+            let hash = row.and_then(|row| row.keys.first(request)).map(hash);
+            *at = (row, hash);
+            if is_worth_it && let Some(hash) = hash {
+                shard(hash).inspect(|shard| shard.prefetch_bucket(hash));
+            }
+        }
+        if is_worth_it {
+            for hash in rows.iter().filter_map(|(_, hash)| *hash) {
+                shard(hash).inspect(|shard| shard.prefetch_entry(hash));
+            }
+        }
+    }
+
+    #[cold]
+    fn queued(self, words: &[&[u8]], first: usize) -> Vec<Queued> {
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let mut start = start;
+        let mut queued = Vec::new();
+        for &end in &self.ends[first..] {
+            queued.push(Queued::new(&words[start..end]));
+            start = end;
+        }
+        queued
+    }
+}
+
+/// Runs a request that was kept.
+pub fn run_kept(
+    engine: &mut Engine,
+    session: &mut Session,
+    kept: &Queued,
+    replies: &mut Vec<u8>,
+) -> Option<Stop> {
+    let words = kept.words();
+    let row = find(engine.commands(), kept.name());
+    let mut reply = Reply::new(replies, session.proto);
+    match dispatch::run(engine, session, row, &words, None, &mut reply) {
+        Outcome::Done => None,
+        Outcome::Blocked(until_ms) => Some(Stop::Blocked(until_ms)),
+        Outcome::Busy => Some(Stop::Busy),
+    }
+}

@@ -1,0 +1,219 @@
+//! What other threads may know of a session and do to it: CLIENT LIST, KILL, UNBLOCK.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use keyspace::registry::Waiter;
+use parking_lot::Mutex;
+use resp::reply::Proto;
+
+use crate::mailbox::Address;
+
+/// How a session stood when it last ran something.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The database chosen by SELECT.
+    pub database: u16,
+    /// The protocol chosen by HELLO.
+    pub proto: Proto,
+    /// When it last sent something, Unix time.
+    pub last_ms: u64,
+    /// The last command.
+    pub last_command: &'static str,
+    /// Its container, if it is a subcommand.
+    pub last_container: &'static str,
+    /// Channels it is subscribed to.
+    pub n_channels: usize,
+    /// Patterns it is subscribed to.
+    pub n_patterns: usize,
+    /// Commands queued since MULTI.
+    pub n_queued: Option<usize>,
+    /// Keys watched.
+    pub n_watched: usize,
+    /// It waits in a blocking command.
+    pub is_blocked: bool,
+    /// It is closed once its replies are sent.
+    pub is_closing: bool,
+    /// CLIENT NO-EVICT.
+    pub is_kept: bool,
+    /// CLIENT NO-TOUCH.
+    pub leaves_clock: bool,
+    /// Bytes of an unfinished request.
+    pub input_bytes: usize,
+    /// Bytes of unsent replies.
+    pub output_bytes: usize,
+    /// Commands run.
+    pub n_commands: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+}
+
+/// See the top of the file.
+#[derive(Debug)]
+pub struct Client {
+    /// Where it is; its session part is the CLIENT ID.
+    pub address: Address,
+    /// The other side's address.
+    pub peer: String,
+    /// This side's address.
+    pub local: String,
+    /// Whether the other side is on this machine.
+    pub is_local: bool,
+    /// It came through the unix socket.
+    pub is_unix: bool,
+    /// When it connected, Unix time.
+    pub since_ms: u64,
+    /// CLIENT SETNAME.
+    pub name: Mutex<Vec<u8>>,
+    /// CLIENT SETINFO: library name and version.
+    pub library: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// CLIENT KILL: it runs nothing more.
+    pub is_killed: AtomicBool,
+    /// The blocking command it waits in.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
+    /// How it stood lately.
+    pub facts: Mutex<Facts>,
+}
+
+impl Client {
+    /// The type as CLIENT LIST TYPE names it.
+    pub fn kind(&self) -> &'static str {
+        let facts = self.facts.lock();
+        match facts.n_channels + facts.n_patterns {
+            0 => "normal",
+            _ => "pubsub",
+        }
+    }
+
+    /// A line of CLIENT LIST, without its end. `now_ms` is Unix time.
+    pub fn line(&self, now_ms: u64) -> Vec<u8> {
+        let facts = self.facts.lock().clone();
+        let age_s = now_ms.saturating_sub(self.since_ms) / 1000;
+        let idle_s = now_ms.saturating_sub(facts.last_ms.max(self.since_ms)) / 1000;
+        let mut text =
+            format!("id={} addr={} laddr={} name=", self.address.session, self.peer, self.local)
+                .into_bytes();
+        text.extend_from_slice(&self.name.lock());
+        let multi = facts.n_queued.map_or(-1, |n| n as i64);
+        let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
+        let mut rest = format!(
+            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub=0 multi={multi} watch={} \
+             qbuf={} omem={} events=r cmd=",
+            flags(&facts, self),
+            facts.database,
+            facts.n_channels,
+            facts.n_patterns,
+            facts.n_watched,
+            facts.input_bytes,
+            facts.output_bytes,
+        );
+        if !facts.last_container.is_empty() {
+            let _ = write!(rest, "{}|", facts.last_container);
+        }
+        let command = match facts.last_command {
+            "" => "NULL",
+            name => name,
+        };
+        let _ = write!(rest, "{command} user=default redir=-1 resp={resp} lib-name=");
+        text.extend_from_slice(rest.as_bytes());
+        let library = self.library.lock();
+        text.extend_from_slice(&library.0);
+        text.extend_from_slice(b" lib-ver=");
+        text.extend_from_slice(&library.1);
+        text.extend_from_slice(
+            format!(
+                " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
+                self.address.group, facts.bytes_in, facts.bytes_out, facts.n_commands
+            )
+            .as_bytes(),
+        );
+        text
+    }
+}
+
+fn flags(facts: &Facts, client: &Client) -> String {
+    let all = [
+        (facts.n_channels + facts.n_patterns > 0, 'P'),
+        (facts.n_queued.is_some(), 'x'),
+        (facts.is_blocked, 'b'),
+        (facts.is_closing, 'c'),
+        (client.is_unix, 'U'),
+        (facts.is_kept, 'e'),
+        (facts.leaves_clock, 'T'),
+    ];
+    let text: String = all.iter().filter(|(is, _)| *is).map(|(_, c)| *c).collect();
+    if text.is_empty() {
+        "N".to_owned()
+    } else {
+        text
+    }
+}
+
+/// All sessions of all loops.
+#[derive(Default)]
+pub struct Clients {
+    by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+    n_blocked: AtomicU64,
+}
+
+impl Clients {
+    /// The id of the next connection.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Adds a session.
+    pub fn add(&self, client: Arc<Client>) {
+        self.by_id.lock().insert(client.address.session, client);
+    }
+
+    /// Removes a session.
+    pub fn remove(&self, id: u64) {
+        self.by_id.lock().remove(&id);
+    }
+
+    /// The session with this id.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.lock().get(&id).cloned()
+    }
+
+    /// All sessions, in order of id.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sessions that wait in a blocking command.
+    pub fn n_blocked(&self) -> u64 {
+        self.n_blocked.load(Relaxed)
+    }
+
+    /// A session begins to wait.
+    pub fn blocks(&self, client: &Client, waiter: Arc<Waiter>) {
+        *client.waiter.lock() = Some(waiter);
+        client.facts.lock().is_blocked = true;
+        self.n_blocked.fetch_add(1, Relaxed);
+    }
+
+    /// A session's wait is over.
+    pub fn unblocks(&self, client: &Client) {
+        if client.waiter.lock().take().is_some() {
+            client.facts.lock().is_blocked = false;
+            self.n_blocked.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One connection's state, as commands see it. What other threads may see of it is its [`Client`].
+
+pub mod client;
+pub mod queue;
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use keyspace::registry::{Waiter, Watch};
+use resp::reply::Proto;
+
+use crate::mailbox::Address;
+use crate::pubsub::{PubSub, Topic};
+use client::{Client, Facts};
+use queue::Queue;
+
+/// What CLIENT REPLY asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replies {
+    /// Every reply is sent.
+    #[default]
+    On,
+    /// None is.
+    Off,
+    /// The next one is not.
+    SkipNext,
+    /// The one of the command that runs is not.
+    Skip,
+}
+
+/// The keys that EXEC depends on.
+#[derive(Debug, Default)]
+pub struct Watching {
+    /// Raised when one of them changes.
+    pub flag: Arc<Watch>,
+    /// The keys, with their databases.
+    pub keys: Vec<(u16, Box<[u8]>)>,
+}
+
+/// What a session is subscribed to.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    /// Channels by name.
+    pub channels: HashSet<Box<[u8]>>,
+    /// Patterns.
+    pub patterns: HashSet<Box<[u8]>>,
+}
+
+impl Subscriptions {
+    /// How many there are in all.
+    pub fn len(&self) -> usize {
+        self.channels.len() + self.patterns.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those of one kind.
+    pub fn of(&mut self, topic: Topic) -> &mut HashSet<Box<[u8]>> {
+        match topic {
+            Topic::Channel => &mut self.channels,
+            Topic::Pattern => &mut self.patterns,
+        }
+    }
+}
+
+/// See the top of the file. What few sessions use is behind pointers: an idle one stays small.
+#[derive(Debug)]
+pub struct Session {
+    /// The part that other threads see.
+    pub client: Arc<Client>,
+    /// The database chosen by SELECT.
+    pub database: u16,
+    /// The protocol chosen by HELLO.
+    pub proto: Proto,
+    /// Whether AUTH succeeded, or was not needed.
+    pub is_authenticated: bool,
+    /// Close once the replies so far are sent.
+    pub is_closing: bool,
+    /// CLIENT NO-TOUCH: what it reads does not count as used.
+    pub leaves_clock: bool,
+    /// CLIENT NO-EVICT: it is not closed to save memory.
+    pub is_kept: bool,
+    /// CLIENT REPLY.
+    pub replies: Replies,
+    /// The commands since MULTI.
+    pub queue: Option<Box<Queue>>,
+    /// The keys since WATCH.
+    pub watching: Option<Box<Watching>>,
+    /// Channels and patterns.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// The blocking command that this session waits in.
+    pub waiter: Option<Arc<Waiter>>,
+    /// The name of the last command.
+    pub last_command: &'static str,
+    /// Its container, if it is a subcommand.
+    pub last_container: &'static str,
+}
+
+impl Session {
+    /// The session of a new connection.
+    pub fn new(client: Arc<Client>, is_authenticated: bool) -> Session {
+        Session {
+            client,
+            database: 0,
+            proto: Proto::Resp2,
+            is_authenticated,
+            is_closing: false,
+            leaves_clock: false,
+            is_kept: false,
+            replies: Replies::On,
+            queue: None,
+            watching: None,
+            subscriptions: None,
+            waiter: None,
+            last_command: "",
+            last_container: "",
+        }
+    }
+
+    /// CLIENT ID.
+    pub fn id(&self) -> u64 {
+        self.client.address.session
+    }
+
+    /// Where letters to this session go.
+    pub fn address(&self) -> Address {
+        self.client.address
+    }
+
+    /// Channels and patterns it is subscribed to.
+    pub fn n_subscriptions(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |all| all.len())
+    }
+
+    /// Whether only commands about subscriptions are allowed: RESP2 cannot tell messages from
+    /// replies.
+    pub fn is_subscriber(&self) -> bool {
+        self.proto == Proto::Resp2 && self.subscriptions.is_some()
+    }
+
+    /// Ends every subscription.
+    pub fn unsubscribe_all(&mut self, pubsub: &PubSub) {
+        let Some(subscriptions) = self.subscriptions.take() else {
+            return;
+        };
+        for channel in &subscriptions.channels {
+            pubsub.unsubscribe(Topic::Channel, channel, self.address());
+        }
+        for pattern in &subscriptions.patterns {
+            pubsub.unsubscribe(Topic::Pattern, pattern, self.address());
+        }
+    }
+
+    /// Lets other threads see how it stands.
+    pub fn publish(&self, now_ms: u64, input_bytes: usize, output_bytes: usize) {
+        let mut facts = self.client.facts.lock();
+        *facts = Facts {
+            database: self.database,
+            proto: self.proto,
+            last_ms: now_ms,
+            last_command: self.last_command,
+            last_container: self.last_container,
+            n_channels: self.subscriptions.as_ref().map_or(0, |s| s.channels.len()),
+            n_patterns: self.subscriptions.as_ref().map_or(0, |s| s.patterns.len()),
+            n_queued: self.queue.as_ref().map(|queue| queue.len()),
+            n_watched: self.watching.as_ref().map_or(0, |w| w.keys.len()),
+            is_blocked: self.waiter.is_some(),
+            is_closing: self.is_closing,
+            is_kept: self.is_kept,
+            leaves_clock: self.leaves_clock,
+            input_bytes,
+            output_bytes,
+            n_commands: facts.n_commands,
+            bytes_in: facts.bytes_in,
+            bytes_out: facts.bytes_out,
+        };
+    }
+}
