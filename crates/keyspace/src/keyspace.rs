@@ -6,7 +6,7 @@
 use crate::entry::Entry;
 use crate::shard::{Entries, Shard};
 use crate::snapshot::Snapshot;
-use parking_lot::Mutex;
+use crate::sync::RawLock;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
@@ -66,7 +66,7 @@ pub struct Keyspace {
     layout: Layout,
     databases: Box<[OnceLock<Box<[Shard]>>]>,
     due_ms: Box<[Due]>,
-    pub(crate) transaction: Mutex<()>,
+    pub(crate) transaction: RawLock,
     /// The snapshot in progress, if any.
     pub snapshot: Snapshot,
     trash: OnceLock<Sender<Trash>>,
@@ -82,7 +82,7 @@ impl Keyspace {
             due_ms: (0..layout.n_groups)
                 .map(|_| Due(AtomicU64::new(u64::MAX)))
                 .collect(),
-            transaction: Mutex::new(()),
+            transaction: RawLock::new(),
             snapshot: Snapshot::default(),
             trash: OnceLock::new(),
         }

@@ -8,16 +8,16 @@ use crate::keyspace::{Keyspace, ShardId};
 use crate::protocol::{Refusal, take_all, take_one};
 use crate::registry::Registry;
 use crate::shard::Room;
-use parking_lot::MutexGuard;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 /// How much a [`Locked`] may touch.
-enum Reach<'k> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
     /// What it declared.
     Declared,
-    /// Everything, taking locks on first touch.
-    All(#[expect(dead_code, reason = "held, not read")] MutexGuard<'k, ()>),
+    /// Everything, taking locks on first touch, and holding the transaction lock.
+    All,
     /// One shard at a time.
     Roaming,
 }
@@ -25,7 +25,7 @@ enum Reach<'k> {
 /// See the top of the file.
 pub struct Locked<'k> {
     keyspace: &'k Keyspace,
-    reach: Reach<'k>,
+    reach: Reach,
     /// The first shard, which for most commands is the only one.
     first: Cell<Option<ShardId>>,
     /// The others, sorted.
@@ -35,7 +35,7 @@ pub struct Locked<'k> {
 }
 
 impl<'k> Locked<'k> {
-    fn new(keyspace: &'k Keyspace, reach: Reach<'k>, first: Option<ShardId>) -> Locked<'k> {
+    fn new(keyspace: &'k Keyspace, reach: Reach, first: Option<ShardId>) -> Locked<'k> {
         Locked {
             keyspace,
             reach,
@@ -65,11 +65,10 @@ impl<'k> Locked<'k> {
 
     /// Becomes the transaction, which may touch every shard. Waits at most `patience`.
     pub fn transaction(keyspace: &'k Keyspace, patience: Duration) -> Result<Locked<'k>, Refusal> {
-        let guard = keyspace
-            .transaction
-            .try_lock_for(patience)
-            .ok_or(Refusal::Busy)?;
-        Ok(Locked::new(keyspace, Reach::All(guard), None))
+        if !keyspace.transaction.lock_for(patience) {
+            return Err(Refusal::Busy);
+        }
+        Ok(Locked::new(keyspace, Reach::All, None))
     }
 
     /// Holds nothing, and takes shards one at a time.
@@ -85,7 +84,7 @@ impl<'k> Locked<'k> {
 
     /// Whether every shard may be touched.
     pub fn is_transaction(&self) -> bool {
-        matches!(self.reach, Reach::All(_))
+        self.reach == Reach::All
     }
 
     /// Whether a key of this shard may be touched now.
@@ -148,7 +147,7 @@ impl<'k> Locked<'k> {
 
     /// Runs `work` on a shard: one that is held, or when roaming one that is locked for that long.
     pub(crate) fn with_room<T>(&self, id: ShardId, work: impl FnOnce(&mut Room) -> T) -> T {
-        if matches!(self.reach, Reach::Roaming) {
+        if self.reach == Reach::Roaming {
             let shard = self.keyspace.shard(id);
             shard.lock.lock();
             let _unlock = Unlock(shard);
@@ -212,6 +211,9 @@ impl Drop for Locked<'_> {
             }
             for id in self.more.get_mut() {
                 self.keyspace.shard(*id).lock.unlock();
+            }
+            if self.reach == Reach::All {
+                self.keyspace.transaction.unlock();
             }
         }
     }

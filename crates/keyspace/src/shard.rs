@@ -6,9 +6,8 @@
 use crate::deadline::DeadlineIndex;
 use crate::entry::Entry;
 use crate::registry::Registry;
-use crate::sync::RawLock;
+use crate::sync::{Guarded, RawLock};
 use datatypes::encoding::table::{Inline, Table};
-use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A shard's table.
@@ -33,7 +32,7 @@ pub struct Shard {
     pub(crate) due_ms: AtomicU64,
     /// Entries, readable without the lock.
     pub(crate) len: AtomicUsize,
-    room: UnsafeCell<Room>,
+    room: Guarded<Room>,
 }
 
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
@@ -45,7 +44,7 @@ impl Shard {
             lock: RawLock::new(),
             due_ms: AtomicU64::new(u64::MAX),
             len: AtomicUsize::new(0),
-            room: UnsafeCell::new(Room {
+            room: Guarded::new(Room {
                 table: Entries::new(),
                 deadlines: DeadlineIndex::new(),
                 n_volatile: 0,
@@ -63,7 +62,7 @@ impl Shard {
     #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
     pub(crate) unsafe fn room(&self) -> &mut Room {
         // SAFETY: passed on to the caller.
-        unsafe { &mut *self.room.get() }
+        unsafe { &mut *self.room.held() }
     }
 
     /// Asks the processor for the bucket of `hash`, without the lock.
@@ -71,7 +70,7 @@ impl Shard {
     pub fn prefetch_bucket(&self, hash: u64) {
         // SAFETY: only atomics inside the table are read, which other threads may change meanwhile;
         // a stale answer prefetches a useless line.
-        let table = unsafe { &*std::ptr::addr_of!((*self.room.get()).table) };
+        let table = unsafe { &*std::ptr::addr_of!((*self.room.unlocked()).table) };
         table.prefetch_bucket(hash);
     }
 
