@@ -167,12 +167,9 @@ impl Keyspace {
     }
 
     /// Notes a deadline of a shard; whether it is sooner than all others of its group.
-    pub(crate) fn lower_due(&self, id: ShardId, deadline_ms: u64) -> bool {
-        self.shard(id).lower_due(deadline_ms)
-            && self.due_ms[self.group_of(id)]
-                .0
-                .fetch_min(deadline_ms, Relaxed)
-                > deadline_ms
+    pub(crate) fn lower_group(&self, id: ShardId, deadline_ms: u64) -> bool {
+        let group = &self.due_ms[self.group_of(id)].0;
+        group.fetch_min(deadline_ms, Relaxed) > deadline_ms
     }
 
     /// The shards of `group` that may have keys due at `now_ms`. Resets the group's next deadline

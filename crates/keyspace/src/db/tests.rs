@@ -1,0 +1,66 @@
+//! What the keyspace's users do not see: hints, flags and counts of a shard.
+
+use super::*;
+use crate::keyspace::{Keyspace, Layout};
+use datatypes::hash::FieldDeadline;
+use std::time::Duration;
+
+const ONE: ShardId = ShardId::new(0, 0);
+
+fn on_one_shard(work: impl FnOnce(&Locked<'_>, &mut Db<'_>)) {
+    let keyspace = Keyspace::new(Layout {
+        n_databases: 1,
+        n_shards: 1,
+        n_groups: 1,
+    });
+    let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
+    let (limits, departed) = (Limits::default(), RefCell::default());
+    let terms = Terms {
+        now_ms: 1_000,
+        clock: None,
+        limits: &limits,
+        departed: &departed,
+    };
+    work(&locked, &mut Db::new(&locked, 0, terms));
+}
+
+#[test]
+fn a_deadline_set_and_dropped_again_and_again_leaves_few_hints() {
+    on_one_shard(|locked, db| {
+        db.set_string(b"key", b"text", Expiry::Clear);
+        for round in 0..10_000 {
+            db.set_deadline(b"key", Some(1 << 41));
+            db.set_deadline(b"key", Some((1 << 40) - round));
+            db.set_deadline(b"key", None);
+            db.set_string(b"other", b"text", Expiry::At((1 << 42) - round));
+            db.remove(b"other");
+        }
+        assert!(locked.room(ONE).deadlines.len() <= 2 + STALE_ALLOWED + 1);
+        assert_eq!(locked.room(ONE).n_volatile, 0);
+    });
+}
+
+#[test]
+fn the_count_of_volatile_keys_follows_every_change() {
+    on_one_shard(|locked, db| {
+        let count = || locked.room(ONE).n_volatile;
+        db.set_string(b"a", b"1", Expiry::At(5_000));
+        db.set_string(b"b", b"1", Expiry::Clear);
+        assert_eq!(count(), 1);
+        db.set_string(b"b", b"2", Expiry::At(5_000));
+        db.set_string(b"a", b"2", Expiry::Keep);
+        assert_eq!(count(), 2);
+        db.set_string(b"a", b"3", Expiry::Clear);
+        assert_eq!(count(), 1);
+        let taken = db.take(b"b").expect("it is there");
+        assert_eq!(count(), 0);
+        db.put_entry(b"c", taken);
+        assert_eq!((count(), db.deadline_ms(b"c")), (1, Some(Some(5_000))));
+        db.hash_or_new(b"h")
+            .expect("no other type")
+            .set(b"field", b"value", FieldDeadline::Clear);
+        assert_eq!(count(), 1);
+        db.clear();
+        assert_eq!((count(), db.len()), (0, 0));
+    });
+}
