@@ -700,12 +700,12 @@ impl<'a> Db<'a> {
             let room = locked.room(id);
             n_keys += room.table.len();
             let table = std::mem::take(&mut room.table);
-            room.deadlines = Default::default();
+            room.deadlines = None;
             room.n_volatile = 0;
             locked.shard(id).len.store(0, Relaxed);
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
-                keyspace.snapshot.detach(room.database_at_cut, table);
+                keyspace.snapshot.detach(room.database_at_cut(id), table);
             } else if !table.is_empty() {
                 tables.push(table);
             }
@@ -729,7 +729,8 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
     let mut keys = Vec::new();
     for _ in 0..keys_max {
         let room = locked.room(id);
-        let Some(low) = room.deadlines.pop_due(terms.now_ms) else {
+        let deadlines = room.deadlines.as_mut();
+        let Some(low) = deadlines.and_then(|deadlines| deadlines.pop_due(terms.now_ms)) else {
             break;
         };
         let mut later = None;
@@ -757,10 +758,11 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
         }
         let room = locked.room(id);
         if let Some(ms) = later {
-            room.deadlines.file(ms, low);
+            room.deadlines.get_or_insert_default().file(ms, low);
         }
     }
-    let earliest = locked.room(id).deadlines.earliest_ms();
+    let deadlines = locked.room(id).deadlines.as_ref();
+    let earliest = deadlines.and_then(|deadlines| deadlines.earliest_ms());
     let is_more = earliest.is_some_and(|ms| ms <= terms.now_ms);
     if !is_more {
         locked.keyspace().renew_due(id, earliest);
@@ -776,7 +778,7 @@ fn insert<'a>(
     entry: Entry,
 ) -> EntryMut<'a> {
     let deadline_ms = entry.deadline_ms();
-    let at_cut = room.database_at_cut;
+    let at_cut = room.database_at_cut(id);
     let len = room.table.len() + 1;
     let place = room.table.insert(hash, entry);
     locked.shard(id).len.store(len, Relaxed);
@@ -820,7 +822,7 @@ pub struct EntryMut<'a> {
     locked: &'a Locked<'a>,
     id: ShardId,
     place: Occupied<'a, Entry, Inline>,
-    deadlines: &'a mut DeadlineIndex,
+    deadlines: &'a mut Option<Box<DeadlineIndex>>,
     n_volatile: &'a mut usize,
     at_cut: u16,
 }
@@ -833,7 +835,7 @@ impl<'a> EntryMut<'a> {
         hash: u64,
         key: &[u8],
     ) -> Option<EntryMut<'a>> {
-        let at_cut = room.database_at_cut;
+        let at_cut = room.database_at_cut(id);
         let place = room.table.find_mut(hash, key)?;
         let (deadlines, n_volatile) = (&mut room.deadlines, &mut room.n_volatile);
         Some(EntryMut {
@@ -860,10 +862,11 @@ impl<'a> EntryMut<'a> {
 
     /// Files a deadline; hints that outnumber the volatile keys by two are gathered anew.
     fn file(&mut self, deadline_ms: u64) {
-        if self.deadlines.len() > 2 * *self.n_volatile + STALE_ALLOWED {
-            *self.deadlines = gather(self.place.table());
+        let deadlines = self.deadlines.get_or_insert_default();
+        if deadlines.len() > 2 * *self.n_volatile + STALE_ALLOWED {
+            **deadlines = gather(self.place.table());
         }
-        self.deadlines.file(deadline_ms, self.place.hash());
+        deadlines.file(deadline_ms, self.place.hash());
         self.locked.lower_due(self.id, deadline_ms);
     }
 

@@ -25,6 +25,11 @@ const SPINS: u32 = 1;
 #[cfg(not(loom))]
 pub struct RawLock(parking_lot::RawMutex);
 
+/// An open lock is zero, which `Shard::many` relies on.
+#[cfg(not(loom))]
+// SAFETY: a raw mutex is one byte without padding.
+const _: () = assert!(unsafe { std::mem::transmute::<RawLock, u8>(RawLock::new()) } == 0);
+
 #[cfg(not(loom))]
 impl RawLock {
     /// An open lock.
@@ -148,14 +153,11 @@ impl RawLock {
 
 /// What a lock protects, reached through a pointer by the lock's holder.
 #[cfg(not(loom))]
+#[derive(Default)]
 pub(crate) struct Guarded<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(loom))]
 impl<T> Guarded<T> {
-    pub(crate) const fn new(value: T) -> Guarded<T> {
-        Guarded(std::cell::UnsafeCell::new(value))
-    }
-
     /// The holder's pointer.
     #[inline]
     pub(crate) fn held(&self) -> *mut T {
@@ -171,14 +173,11 @@ impl<T> Guarded<T> {
 
 /// loom's stand-in, which fails a model in which two holders are not ordered by their lock.
 #[cfg(loom)]
+#[derive(Default)]
 pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
 
 #[cfg(loom)]
 impl<T> Guarded<T> {
-    pub(crate) fn new(value: T) -> Guarded<T> {
-        Guarded(loom::cell::UnsafeCell::new(value))
-    }
-
     /// The holder's pointer.
     pub(crate) fn held(&self) -> *mut T {
         self.0.with_mut(|value| value)

@@ -267,7 +267,7 @@ impl<R: Record, D: Directory> std::fmt::Debug for Table<R, D> {
 }
 
 impl<R: Record, D: Directory> Table<R, D> {
-    /// An empty table, which has allocated nothing.
+    /// An empty table, which has allocated nothing. With an [`Inline`] directory it is all zeros.
     pub const fn new() -> Table<R, D> {
         Table {
             n_buckets: AtomicUsize::new(0),
