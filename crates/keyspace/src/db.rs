@@ -698,6 +698,9 @@ impl<'a> Db<'a> {
         for shard in 0..n_shards {
             let id = ShardId::new(database, shard as u16);
             let room = locked.room(id);
+            if room.table.is_empty() && room.deadlines.is_none() {
+                continue;
+            }
             n_keys += room.table.len();
             let table = std::mem::take(&mut room.table);
             room.deadlines = None;
@@ -706,11 +709,13 @@ impl<'a> Db<'a> {
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
                 keyspace.snapshot.detach(room.database_at_cut(id), table);
-            } else if !table.is_empty() {
+            } else {
                 tables.push(table);
             }
         }
-        keyspace.discard(Trash::Tables(tables));
+        if !tables.is_empty() {
+            keyspace.discard(Trash::Tables(tables));
+        }
         n_keys
     }
 }

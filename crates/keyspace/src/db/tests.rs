@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::keyspace::{Keyspace, Layout};
+use datatypes::encoding::quicklist::Side;
 use datatypes::hash::FieldDeadline;
 use std::time::Duration;
 
@@ -64,4 +65,51 @@ fn the_count_of_volatile_keys_follows_every_change() {
         db.clear();
         assert_eq!((count(), db.len()), (0, 0));
     });
+}
+
+#[test]
+fn only_what_takes_long_to_free_is_freed_elsewhere() {
+    let keyspace = Keyspace::new(Layout {
+        n_databases: 1,
+        n_shards: 4,
+        n_groups: 1,
+    });
+    let (sender, trash) = std::sync::mpsc::channel();
+    keyspace.set_trash(sender);
+    let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
+    let (limits, departed) = (Limits::default(), RefCell::default());
+    let terms = Terms {
+        now_ms: 1_000,
+        clock: None,
+        limits: &limits,
+        departed: &departed,
+    };
+    let mut db = Db::new(&locked, 0, terms);
+    for (n, is_heavy) in [(10, false), (50_000, true)] {
+        let items: Vec<Vec<u8>> = (0..n).map(|i: u32| i.to_string().into_bytes()).collect();
+        for item in &items {
+            let hash = db.hash_or_new(b"hash");
+            hash.expect("a hash")
+                .set(item, b"value", FieldDeadline::Clear);
+            db.set_or_new(b"set", b"x", 2).expect("a set").add(item);
+            db.zset_or_new(b"zset")
+                .expect("a zset")
+                .set_score(item, 1.0);
+        }
+        let items = items.iter().map(|item| &item[..]);
+        let list = db.list_or_new(b"list");
+        list.expect("a list").push(Side::Tail, items);
+        db.set_string(b"string", &vec![b'x'; 100 * n as usize], Expiry::Clear);
+        for key in [&b"hash"[..], b"set", b"zset", b"list", b"string"] {
+            assert!(db.remove(key));
+            let went = trash.try_recv().is_ok();
+            // A list of so many short numbers is some tens of nodes.
+            assert!(went == is_heavy || key == b"list", "{}", String::from_utf8_lossy(key));
+        }
+    }
+    db.set_string(b"key", b"value", Expiry::Clear);
+    assert_eq!(db.clear(), 1);
+    assert!(matches!(trash.try_recv(), Ok(Trash::Tables(tables)) if tables.len() == 1));
+    assert_eq!(db.clear(), 0);
+    assert!(trash.try_recv().is_err(), "nothing was flushed");
 }
