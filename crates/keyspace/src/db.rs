@@ -94,8 +94,8 @@ pub struct View<'a> {
     locked: &'a Locked<'a>,
     database: u16,
     terms: Terms<'a>,
-    /// The last key hashed, by address, so that a command hashes its key once.
-    memo: Cell<(*const u8, usize, u64)>,
+    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
+    known: Cell<Option<(&'a [u8], u64)>>,
 }
 
 impl<'a> View<'a> {
@@ -106,25 +106,22 @@ impl<'a> View<'a> {
             locked,
             database,
             terms,
-            memo: Cell::new((std::ptr::null(), 0, 0)),
+            known: Cell::new(None),
         }
     }
 
-    /// Says the hash of a key that is about to be used.
+    /// Says the hash of the key that the command is about, so that it is computed once.
     #[inline]
-    pub fn remember_hash(&self, key: &[u8], hash: u64) {
-        self.memo.set((key.as_ptr(), key.len(), hash));
+    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
+        self.known.set(Some((key, hash)));
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
-        let (at, len, known) = self.memo.get();
-        if at == key.as_ptr() && len == key.len() {
-            return known;
+        match self.known.get() {
+            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            _ => hash(key),
         }
-        let hash = hash(key);
-        self.memo.set((key.as_ptr(), key.len(), hash));
-        hash
     }
 
     #[inline]

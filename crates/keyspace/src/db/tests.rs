@@ -113,3 +113,44 @@ fn only_what_takes_long_to_free_is_freed_elsewhere() {
     assert_eq!(db.clear(), 0);
     assert!(trash.try_recv().is_err(), "nothing was flushed");
 }
+
+#[test]
+fn a_thousand_keys_due_at_once_all_go() {
+    on_one_shard(|locked, db| {
+        let base = 1 << 42; // hints count from the start of the process
+        for i in 0..1_000_u64 {
+            let deadline_ms = base + 1 + i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 3_600_000;
+            db.set_string(i.to_string().as_bytes(), b"v", Expiry::At(deadline_ms));
+        }
+        assert_eq!(locked.room(ONE).n_volatile, 1_000);
+        let terms = Terms {
+            now_ms: base + 4_000_000,
+            ..db.view.terms
+        };
+        let mut slices = 1;
+        while expire_shard(locked, ONE, terms, 64) {
+            slices += 1;
+        }
+        assert_eq!((db.len(), slices), (0, 16));
+        assert!(
+            locked
+                .room(ONE)
+                .deadlines
+                .as_ref()
+                .is_none_or(|hints| hints.is_empty())
+        );
+    });
+}
+
+#[test]
+fn a_key_where_another_was_in_memory_is_another_key() {
+    on_one_shard(|locked, db| {
+        let mut key = *b"key:0";
+        for digit in b'0'..=b'9' {
+            key[4] = digit;
+            db.set_string(&key, b"v", Expiry::Clear);
+        }
+        locked.room(ONE).table.check_invariants();
+        assert_eq!(db.len(), 10);
+    });
+}
