@@ -119,6 +119,28 @@ pub enum Collection {
     Zset(ZsetTree),
 }
 
+/// Up to this many allocations are freed on the spot.
+const QUICK_TO_FREE_MAX: usize = 64;
+/// Up to this many bytes, too: giving pages back to the system takes time.
+const QUICK_TO_FREE_BYTES_MAX: usize = 1 << 20;
+
+impl Collection {
+    /// Whether freeing it takes long enough to be done elsewhere. O(1).
+    pub fn is_heavy(&self) -> bool {
+        match self {
+            Collection::List(list) => is_heavy(list.nodes().len(), || list.allocated_bytes()),
+            Collection::Set(set) => is_heavy(set.len(), || set.allocated_bytes()),
+            Collection::Hash(hash) => is_heavy(hash.len(), || hash.allocated_bytes()),
+            Collection::Zset(zset) => is_heavy(zset.len(), || zset.allocated_bytes()),
+        }
+    }
+}
+
+/// Bytes are asked for of few allocations only, as lists and sorted sets add them up.
+fn is_heavy(n_allocations: usize, bytes: impl FnOnce() -> usize) -> bool {
+    n_allocations > QUICK_TO_FREE_MAX || bytes() > QUICK_TO_FREE_BYTES_MAX
+}
+
 /// What a home holds, for reading.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {

@@ -56,7 +56,11 @@ impl SetTable {
         Some(record)
     }
 
-    fn allocated_bytes(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
         size_of::<Collection>() + self.members.allocated_bytes() + self.member_bytes
     }
 

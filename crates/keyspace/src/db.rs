@@ -4,10 +4,11 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+use crate::deadline::DeadlineIndex;
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
 use crate::locked::Locked;
-use crate::shard::Room;
+use crate::shard::{Entries, Room};
 use datatypes::encoding::listpack;
 use datatypes::encoding::table::{Inline, Occupied, Record, Ref, hash};
 use datatypes::hash::{self, HashMut, HashRef};
@@ -22,6 +23,9 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Hints of a shard that may be stale beyond one for each volatile key.
+const STALE_ALLOWED: usize = 64;
+
 /// The key holds a value of another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongType;
@@ -35,6 +39,18 @@ pub enum Expiry {
     Clear,
     /// It becomes this Unix time.
     At(u64),
+}
+
+impl Expiry {
+    /// The deadline of a value that follows one with the deadline `old_ms`.
+    #[inline]
+    fn after(self, old_ms: Option<u64>) -> Option<u64> {
+        match self {
+            Expiry::Keep => old_ms,
+            Expiry::Clear => None,
+            Expiry::At(deadline_ms) => Some(deadline_ms),
+        }
+    }
 }
 
 /// Something that went because its time had come.
@@ -78,8 +94,8 @@ pub struct View<'a> {
     locked: &'a Locked<'a>,
     database: u16,
     terms: Terms<'a>,
-    /// The last key hashed, by address, so that a command hashes its key once.
-    memo: Cell<(*const u8, usize, u64)>,
+    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
+    known: Cell<Option<(&'a [u8], u64)>>,
 }
 
 impl<'a> View<'a> {
@@ -90,25 +106,22 @@ impl<'a> View<'a> {
             locked,
             database,
             terms,
-            memo: Cell::new((std::ptr::null(), 0, 0)),
+            known: Cell::new(None),
         }
     }
 
-    /// Says the hash of a key that is about to be used.
+    /// Says the hash of the key that the command is about, so that it is computed once.
     #[inline]
-    pub fn remember_hash(&self, key: &[u8], hash: u64) {
-        self.memo.set((key.as_ptr(), key.len(), hash));
+    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
+        self.known.set(Some((key, hash)));
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
-        let (at, len, known) = self.memo.get();
-        if at == key.as_ptr() && len == key.len() {
-            return known;
+        match self.known.get() {
+            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            _ => hash(key),
         }
-        let hash = hash(key);
-        self.memo.set((key.as_ptr(), key.len(), hash));
-        hash
     }
 
     #[inline]
@@ -151,20 +164,31 @@ impl<'a> View<'a> {
     pub fn entry(&self, key: &[u8]) -> Option<Ref<'_, Entry>> {
         let hash = self.hash_of(key);
         let id = self.shard_of(hash);
-        if !self.locked.reaches(id)
-            && self
-                .locked
-                .keyspace()
-                .existing_shards(self.database)
-                .is_none()
-        {
+        if !self.locked.reaches(id) && !self.is_made() {
             return None;
         }
-        let mut found = self.locked.room(id).table.get(hash, key)?;
-        if found.flag {
-            purge(self.locked, id, self.locked.room(id), self.terms, hash, key);
-            found = self.locked.room(id).table.get(hash, key)?;
+        let room = self.locked.room(id);
+        let found = room.table.get(hash, key)?;
+        if found.flag && is_due(&found, self.terms.now_ms) {
+            return self.purged(id, hash, key);
         }
+        if let Some(clock) = self.terms.clock {
+            found.touch(clock);
+        }
+        Some(found)
+    }
+
+    /// Whether this database has shards; one that has had no key may not.
+    fn is_made(&self) -> bool {
+        let keyspace = self.locked.keyspace();
+        keyspace.existing_shards(self.database).is_some()
+    }
+
+    /// What is left of a key that is due, or whose fields are: nothing, or a smaller hash.
+    #[cold]
+    fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
+        purge(self.locked, id, self.terms, hash, key);
+        let found = self.locked.room(id).table.get(hash, key)?;
         if let Some(clock) = self.terms.clock {
             found.touch(clock);
         }
@@ -330,25 +354,24 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whether an entry, or a field of it, is past its deadline. Asked of flagged entries only.
+fn is_due(entry: &Entry, now_ms: u64) -> bool {
+    entry.deadline_ms().is_some_and(|ms| ms <= now_ms)
+        || next_field_ms(entry).is_some_and(|ms| ms <= now_ms)
+}
+
 /// Removes `key` if its deadline has passed, and fields of it whose deadlines have.
 #[cold]
-fn purge(
-    locked: &Locked<'_>,
-    id: ShardId,
-    room: &mut Room,
-    terms: Terms<'_>,
-    hash: u64,
-    key: &[u8],
-) {
-    let Some(place) = room.table.find_mut(hash, key) else {
+fn purge(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, hash: u64, key: &[u8]) {
+    let room = locked.room(id);
+    let due_at = room
+        .table
+        .get(hash, key)
+        .map(|entry| (entry.deadline_ms(), entry.may_hold_field_deadlines()));
+    let Some((deadline_ms, has_fields)) = due_at else {
         return;
     };
-    let (is_due, has_fields) = {
-        let entry = place.read();
-        let is_due = entry.deadline_ms().is_some_and(|ms| ms <= terms.now_ms);
-        (is_due, entry.may_hold_field_deadlines())
-    };
-    if is_due {
+    if deadline_ms.is_some_and(|ms| ms <= terms.now_ms) {
         remove(locked, id, room, hash, key);
         let departed = Departed::Key {
             database: id.database(),
@@ -371,7 +394,7 @@ fn purge_fields(
     let Some(home) = EntryMut::open(locked, id, room, hash, key) else {
         return;
     };
-    let next = field_deadline_ms(home.encoding(), home.payload());
+    let next = next_field_ms(&home.place.read());
     if next.is_none_or(|ms| ms > terms.now_ms) {
         return;
     }
@@ -395,35 +418,31 @@ fn purge_fields(
 }
 
 /// When the first field of a hash falls due; `None` for other values.
-fn field_deadline_ms(encoding: Encoding, payload: Payload<'_>) -> Option<u64> {
-    match ValueRef::new(encoding, payload) {
+fn next_field_ms(entry: &Entry) -> Option<u64> {
+    if !entry.may_hold_field_deadlines() {
+        return None;
+    }
+    match ValueRef::new(entry.encoding(), entry.payload()) {
         ValueRef::Hash(hash) => hash.next_deadline(),
         _ => None,
     }
 }
 
 /// Takes an entry out of its shard; a running snapshot gets it first.
-fn take(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, key: &[u8]) -> Option<Entry> {
-    let at_cut = room.database_at_cut;
-    let place = room.table.find_mut(hash, key)?;
-    room.n_volatile -= usize::from(place.flag());
-    let mut entry = place.remove();
-    let snapshot = &locked.keyspace().snapshot;
-    if snapshot.is_walking() {
-        snapshot.save_first(at_cut, &mut entry);
-    }
-    let len = &locked.keyspace().shard(id).len;
-    len.store(room.table.len(), Relaxed);
-    Some(entry)
+fn take_out(locked: &Locked<'_>, id: ShardId, mut home: EntryMut<'_>) -> Entry {
+    home.save_first();
+    home.set_volatile(false);
+    let entry = home.place.remove();
+    let len = locked.room(id).table.len();
+    locked.shard(id).len.store(len, Relaxed);
+    entry
 }
 
-fn remove(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, key: &[u8]) -> bool {
-    let entry = take(locked, id, room, hash, key);
-    let existed = entry.is_some();
-    if let Some(entry) = entry {
+fn remove(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, key: &[u8]) {
+    if let Some(home) = EntryMut::open(locked, id, room, hash, key) {
+        let entry = take_out(locked, id, home);
         locked.keyspace().discard(Trash::Entry(entry));
     }
-    existed
 }
 
 /// A database, for changing. Reads as its [`View`].
@@ -447,17 +466,35 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// The entry of `key`, to be changed in place.
-    fn open(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
-        self.view.entry(key)?;
+    /// The entry of `key` as it is, with no snapshot told. One walk through its bucket.
+    #[inline]
+    fn find(&self, key: &[u8]) -> (ShardId, u64, Option<EntryMut<'a>>) {
         let hash = self.view.hash_of(key);
         let id = self.view.shard_of(hash);
-        let mut home = EntryMut::open(self.view.locked, id, self.view.locked.room(id), hash, key)?;
+        let (locked, terms) = (self.view.locked, self.view.terms);
+        let mut found = EntryMut::open(locked, id, locked.room(id), hash, key);
+        if let Some(home) = &found {
+            let entry = home.place.read();
+            if home.place.flag() && is_due(&entry, terms.now_ms) {
+                purge(locked, id, terms, hash, key);
+                found = EntryMut::open(locked, id, locked.room(id), hash, key);
+            } else if let Some(clock) = terms.clock {
+                entry.touch(clock);
+            }
+        }
+        (id, hash, found)
+    }
+
+    /// The entry of `key`, to be changed in place.
+    #[inline]
+    fn open(&mut self, key: &[u8]) -> Option<EntryMut<'a>> {
+        let mut home = self.find(key).2?;
         home.save_first();
         Some(home)
     }
 
-    fn open_kind(&mut self, key: &[u8], kind: Kind) -> Result<Option<EntryMut<'_>>, WrongType> {
+    #[inline]
+    fn open_kind(&mut self, key: &[u8], kind: Kind) -> Result<Option<EntryMut<'a>>, WrongType> {
         match self.open(key) {
             Some(home) if home.encoding().kind() != kind => Err(WrongType),
             found => Ok(found),
@@ -465,76 +502,66 @@ impl<'a> Db<'a> {
     }
 
     /// The entry of `key`, made with this payload if there is none.
+    #[inline]
     fn open_or_new(
         &mut self,
         key: &[u8],
         kind: Kind,
         fresh: impl FnOnce() -> (Encoding, NewPayload<'static>),
-    ) -> Result<EntryMut<'_>, WrongType> {
-        match self.view.kind(key) {
-            Some(found) if found != kind => return Err(WrongType),
-            Some(_) => {}
-            None => {
-                let (encoding, payload) = fresh();
-                self.put(key, encoding, payload, Expiry::Clear);
+    ) -> Result<EntryMut<'a>, WrongType> {
+        let (id, hash, found) = self.find(key);
+        if let Some(mut home) = found {
+            if home.encoding().kind() != kind {
+                return Err(WrongType);
             }
+            home.save_first();
+            return Ok(home);
         }
-        Ok(self.open(key).expect("the entry was found or made above"))
+        let (encoding, payload) = fresh();
+        let entry = Entry::new(self.birth(key, None), encoding, payload);
+        let locked = self.view.locked;
+        Ok(insert(locked, id, locked.room(id), hash, entry))
+    }
+
+    fn birth<'k>(&self, key: &'k [u8], deadline_ms: Option<u64>) -> Birth<'k> {
+        Birth {
+            key,
+            deadline_ms,
+            mark: self.view.locked.keyspace().snapshot.mark(),
+            clock: self.view.terms.clock.unwrap_or(0),
+        }
     }
 
     /// Replaces the value of `key`, whatever it held. O(1).
     #[inline]
     pub fn put(&mut self, key: &[u8], encoding: Encoding, payload: NewPayload<'_>, expiry: Expiry) {
-        let _ = self.view.entry(key); // what has expired goes first, with its own event
-        let hash = self.view.hash_of(key);
-        let id = self.view.shard_of(hash);
-        let (locked, terms) = (self.view.locked, self.view.terms);
-        let room = locked.room(id);
-        let mark = locked.keyspace().snapshot.mark();
-        let Some(mut place) = room.table.find_mut(hash, key) else {
-            let deadline_ms = match expiry {
-                Expiry::At(deadline_ms) => Some(deadline_ms),
-                Expiry::Keep | Expiry::Clear => None,
-            };
-            let birth = Birth {
-                key,
-                deadline_ms,
-                mark,
-                clock: terms.clock.unwrap_or(0),
-            };
-            insert(locked, id, room, hash, Entry::new(birth, encoding, payload));
+        let locked = self.view.locked;
+        let (id, hash, found) = self.find(key); // what has expired goes first, with its own event
+        let Some(mut home) = found else {
+            let entry = Entry::new(self.birth(key, expiry.after(None)), encoding, payload);
+            insert(locked, id, locked.room(id), hash, entry);
             return;
         };
-        let old = place.read().deadline_ms();
-        let new = match expiry {
-            Expiry::Keep => old,
-            Expiry::Clear => None,
-            Expiry::At(deadline_ms) => Some(deadline_ms),
+        home.save_first();
+        let (old, is_heavy) = {
+            let entry = home.place.read();
+            (entry.deadline_ms(), entry.is_heavy())
         };
-        if locked.keyspace().snapshot.is_walking() {
-            save_first(locked, room.database_at_cut, &mut place);
-        }
-        if place.read().is_heavy() {
-            let birth = Birth {
-                key,
-                deadline_ms: new,
-                mark,
-                clock: terms.clock.unwrap_or(0),
-            };
-            let heavy = place.replace(Entry::new(birth, encoding, payload));
+        let new = expiry.after(old);
+        if is_heavy {
+            let fresh = Entry::new(self.birth(key, new), encoding, payload);
+            let heavy = home.place.replace(fresh);
             locked.keyspace().discard(Trash::Entry(heavy));
         } else {
-            place.update(|entry| {
+            home.place.update(|entry| {
                 let mut entry = entry.with_payload(encoding, payload).with_deadline(new);
                 entry.set_field_deadlines(false);
                 entry
             });
         }
-        let was_volatile = place.flag();
-        place.set_flag(new.is_some());
-        room.n_volatile = room.n_volatile + usize::from(new.is_some()) - usize::from(was_volatile);
+        home.set_volatile(new.is_some());
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
-            file(locked, id, room, hash, deadline_ms);
+            home.file(deadline_ms);
         }
     }
 
@@ -621,10 +648,8 @@ impl<'a> Db<'a> {
 
     /// Takes `key` out, with value and deadline.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        self.view.entry(key)?;
-        let hash = self.view.hash_of(key);
-        let id = self.view.shard_of(hash);
-        take(self.view.locked, id, self.view.locked.room(id), hash, key)
+        let (id, _, found) = self.find(key);
+        Some(take_out(self.view.locked, id, found?))
     }
 
     /// Puts an entry taken from elsewhere under `key`, in place of what is there.
@@ -634,9 +659,9 @@ impl<'a> Db<'a> {
         let id = self.view.shard_of(hash);
         let locked = self.view.locked;
         let entry = entry.with_key(key, locked.keyspace().snapshot.mark());
-        let fields = field_deadline_ms(entry.encoding(), entry.payload());
-        insert(locked, id, locked.room(id), hash, entry);
-        if let (Some(deadline_ms), Some(mut home)) = (fields, self.open(key)) {
+        let fields = next_field_ms(&entry);
+        let mut home = insert(locked, id, locked.room(id), hash, entry);
+        if let Some(deadline_ms) = fields {
             home.schedule(deadline_ms);
         }
     }
@@ -683,22 +708,27 @@ impl<'a> Db<'a> {
         for shard in 0..n_shards {
             let id = ShardId::new(database, shard as u16);
             let room = locked.room(id);
+            if room.table.is_empty() && room.deadlines.is_none() {
+                continue;
+            }
             n_keys += room.table.len();
             if let Some(registry) = &room.registry {
                 registry.touch_if(|key| room.table.get(hash(key), key).is_some());
             }
             let table = std::mem::take(&mut room.table);
-            room.deadlines = Default::default();
+            room.deadlines = None;
             room.n_volatile = 0;
-            keyspace.shard(id).len.store(0, Relaxed);
+            locked.shard(id).len.store(0, Relaxed);
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
-                keyspace.snapshot.detach(room.database_at_cut, table);
-            } else if !table.is_empty() {
+                keyspace.snapshot.detach(room.database_at_cut(id), table);
+            } else {
                 tables.push(table);
             }
         }
-        keyspace.discard(Trash::Tables(tables));
+        if !tables.is_empty() {
+            keyspace.discard(Trash::Tables(tables));
+        }
         n_keys
     }
 }
@@ -717,7 +747,8 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
     let mut keys = Vec::new();
     for _ in 0..keys_max {
         let room = locked.room(id);
-        let Some(low) = room.deadlines.pop_due(terms.now_ms) else {
+        let deadlines = room.deadlines.as_mut();
+        let Some(low) = deadlines.and_then(|deadlines| deadlines.pop_due(terms.now_ms)) else {
             break;
         };
         let mut later = None;
@@ -725,7 +756,7 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
             if !entry.flag {
                 return;
             }
-            let fields = field_deadline_ms(entry.encoding(), entry.payload());
+            let fields = next_field_ms(&entry);
             let next = entry.deadline_ms().into_iter().chain(fields).min();
             match next {
                 Some(ms) if ms <= terms.now_ms => keys.push(entry.key().to_vec()),
@@ -735,20 +766,21 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
         });
         for key in keys.drain(..) {
             let hash = hash(&key);
-            purge(locked, id, locked.room(id), terms, hash, &key);
+            purge(locked, id, terms, hash, &key);
             let left = locked
                 .room(id)
                 .table
                 .get(hash, &key)
-                .and_then(|entry| field_deadline_ms(entry.encoding(), entry.payload()));
+                .and_then(|entry| next_field_ms(&entry));
             later = later.into_iter().chain(left).min();
         }
         let room = locked.room(id);
         if let Some(ms) = later {
-            room.deadlines.file(ms, low);
+            room.deadlines.get_or_insert_default().file(ms, low);
         }
     }
-    let earliest = locked.room(id).deadlines.earliest_ms();
+    let deadlines = locked.room(id).deadlines.as_ref();
+    let earliest = deadlines.and_then(|deadlines| deadlines.earliest_ms());
     let is_more = earliest.is_some_and(|ms| ms <= terms.now_ms);
     if !is_more {
         locked.keyspace().renew_due(id, earliest);
@@ -756,40 +788,44 @@ pub fn expire_shard(locked: &Locked<'_>, id: ShardId, terms: Terms<'_>, keys_max
     is_more
 }
 
-fn insert(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, entry: Entry) {
+fn insert<'a>(
+    locked: &'a Locked<'a>,
+    id: ShardId,
+    room: &'a mut Room,
+    hash: u64,
+    entry: Entry,
+) -> EntryMut<'a> {
     let deadline_ms = entry.deadline_ms();
-    let mut place = room.table.insert(hash, entry);
-    place.set_flag(deadline_ms.is_some());
-    locked
-        .keyspace()
-        .shard(id)
-        .len
-        .store(room.table.len(), Relaxed);
+    let at_cut = room.database_at_cut(id);
+    let len = room.table.len() + 1;
+    let place = room.table.insert(hash, entry);
+    locked.shard(id).len.store(len, Relaxed);
+    let mut home = EntryMut {
+        locked,
+        id,
+        place,
+        deadlines: &mut room.deadlines,
+        n_volatile: &mut room.n_volatile,
+        at_cut,
+    };
     if let Some(deadline_ms) = deadline_ms {
-        room.n_volatile += 1;
-        file(locked, id, room, hash, deadline_ms);
+        home.set_volatile(true);
+        home.file(deadline_ms);
     }
+    home
 }
 
-/// Files a deadline; hints that outnumber the volatile keys by two are gathered anew.
-fn file(locked: &Locked<'_>, id: ShardId, room: &mut Room, hash: u64, deadline_ms: u64) {
-    if room.deadlines.len() > 2 * room.n_volatile + 64 {
-        compact(room);
-    }
-    room.deadlines.file(deadline_ms, hash);
-    locked.lower_due(id, deadline_ms);
-}
-
+/// Every deadline of a table, without the hints that nothing needs any more. O(entries).
 #[cold]
-fn compact(room: &mut Room) {
-    let mut fresh = crate::deadline::DeadlineIndex::new();
-    for entry in room.table.iter().filter(|entry| entry.flag) {
-        let fields = field_deadline_ms(entry.encoding(), entry.payload());
+fn gather(table: &Entries) -> DeadlineIndex {
+    let mut fresh = DeadlineIndex::new();
+    for entry in table.iter().filter(|entry| entry.flag) {
+        let fields = next_field_ms(&entry);
         if let Some(deadline_ms) = entry.deadline_ms().into_iter().chain(fields).min() {
             fresh.file(deadline_ms, hash(entry.key()));
         }
     }
-    room.deadlines = fresh;
+    fresh
 }
 
 fn save_first(locked: &Locked<'_>, at_cut: u16, place: &mut Occupied<'_, Entry, Inline>) {
@@ -804,7 +840,7 @@ pub struct EntryMut<'a> {
     locked: &'a Locked<'a>,
     id: ShardId,
     place: Occupied<'a, Entry, Inline>,
-    deadlines: &'a mut crate::deadline::DeadlineIndex,
+    deadlines: &'a mut Option<Box<DeadlineIndex>>,
     n_volatile: &'a mut usize,
     at_cut: u16,
 }
@@ -817,7 +853,7 @@ impl<'a> EntryMut<'a> {
         hash: u64,
         key: &[u8],
     ) -> Option<EntryMut<'a>> {
-        let at_cut = room.database_at_cut;
+        let at_cut = room.database_at_cut(id);
         let place = room.table.find_mut(hash, key)?;
         let (deadlines, n_volatile) = (&mut room.deadlines, &mut room.n_volatile);
         Some(EntryMut {
@@ -842,8 +878,13 @@ impl<'a> EntryMut<'a> {
         *self.n_volatile = *self.n_volatile + usize::from(is_volatile) - usize::from(was_volatile);
     }
 
+    /// Files a deadline; hints that outnumber the volatile keys by two are gathered anew.
     fn file(&mut self, deadline_ms: u64) {
-        self.deadlines.file(deadline_ms, self.place.hash());
+        let deadlines = self.deadlines.get_or_insert_default();
+        if deadlines.len() > 2 * *self.n_volatile + STALE_ALLOWED {
+            **deadlines = gather(self.place.table());
+        }
+        deadlines.file(deadline_ms, self.place.hash());
         self.locked.lower_due(self.id, deadline_ms);
     }
 
@@ -905,3 +946,6 @@ impl Home for EntryMut<'_> {
         self.file(deadline_ms);
     }
 }
+
+#[cfg(test)]
+mod tests;

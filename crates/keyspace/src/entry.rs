@@ -24,6 +24,9 @@ const INLINE_STRING_MAX: usize = 1024;
 /// Listpacks and intsets up to this many bytes live inside the entry.
 const INLINE_PACK_MAX: usize = 512;
 
+/// Beyond this many bytes a string is freed elsewhere, as giving its pages back takes time.
+const HEAVY_BYTES: usize = 1 << 20;
+
 const DEADLINE: u8 = 1 << 6;
 const LONG_KEY: u8 = 1 << 7;
 const MARK: u8 = 1;
@@ -518,9 +521,12 @@ impl Entry {
     /// Whether freeing this entry takes long enough to be done elsewhere.
     pub fn is_heavy(&self) -> bool {
         match self.form() {
-            Form::Box => true,
-            Form::Vec => matches!(self.payload(), Payload::Blob(bytes) if bytes.len() > 1 << 20),
             Form::Inline | Form::Int => false,
+            Form::Vec | Form::Box => match self.payload() {
+                Payload::Big(collection) => collection.is_heavy(),
+                Payload::Blob(bytes) => bytes.len() > HEAVY_BYTES,
+                Payload::Int(_) => false,
+            },
         }
     }
 

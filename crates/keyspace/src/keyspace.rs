@@ -6,9 +6,12 @@
 use crate::entry::Entry;
 use crate::shard::{Entries, Shard};
 use crate::snapshot::Snapshot;
-use parking_lot::Mutex;
+use crate::sync::RawLock;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
 use std::sync::mpsc::Sender;
 
 /// The hash bits that choose the shard start here: below the table's tag, above its bucket.
@@ -66,7 +69,7 @@ pub struct Keyspace {
     layout: Layout,
     databases: Box<[OnceLock<Box<[Shard]>>]>,
     due_ms: Box<[Due]>,
-    pub(crate) transaction: Mutex<()>,
+    pub(crate) transaction: RawLock,
     /// The snapshot in progress, if any.
     pub snapshot: Snapshot,
     trash: OnceLock<Sender<Trash>>,
@@ -82,7 +85,7 @@ impl Keyspace {
             due_ms: (0..layout.n_groups)
                 .map(|_| Due(AtomicU64::new(u64::MAX)))
                 .collect(),
-            transaction: Mutex::new(()),
+            transaction: RawLock::new(),
             snapshot: Snapshot::default(),
             trash: OnceLock::new(),
         }
@@ -127,11 +130,8 @@ impl Keyspace {
     /// The shards of a database, made now if they were not.
     #[inline]
     pub(crate) fn shards(&self, database: u16) -> &[Shard] {
-        self.databases[usize::from(database)].get_or_init(|| {
-            (0..self.layout.n_shards)
-                .map(|_| Shard::new(database))
-                .collect()
-        })
+        self.databases[usize::from(database)]
+            .get_or_init(|| Shard::many(self.layout.n_shards.into()))
     }
 
     /// The shards of a database that has had keys.
@@ -167,19 +167,17 @@ impl Keyspace {
     }
 
     /// Notes a deadline of a shard; whether it is sooner than all others of its group.
-    pub(crate) fn lower_due(&self, id: ShardId, deadline_ms: u64) -> bool {
-        self.shard(id).lower_due(deadline_ms)
-            && self.due_ms[self.group_of(id)]
-                .0
-                .fetch_min(deadline_ms, Relaxed)
-                > deadline_ms
+    pub(crate) fn lower_group(&self, id: ShardId, deadline_ms: u64) -> bool {
+        let group = &self.due_ms[self.group_of(id)].0;
+        group.fetch_min(deadline_ms, AcqRel) > deadline_ms
     }
 
     /// The shards of `group` that may have keys due at `now_ms`. Resets the group's next deadline
     /// to that of the other shards; who works off the answer lowers it again. O(shards).
     pub fn take_due_shards(&self, group: usize, now_ms: u64, due: &mut Vec<ShardId>) {
         let next = &self.due_ms[group].0;
-        next.store(u64::MAX, Relaxed);
+        // Whatever lowered it before this swap has lowered its shard's, which is read below.
+        next.swap(u64::MAX, AcqRel);
         for database in 0..self.layout.n_databases {
             let Some(shards) = self.existing_shards(database) else {
                 continue;
@@ -190,7 +188,7 @@ impl Keyspace {
                 .skip(group)
                 .step_by(self.layout.n_groups)
             {
-                let due_ms = shard.due_ms.load(Relaxed);
+                let due_ms = shard.due_ms();
                 if due_ms <= now_ms {
                     due.push(ShardId::new(database, at as u16));
                 } else if due_ms != u64::MAX {
@@ -203,9 +201,9 @@ impl Keyspace {
     /// Sets the next deadline of a shard after its due keys were worked off.
     pub(crate) fn renew_due(&self, id: ShardId, deadline_ms: Option<u64>) {
         let deadline_ms = deadline_ms.unwrap_or(u64::MAX);
-        self.shard(id).due_ms.store(deadline_ms, Relaxed);
+        self.shard(id).set_due_ms(deadline_ms);
         self.due_ms[self.group_of(id)]
             .0
-            .fetch_min(deadline_ms, Relaxed);
+            .fetch_min(deadline_ms, AcqRel);
     }
 }

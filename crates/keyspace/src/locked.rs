@@ -7,35 +7,50 @@
 use crate::keyspace::{Keyspace, ShardId};
 use crate::protocol::{Refusal, take_all, take_one};
 use crate::registry::Registry;
-use crate::shard::Room;
-use parking_lot::MutexGuard;
+use crate::shard::{Room, Shard};
 use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// How much a [`Locked`] may touch.
-enum Reach<'k> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
     /// What it declared.
     Declared,
-    /// Everything, taking locks on first touch.
-    All(#[expect(dead_code, reason = "held, not read")] MutexGuard<'k, ()>),
+    /// Everything, taking locks on first touch, and holding the transaction lock.
+    All,
     /// One shard at a time.
     Roaming,
+}
+
+/// A shard whose lock is held. A pointer, so that a `Locked` may stand for a shorter-lived one.
+#[derive(Clone, Copy)]
+struct Held {
+    id: ShardId,
+    shard: NonNull<Shard>,
+}
+
+impl Held {
+    fn new(keyspace: &Keyspace, id: ShardId) -> Held {
+        let shard = NonNull::from(keyspace.shard(id));
+        Held { id, shard }
+    }
 }
 
 /// See the top of the file.
 pub struct Locked<'k> {
     keyspace: &'k Keyspace,
-    reach: Reach<'k>,
+    reach: Reach,
     /// The first shard, which for most commands is the only one.
-    first: Cell<Option<ShardId>>,
+    first: Cell<Option<Held>>,
     /// The others, sorted.
-    more: RefCell<Vec<ShardId>>,
+    more: RefCell<Vec<Held>>,
     /// A deadline was set that a sleeping loop may have to wake up for.
     lowered_due: Cell<bool>,
 }
 
 impl<'k> Locked<'k> {
-    fn new(keyspace: &'k Keyspace, reach: Reach<'k>, first: Option<ShardId>) -> Locked<'k> {
+    fn new(keyspace: &'k Keyspace, reach: Reach, first: Option<Held>) -> Locked<'k> {
         Locked {
             keyspace,
             reach,
@@ -48,28 +63,28 @@ impl<'k> Locked<'k> {
     /// Locks one shard.
     #[inline]
     pub fn one(keyspace: &'k Keyspace, id: ShardId) -> Result<Locked<'k>, Refusal> {
-        take_one(&keyspace.shard(id).lock)?;
-        Ok(Locked::new(keyspace, Reach::Declared, Some(id)))
+        let held = Held::new(keyspace, id);
+        // SAFETY: shards live as long as their keyspace.
+        take_one(&unsafe { held.shard.as_ref() }.lock)?;
+        Ok(Locked::new(keyspace, Reach::Declared, Some(held)))
     }
 
     /// Locks several shards, given in ascending order without repetition.
     pub fn several(keyspace: &'k Keyspace, ids: &[ShardId]) -> Result<Locked<'k>, Refusal> {
         debug_assert!(ids.is_sorted_by(|a, b| a < b));
         take_all(ids.iter().map(|&id| &keyspace.shard(id).lock))?;
-        let locked = Locked::new(keyspace, Reach::Declared, ids.first().copied());
-        if let Some(more) = ids.get(1..) {
-            locked.more.borrow_mut().extend_from_slice(more);
-        }
+        let mut held = ids.iter().map(|&id| Held::new(keyspace, id));
+        let mut locked = Locked::new(keyspace, Reach::Declared, held.next());
+        locked.more.get_mut().extend(held);
         Ok(locked)
     }
 
     /// Becomes the transaction, which may touch every shard. Waits at most `patience`.
     pub fn transaction(keyspace: &'k Keyspace, patience: Duration) -> Result<Locked<'k>, Refusal> {
-        let guard = keyspace
-            .transaction
-            .try_lock_for(patience)
-            .ok_or(Refusal::Busy)?;
-        Ok(Locked::new(keyspace, Reach::All(guard), None))
+        if !keyspace.transaction.lock_for(patience) {
+            return Err(Refusal::Busy);
+        }
+        Ok(Locked::new(keyspace, Reach::All, None))
     }
 
     /// Holds nothing, and takes shards one at a time.
@@ -85,7 +100,7 @@ impl<'k> Locked<'k> {
 
     /// Whether every shard may be touched.
     pub fn is_transaction(&self) -> bool {
-        matches!(self.reach, Reach::All(_))
+        self.reach == Reach::All
     }
 
     /// Whether a key of this shard may be touched now.
@@ -96,7 +111,24 @@ impl<'k> Locked<'k> {
 
     #[inline]
     fn holds(&self, id: ShardId) -> bool {
-        self.first.get() == Some(id) || self.more.borrow().binary_search(&id).is_ok()
+        self.held(id).is_some()
+    }
+
+    /// The shard, if its lock is held.
+    #[inline]
+    fn held(&self, id: ShardId) -> Option<&'k Shard> {
+        let held = match self.first.get() {
+            Some(first) if first.id == id => first,
+            _ => self.held_further(id)?,
+        };
+        // SAFETY: shards live as long as their keyspace, which outlives 'k.
+        Some(unsafe { held.shard.as_ref() })
+    }
+
+    fn held_further(&self, id: ShardId) -> Option<Held> {
+        let more = self.more.borrow();
+        let at = more.binary_search_by_key(&id, |held| held.id).ok()?;
+        Some(more[at])
     }
 
     /// Takes every shard of the databases that have had keys, in order; for the transaction.
@@ -116,19 +148,22 @@ impl<'k> Locked<'k> {
     }
 
     #[cold]
-    fn take(&self, id: ShardId) {
-        if self.holds(id) {
-            return;
+    fn take(&self, id: ShardId) -> &'k Shard {
+        if let Some(shard) = self.held(id) {
+            return shard;
         }
         assert!(self.is_transaction(), "a command touched a key that it did not declare");
-        self.keyspace.shard(id).lock.lock();
+        let shard = self.keyspace.shard(id);
+        shard.lock.lock();
+        let held = Held::new(self.keyspace, id);
         if self.first.get().is_none() {
-            self.first.set(Some(id));
-            return;
+            self.first.set(Some(held));
+            return shard;
         }
         let mut more = self.more.borrow_mut();
-        let at = more.partition_point(|&other| other < id);
-        more.insert(at, id);
+        let at = more.partition_point(|other| other.id < id);
+        more.insert(at, held);
+        shard
     }
 
     /// The inside of a shard, which is locked now at the latest.
@@ -138,17 +173,20 @@ impl<'k> Locked<'k> {
         reason = "the lock makes it exclusive; callers hold one at a time"
     )]
     pub(crate) fn room(&self, id: ShardId) -> &mut Room {
-        if !self.holds(id) {
-            self.take(id);
-        }
         // SAFETY: the lock is held until self is dropped, and the crate's callers do not keep two
         // mutable references to one room.
-        unsafe { self.keyspace.shard(id).room() }
+        unsafe { self.shard(id).room() }
+    }
+
+    /// The shard, which is locked now at the latest.
+    #[inline]
+    pub(crate) fn shard(&self, id: ShardId) -> &'k Shard {
+        self.held(id).unwrap_or_else(|| self.take(id))
     }
 
     /// Runs `work` on a shard: one that is held, or when roaming one that is locked for that long.
     pub(crate) fn with_room<T>(&self, id: ShardId, work: impl FnOnce(&mut Room) -> T) -> T {
-        if matches!(self.reach, Reach::Roaming) {
+        if self.reach == Reach::Roaming {
             let shard = self.keyspace.shard(id);
             shard.lock.lock();
             let _unlock = Unlock(shard);
@@ -159,7 +197,7 @@ impl<'k> Locked<'k> {
     }
 
     pub(crate) fn lower_due(&self, id: ShardId, deadline_ms: u64) {
-        if self.keyspace.lower_due(id, deadline_ms) {
+        if self.shard(id).lower_due(deadline_ms) && self.keyspace.lower_group(id, deadline_ms) {
             self.lowered_due.set(true);
         }
     }
@@ -205,7 +243,7 @@ impl<'k> Locked<'k> {
     }
 }
 
-struct Unlock<'a>(&'a crate::shard::Shard);
+struct Unlock<'a>(&'a Shard);
 
 impl Drop for Unlock<'_> {
     fn drop(&mut self) {
@@ -217,13 +255,17 @@ impl Drop for Unlock<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: these locks were taken by this value and by nobody released since.
+        // SAFETY: these locks were taken by this value and by nobody released since, and shards live
+        // as long as their keyspace.
         unsafe {
-            if let Some(id) = self.first.get() {
-                self.keyspace.shard(id).lock.unlock();
+            if let Some(first) = self.first.get() {
+                first.shard.as_ref().lock.unlock();
             }
-            for id in self.more.get_mut() {
-                self.keyspace.shard(*id).lock.unlock();
+            for held in self.more.get_mut() {
+                held.shard.as_ref().lock.unlock();
+            }
+            if self.reach == Reach::All {
+                self.keyspace.transaction.unlock();
             }
         }
     }

@@ -4,12 +4,16 @@
 //! settles who ends the wait: whoever moves it away from `Waiting` by compare-and-swap.
 //!
 //! ```text
-//!              claim()            serve fails: release()
-//!   Waiting ───────────► Claimed ───────────► Waiting
-//!      │                    │ finish()
-//!      │ cancel()           ▼
-//!      └─────────► Cancelled   Served
+//!              claim()            nothing to serve: release()
+//!   Waiting ───────────► Claimed ─────────────────────────────► Waiting
+//!      │                 │  │  claim() or cancel() of another
+//!      │ cancel()        │  └─────────────────────────► Missed ── release() ──► Cancelled
+//!      ▼                 │ finish()                      │ finish()
+//!   Cancelled            └────────► Served ◄─────────────┘
 //! ```
+//!
+//! Who finds the waiter claimed goes away, trusting that it will be served. If it is not, `release`
+//! must not let it wait on as if nobody had come: a key made ready, or a time-out, would be lost.
 //!
 //! A [`Watch`] is a session's dirty flag; touching a watched key raises it.
 
@@ -21,8 +25,10 @@ use std::fmt;
 
 const WAITING: u8 = 0;
 const CLAIMED: u8 = 1;
-const SERVED: u8 = 2;
-const CANCELLED: u8 = 3;
+/// Claimed, and somebody has come and gone since.
+const MISSED: u8 = 2;
+const SERVED: u8 = 3;
+const CANCELLED: u8 = 4;
 
 /// One blocked command, registered under each of its keys.
 pub struct Waiter {
@@ -56,25 +62,39 @@ impl Waiter {
             .is_ok()
     }
 
-    /// Takes the right to serve; false if somebody else ended the wait.
+    /// Takes the right to serve; false if somebody else has it or ended the wait.
     pub fn claim(&self) -> bool {
-        self.step(WAITING, CLAIMED)
+        self.take(CLAIMED)
     }
 
-    /// Gives the right back: there was nothing to serve after all.
+    /// Gives the right back: there was nothing to serve after all. False if somebody came in
+    /// between: then the wait is over without a reply, and its session must be told to look again.
+    #[must_use]
     pub fn release(&self) -> bool {
-        self.step(CLAIMED, WAITING)
+        self.step(CLAIMED, WAITING) || !self.step(MISSED, CANCELLED)
     }
 
     /// Ends the wait with a reply, after `claim`.
     pub fn finish(&self) -> bool {
-        self.step(CLAIMED, SERVED)
+        self.step(CLAIMED, SERVED) || self.step(MISSED, SERVED)
     }
 
     /// Ends the wait without a reply: timeout, unblock, disconnect. False if it is being or was
-    /// served; then the reply is on its way.
+    /// served; then the reply, or the word to look again, is on its way.
     pub fn cancel(&self) -> bool {
-        self.step(WAITING, CANCELLED)
+        self.take(CANCELLED)
+    }
+
+    /// Moves a waiter that waits to `to`, or tells whoever has claimed it that somebody came.
+    fn take(&self, to: u8) -> bool {
+        loop {
+            if self.step(WAITING, to) {
+                return true;
+            }
+            if self.step(CLAIMED, MISSED) || self.state.load(Ordering::Acquire) >= MISSED {
+                return false;
+            }
+        }
     }
 
     /// Whether the wait is over.

@@ -2,57 +2,80 @@
 //!
 //! A shard never moves and is never freed while its keyspace lives, so its table's first line can
 //! be prefetched by anybody. What it holds is reached through `Locked` alone.
+//!
+//! An empty shard is all zeros, so that the shards of a database are memory the system has not had
+//! to provide yet: each page comes with the first key that falls on it.
 
 use crate::deadline::DeadlineIndex;
 use crate::entry::Entry;
+use crate::keyspace::ShardId;
 use crate::registry::Registry;
-use crate::sync::RawLock;
+use crate::sync::{Guarded, RawLock};
 use datatypes::encoding::table::{Inline, Table};
-use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A shard's table.
 pub type Entries = Table<Entry, Inline>;
 
 /// What a shard's lock protects.
+#[derive(Default)]
 pub(crate) struct Room {
     pub table: Entries,
-    pub deadlines: DeadlineIndex,
+    /// Absent until the first deadline.
+    pub deadlines: Option<Box<DeadlineIndex>>,
     /// Entries whose slot is flagged: they have a deadline, or a field of theirs may.
     pub n_volatile: usize,
-    /// The database these entries belonged to at the last snapshot's cut.
-    pub database_at_cut: u16,
+    /// How the number of the database that these entries belonged to at the last snapshot's cut
+    /// differs from that of the shard: 0 unless databases were swapped since.
+    pub displaced: u16,
     pub registry: Option<Box<Registry>>,
 }
 
+impl Room {
+    /// The database these entries belonged to at the last snapshot's cut.
+    #[inline]
+    pub fn database_at_cut(&self, id: ShardId) -> u16 {
+        id.database() ^ self.displaced
+    }
+}
+
 /// See the top of the file.
+#[derive(Default)]
 #[repr(align(64))]
 pub struct Shard {
     pub(crate) lock: RawLock,
-    /// No key of this shard falls due before this Unix time. Read without the lock, as a hint.
-    pub(crate) due_ms: AtomicU64,
+    /// `u64::MAX` less the Unix time before which no key of this shard falls due. Read without the
+    /// lock, as a hint.
+    urgency: AtomicU64,
     /// Entries, readable without the lock.
     pub(crate) len: AtomicUsize,
-    room: UnsafeCell<Room>,
+    room: Guarded<Room>,
 }
 
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
 unsafe impl Sync for Shard {}
 
 impl Shard {
-    pub(crate) fn new(database: u16) -> Shard {
-        Shard {
-            lock: RawLock::new(),
-            due_ms: AtomicU64::new(u64::MAX),
-            len: AtomicUsize::new(0),
-            room: UnsafeCell::new(Room {
-                table: Entries::new(),
-                deadlines: DeadlineIndex::new(),
-                n_volatile: 0,
-                database_at_cut: database,
-                registry: None,
-            }),
+    /// `n` empty shards.
+    pub(crate) fn many(n: usize) -> Box<[Shard]> {
+        #[cfg(loom)]
+        return (0..n).map(|_| Shard::default()).collect();
+        #[cfg(not(loom))]
+        // SAFETY: zeros are an open lock, which `sync` asserts, no deadline, no entries, and a room
+        // of an empty table (see `Table::new`), null boxes and zeros.
+        unsafe {
+            Box::new_zeroed_slice(n).assume_init()
         }
+    }
+
+    /// No key of this shard falls due before this Unix time. A hint.
+    pub(crate) fn due_ms(&self) -> u64 {
+        !self.urgency.load(Relaxed)
+    }
+
+    /// See [`Shard::due_ms`].
+    pub(crate) fn set_due_ms(&self, due_ms: u64) {
+        self.urgency.store(!due_ms, Relaxed);
     }
 
     /// What the lock protects.
@@ -63,7 +86,7 @@ impl Shard {
     #[expect(clippy::mut_from_ref, reason = "the lock makes it exclusive")]
     pub(crate) unsafe fn room(&self) -> &mut Room {
         // SAFETY: passed on to the caller.
-        unsafe { &mut *self.room.get() }
+        unsafe { &mut *self.room.held() }
     }
 
     /// Asks the processor for the bucket of `hash`, without the lock.
@@ -71,7 +94,7 @@ impl Shard {
     pub fn prefetch_bucket(&self, hash: u64) {
         // SAFETY: only atomics inside the table are read, which other threads may change meanwhile;
         // a stale answer prefetches a useless line.
-        let table = unsafe { &*std::ptr::addr_of!((*self.room.get()).table) };
+        let table = unsafe { &*std::ptr::addr_of!((*self.room.unlocked()).table) };
         table.prefetch_bucket(hash);
     }
 
@@ -89,10 +112,31 @@ impl Shard {
 
     /// Notes that a key falls due at `deadline_ms`; whether that is sooner than all before.
     pub(crate) fn lower_due(&self, deadline_ms: u64) -> bool {
-        if deadline_ms >= self.due_ms.load(Relaxed) {
-            return false;
+        let is_sooner = deadline_ms < self.due_ms();
+        if is_sooner {
+            self.set_due_ms(deadline_ms);
         }
-        self.due_ms.store(deadline_ms, Relaxed);
-        true
+        is_sooner
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_an_empty_shard_that_works() {
+        let shards = Shard::many(3);
+        for shard in &shards {
+            let made = Shard::default();
+            assert_eq!((shard.due_ms(), made.due_ms()), (u64::MAX, u64::MAX));
+            assert!(shard.lock.try_lock());
+            // SAFETY: the lock was just taken, and the other shard is nobody else's.
+            let (room, other) = unsafe { (shard.room(), made.room()) };
+            room.table.check_invariants();
+            assert!(room.table.is_empty() && room.deadlines.is_none() && room.registry.is_none());
+            assert_eq!((room.n_volatile, room.displaced), (other.n_volatile, other.displaced));
+            assert_eq!(room.table.shape(), other.table.shape());
+        }
     }
 }

@@ -93,9 +93,10 @@ impl<'k> Walk<'k> {
         locked.take_everything();
         for database in 0..keyspace.n_databases() {
             for shard in 0..keyspace.existing_shards(database).map_or(0, <[_]>::len) {
-                locked
-                    .room(ShardId::new(database, shard as u16))
-                    .database_at_cut = database;
+                let room = locked.room(ShardId::new(database, shard as u16));
+                if room.displaced != 0 {
+                    room.displaced = 0;
+                }
             }
         }
         *snapshot.sink.lock() = Some(sink);
@@ -139,7 +140,7 @@ impl<'k> Walk<'k> {
         // SAFETY: the lock is held until the end of the block.
         unsafe {
             let room = shard.room();
-            let (mut n_seen, database_at_cut) = (0, room.database_at_cut);
+            let (mut n_seen, database_at_cut) = (0, room.database_at_cut(self.next));
             loop {
                 self.cursor = room.table.scan(self.cursor, &mut |entry| {
                     n_seen += 1;

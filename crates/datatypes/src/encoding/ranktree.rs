@@ -85,15 +85,18 @@ impl<'a> Entry<'a> {
 
     /// How this position stands to a score and member.
     pub fn order(self, score: f64, member: &[u8]) -> Ordering {
-        match self.slot.score.partial_cmp(&score) {
-            Some(Ordering::Equal) => self.member().cmp(member),
-            Some(order) => order,
-            None => Ordering::Less,
+        if self.slot.score < score {
+            Ordering::Less
+        } else if self.slot.score > score {
+            Ordering::Greater
+        } else {
+            self.member().cmp(member)
         }
     }
 
+    #[inline]
     fn precedes(self, score: f64, member: &[u8]) -> bool {
-        self.order(score, member) == Ordering::Less
+        self.slot.score < score || (self.slot.score == score && self.member() < member)
     }
 }
 
@@ -436,9 +439,11 @@ impl Child {
 
 /// The child whose span holds this score and member.
 fn child_for(children: &[Child], score: f64, member: &[u8]) -> usize {
-    let after = children
-        .partition_point(|child| Entry::new(child.first).order(score, member) != Ordering::Greater);
-    after.saturating_sub(1)
+    let reaches = |child: &Child| {
+        let first = child.first;
+        first.score < score || (first.score == score && Entry::new(first).member() <= member)
+    };
+    children.partition_point(reaches).saturating_sub(1)
 }
 
 /// Inserts below `node`; what was split off to its right, if it was full.

@@ -218,19 +218,13 @@ impl Directory for Inline {
 #[inline]
 fn locate(bucket: usize) -> (usize, usize) {
     if bucket < 16 {
-        let level = (usize::BITS - bucket.leading_zeros()) as usize;
-        return (
-            level,
-            if bucket == 0 {
-                0
-            } else {
-                bucket - (1 << (level - 1))
-            },
-        );
+        let level = (2 * bucket + 1).ilog2() as usize; // as many as its bits
+        return (level, bucket ^ ((1 << level) >> 1));
     }
     let level = bucket.ilog2() as usize;
-    let quarter = (bucket >> (level - 2)) & 3;
-    (5 + (level - 4) * 4 + quarter, bucket & ((1 << (level - 2)) - 1))
+    // The two bits below the highest one number the quarter; 4 is theirs with the highest one.
+    let quarter = bucket >> (level - 2);
+    (4 * level - 15 + quarter, bucket & ((1 << (level - 2)) - 1))
 }
 
 /// Buckets in segment `segment`.
@@ -273,7 +267,7 @@ impl<R: Record, D: Directory> std::fmt::Debug for Table<R, D> {
 }
 
 impl<R: Record, D: Directory> Table<R, D> {
-    /// An empty table, which has allocated nothing.
+    /// An empty table, which has allocated nothing. With an [`Inline`] directory it is all zeros.
     pub const fn new() -> Table<R, D> {
         Table {
             n_buckets: AtomicUsize::new(0),
@@ -317,8 +311,8 @@ impl<R: Record, D: Directory> Table<R, D> {
     /// The bucket that `hash` belongs to among `n` buckets.
     #[inline]
     fn address(hash: u64, n: usize) -> usize {
-        let mask = usize::MAX >> (n - 1).leading_zeros().min(usize::BITS - 1);
-        let low = hash as usize & if n == 1 { 0 } else { mask };
+        let mask = usize::MAX >> (2 * n - 1).leading_zeros() >> 1; // the next power of two, less one
+        let low = hash as usize & mask;
         if low < n { low } else { low & (mask >> 1) }
     }
 
@@ -745,6 +739,11 @@ impl<'a, R: Record, D: Directory> Occupied<'a, R, D> {
     pub fn into_ref(self) -> Ref<'a, R> {
         // SAFETY: the slot is in use.
         unsafe { view(self.word()) }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table<R, D> {
+        self.table
     }
 
     /// The hash that the record was found by.
