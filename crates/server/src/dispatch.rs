@@ -55,11 +55,12 @@ fn subcommand(
     request: &[&[u8]],
 ) -> Result<Admitted, Error> {
     let Some(&name) = request.get(1) else {
-        return Err(Error::Arity(container.name));
+        let alone = container.alone.map(|row| (row, row.name, 1));
+        return alone.ok_or(Error::Arity(container.name));
     };
     let row = rows
         .iter()
-        .find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
+        .find(|row| row.short_name().as_bytes().eq_ignore_ascii_case(name));
     match row {
         Some(row) => Ok((row, row.name, 2)),
         None => {
@@ -71,7 +72,7 @@ fn subcommand(
 }
 
 fn arity(request: &[&[u8]], name: &'static str, skip: usize) -> Error {
-    if skip == 1 {
+    if skip == 1 || name.contains('|') {
         return Error::Arity(name);
     }
     let container = shown(request[0]).to_ascii_lowercase();

@@ -51,9 +51,6 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .group("server")
         .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::container("command", COMMAND)
-        .group("server")
-        .about("2.8.13", "", "Commands."),
     Command::container("config", CONFIG)
         .group("server")
         .about("2.0.0", "", "Directives."),
@@ -72,11 +69,6 @@ const CLIENT: &[Command] = &[
     Command::admin("getname", 2, client_getname),
     Command::admin("setname", 3, client_setname).syntax("connection-name"),
     Command::admin("setinfo", 4, client_setinfo).syntax("LIB-NAME name|LIB-VER version"),
-];
-
-const COMMAND: &[Command] = &[
-    Command::admin("count", 2, command_count),
-    Command::admin("list", 2, command_list),
 ];
 
 const CONFIG: &[Command] = &[
@@ -264,19 +256,6 @@ fn time(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result
     reply.array(2);
     reply.bulk_int(now.as_secs() as i64);
     reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
-fn command_count(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.count(ctx.commands.len());
-    Ok(())
-}
-
-fn command_list(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.array(ctx.commands.len());
-    for name in ctx.commands.keys() {
-        reply.bulk(name.as_bytes());
-    }
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! The command families. A new family is one line here.
 
+pub mod command;
 pub mod connection;
 pub mod databases;
 pub mod hash;
 pub mod keys;
 pub mod list;
+pub mod object;
 pub mod server;
 pub mod set;
 pub mod string;
@@ -14,6 +16,7 @@ use crate::command::Command;
 
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
+    command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
     keys::COMMANDS,
@@ -22,6 +25,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,
+    object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
     zset::COMMANDS,
