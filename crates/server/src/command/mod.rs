@@ -147,7 +147,7 @@ impl Command {
     /// The HELP of a container.
     pub const fn help(name: &'static str) -> Command {
         Command::admin(name, 2, help::help)
-            .flags(&[Flag::Loading, Flag::Stale])
+            .flags(traits::META)
             .about("5.0.0", "O(1)", "Prints this help.")
     }
 

@@ -58,6 +58,10 @@ const FLAG_NAMES: &[(Flag, &str)] = &[
     (Flag::AllowBusy, "allow_busy"),
 ];
 
+/// What commands carry that only tell about the server.
+pub const META: &[Flag] = &[Flag::Loading, Flag::Stale];
+/// What commands carry that a session needs to get in and out, whatever the server is busy with.
+pub const ALWAYS: &[Flag] = &[Flag::AllowBusy, Flag::Loading, Flag::NoScript, Flag::Stale];
 /// What most commands about the connection or the server carry.
 pub const ANYTIME: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::Stale];
 /// What most commands for who runs the server carry.

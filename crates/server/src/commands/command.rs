@@ -5,7 +5,7 @@
 mod docs;
 
 use crate::command::keys::Keys;
-use crate::command::traits::{CATEGORIES, KeyRun};
+use crate::command::traits::{CATEGORIES, KeyRun, META};
 use crate::command::{Access, AdminCtx, Args, Category, Command, Commands, Flag, Kind};
 use crate::error::{Error, Result};
 use resp::reply::Reply;
@@ -17,9 +17,8 @@ pub const COMMANDS: &[Command] = &[Command::container("command", SUBCOMMANDS)
     .categories(CONNECTION)
     .tips(UNORDERED)
     .group("server")
-    .about("2.8.13", "Depends on the subcommand", "Describes the commands.")];
+    .about("2.8.13", "O(N) in the commands", "Describes the commands.")];
 
-const META: &[Flag] = &[Flag::Loading, Flag::Stale];
 const CONNECTION: &[Category] = &[Category::Connection];
 const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 

@@ -1,6 +1,7 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT, and what drivers ask at first.
 
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::traits::{ADMIN, ALWAYS, ANYTIME, META};
+use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::error::{Error, Result};
 use resp::reply::{Proto, Reply};
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,70 +11,118 @@ pub const COMMANDS: &[Command] = &[
     Command::admin("ping", -1, ping)
         .syntax("[message]")
         .fast()
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .group("connection")
         .about("1.0.0", "O(1)", "Answers PONG, or the message."),
     Command::admin("echo", 2, echo)
         .syntax("message")
         .fast()
+        .flags(META)
         .group("connection")
         .about("1.0.0", "O(1)", "Answers the message."),
     Command::admin("select", 2, select)
         .syntax("index")
         .fast()
+        .flags(META)
         .group("connection")
         .about("1.0.0", "O(1)", "Chooses the connection's database."),
     Command::admin("auth", -2, auth)
         .syntax("[username] password")
         .fast()
         .no_auth()
+        .flags(ALWAYS)
         .group("connection")
         .about("1.0.0", "O(1)", "Authenticates the connection."),
     Command::admin("hello", -1, hello)
-        .syntax("[protover [AUTH username password] [SETNAME clientname]]")
+        .syntax("[arguments(protover [AUTH auth(username password)] [SETNAME clientname])]")
         .fast()
         .no_auth()
+        .flags(ALWAYS)
         .group("connection")
         .about("6.0.0", "O(1)", "Chooses the protocol version."),
     Command::admin("quit", -1, quit)
         .fast()
         .no_auth()
+        .flags(ALWAYS)
+        .deprecated("7.2.0", "just closing the connection")
         .group("connection")
         .about("1.0.0", "O(1)", "Closes the connection."),
     Command::admin("reset", 1, reset)
         .fast()
         .no_auth()
+        .flags(ALWAYS)
         .group("connection")
         .about("6.2.0", "O(1)", "Puts the connection back into its first state."),
     Command::container("client", CLIENT)
         .group("connection")
-        .about("2.4.0", "", "Connections."),
+        .about("2.4.0", "Depends on the subcommand", "Looks after connections."),
     Command::admin("time", 1, time)
         .fast()
+        .flags(META)
+        .tips(&["nondeterministic_output"])
         .group("server")
         .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::container("config", CONFIG)
-        .group("server")
-        .about("2.0.0", "", "Directives."),
+    Command::container("config", CONFIG).group("server").about(
+        "2.0.0",
+        "Depends on the subcommand",
+        "Looks at directives and changes them.",
+    ),
     Command::admin("info", -1, info)
         .syntax("[section ...]")
+        .flags(META)
+        .categories(&[Category::Dangerous])
+        .tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ])
         .group("server")
         .about("1.0.0", "O(1)", "Answers facts about the server."),
     Command::admin("shutdown", -1, shutdown)
-        .syntax("[NOSAVE]")
+        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
+        .flags(&[
+            Flag::Admin,
+            Flag::AllowBusy,
+            Flag::Loading,
+            Flag::NoMulti,
+            Flag::NoScript,
+            Flag::Stale,
+        ])
         .group("server")
         .about("1.0.0", "O(1)", "Stops the server."),
 ];
 
 const CLIENT: &[Command] = &[
-    Command::admin("id", 2, client_id),
-    Command::admin("getname", 2, client_getname),
-    Command::admin("setname", 3, client_setname).syntax("connection-name"),
-    Command::admin("setinfo", 4, client_setinfo).syntax("LIB-NAME name|LIB-VER version"),
+    Command::admin("client|id", 2, client_id)
+        .flags(ANYTIME)
+        .about("5.0.0", "O(1)", "Returns the number of the connection."),
+    Command::help("client|help"),
+    Command::admin("client|getname", 2, client_getname)
+        .flags(ANYTIME)
+        .about("2.6.9", "O(1)", "Returns the name of the connection."),
+    Command::admin("client|setname", 3, client_setname)
+        .syntax("connection-name")
+        .flags(ANYTIME)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .about("2.6.9", "O(1)", "Names the connection."),
+    Command::admin("client|setinfo", 4, client_setinfo)
+        .syntax("attr(LIB-NAME libname|LIB-VER libver)")
+        .flags(ANYTIME)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .about("7.2.0", "O(1)", "Says which client library is used."),
 ];
 
 const CONFIG: &[Command] = &[
-    Command::admin("get", -3, config_get).syntax("parameter ..."),
-    Command::admin("set", -4, config_set).syntax("parameter value ..."),
+    Command::admin("config|get", -3, config_get)
+        .syntax("parameter ...")
+        .flags(ADMIN)
+        .about("2.0.0", "O(N) in the directives", "Returns directives by name or pattern."),
+    Command::help("config|help"),
+    Command::admin("config|set", -4, config_set)
+        .syntax("data(parameter value) ...")
+        .flags(ADMIN)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .about("2.0.0", "O(N) in the directives", "Changes directives."),
 ];
 
 fn ping(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

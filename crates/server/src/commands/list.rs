@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(N) in the elements", "Adds elements before the first one."),
+        .about("1.0.0", "O(1) in the elements", "Adds elements before the first one."),
     Command::write("lpushx", -3, lpushx)
         .syntax("key element ...")
         .key(1)
@@ -77,7 +77,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(N) in the elements",
+            "O(1) in the elements",
             "Adds elements before the first, if there is a list.",
         ),
     Command::read("lrange", 4, lrange)
@@ -126,7 +126,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(N) in the elements", "Adds elements behind the last one."),
+        .about("1.0.0", "O(1) in the elements", "Adds elements behind the last one."),
     Command::write("rpushx", -3, rpushx)
         .syntax("key element ...")
         .key(1)
@@ -136,7 +136,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(N) in the elements",
+            "O(1) in the elements",
             "Adds elements behind the last, if there is a list.",
         ),
 ];

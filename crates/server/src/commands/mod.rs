@@ -32,3 +32,6 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::algebra::COMMANDS,
     zset::range::COMMANDS,
 ];
+
+#[cfg(test)]
+mod tests;
