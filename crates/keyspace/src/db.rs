@@ -4,6 +4,8 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+mod swap;
+
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
 use crate::locked::Locked;
@@ -194,6 +196,16 @@ impl<'a> View<'a> {
         // and unchanged while the view is borrowed; only the handle `entry` ends here.
         let payload = unsafe { std::mem::transmute::<Payload<'_>, Payload<'_>>(payload) };
         Some((entry.encoding(), payload))
+    }
+
+    /// Bytes that the value of `key` occupies outside its entry.
+    pub fn big_bytes(&self, key: &[u8]) -> usize {
+        match self.payload(key) {
+            Some((encoding, payload @ Payload::Big(_))) => {
+                ValueRef::new(encoding, payload).allocated_bytes()
+            }
+            _ => 0,
+        }
     }
 
     /// The value of `key`.

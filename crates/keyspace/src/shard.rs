@@ -22,6 +22,8 @@ pub(crate) struct Room {
     pub n_volatile: usize,
     /// The database these entries belonged to at the last snapshot's cut.
     pub database_at_cut: u16,
+    /// Equals the snapshot's mark when the walk has been through these entries.
+    pub walk_mark: bool,
     pub registry: Option<Box<Registry>>,
 }
 
@@ -50,6 +52,7 @@ impl Shard {
                 deadlines: DeadlineIndex::new(),
                 n_volatile: 0,
                 database_at_cut: database,
+                walk_mark: false,
                 registry: None,
             }),
         }

@@ -98,7 +98,7 @@ fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     for name in args.rest() {
         match find(ctx.commands, name) {
             Some((row, group)) => describe(row, group, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())

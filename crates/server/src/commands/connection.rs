@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         .no_auth()
         .flags(ALWAYS)
         .group("connection")
-        .about("1.0.0", "O(1)", "Authenticates the connection."),
+        .about("1.0.0", "O(N) in the passwords", "Authenticates the connection."),
     Command::admin("hello", -1, hello)
         .syntax("[arguments(protover [AUTH auth(username password)] [SETNAME clientname])]")
         .fast()
@@ -89,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
             Flag::Stale,
         ])
         .group("server")
-        .about("1.0.0", "O(1)", "Stops the server."),
+        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
 ];
 
 const CLIENT: &[Command] = &[

@@ -6,6 +6,7 @@ pub mod databases;
 pub mod hash;
 pub mod keys;
 pub mod list;
+pub mod memory;
 pub mod object;
 pub mod server;
 pub mod set;
@@ -22,9 +23,11 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,
+    string::lcs::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,
+    memory::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,

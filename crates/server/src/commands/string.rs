@@ -3,6 +3,8 @@
 //! Whatever sets a deadline is propagated with the deadline itself (`SET … PXAT`), a float
 //! increment with its result: whoever repeats the command later must arrive at the same value.
 
+pub mod lcs;
+
 use datatypes::home::{Encoding, NewPayload};
 use datatypes::string::{IncrementError, StringRef};
 use keyspace::db::Expiry;
@@ -152,7 +154,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Update)
         .group("string")
-        .about("2.2.0", "O(N) in the bytes written", "Overwrites a part of a string."),
+        .about("2.2.0", "O(1), O(M) in the bytes if they are many", "Overwrites a part of a string."),
     Command::read("strlen", 2, strlen)
         .syntax("key")
         .key(1)
