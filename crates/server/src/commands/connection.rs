@@ -140,8 +140,8 @@ fn echo(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
 }
 
 fn select(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let database = args.int()?;
-    if !(0..i64::from(ctx.state.keyspace.n_databases())).contains(&database) {
+    let database = args.int32()?;
+    if !(0..i32::from(ctx.state.keyspace.n_databases())).contains(&database) {
         return Err(Error::Plain("ERR DB index is out of range"));
     }
     ctx.session.database = database as u16;

@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
 const NO_SUCH_DATABASE: Error = Error::Plain("ERR DB index is out of range");
 const SAME_OBJECT: Error = Error::Plain("ERR source and destination objects are the same");
 
-fn database(ctx: &WriteCtx<'_>, number: i64) -> Result<u16> {
+fn database(ctx: &WriteCtx<'_>, number: i32) -> Result<u16> {
     let n_databases = ctx.db.locked().keyspace().n_databases();
     u16::try_from(number)
         .ok()
@@ -51,7 +51,7 @@ fn copy(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     while let Some(word) = args.word() {
         match &*word {
             b"REPLACE" => replaces = true,
-            b"DB" => other = database(ctx, args.int()?)?,
+            b"DB" => other = database(ctx, args.int32()?)?,
             _ => return Err(Error::Syntax),
         }
     }
@@ -70,8 +70,7 @@ fn copy(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
 }
 
 fn move_key(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let key = args.take()?;
-    let number = args.int()?;
+    let (key, number) = (args.take()?, args.int32()?);
     let to = database(ctx, number)?;
     if to == ctx.db.number() {
         return Err(SAME_OBJECT);
@@ -88,10 +87,10 @@ fn move_key(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn swapdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let first = args
-        .int()
+        .int32()
         .map_err(|_| Error::Plain("ERR invalid first DB index"))?;
     let second = args
-        .int()
+        .int32()
         .map_err(|_| Error::Plain("ERR invalid second DB index"))?;
     let (first, second) = (database(ctx, first)?, database(ctx, second)?);
     ctx.db.other(first, |db| db.swap(second));
