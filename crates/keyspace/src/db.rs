@@ -118,6 +118,11 @@ impl<'a> View<'a> {
         self.locked.keyspace().shard_of(self.database, hash)
     }
 
+    /// Another database under the same locks; for the transaction.
+    pub fn at(&self, database: u16) -> View<'a> {
+        View::new(self.locked, database, self.terms)
+    }
+
     /// Unix time, the same for the whole command.
     pub fn now_ms(&self) -> u64 {
         self.terms.now_ms

@@ -1,6 +1,6 @@
 //! The gate: finds a request's command and checks, before any lock, whether it may run.
 
-use crate::command::{Command, Commands, Kind};
+use crate::command::{Command, Commands, Flag, Kind};
 use crate::commands::FAMILIES;
 use crate::error::Error;
 use crate::session::Session;
@@ -41,7 +41,10 @@ pub fn admit(commands: &Commands, session: &Session, request: &[&[u8]]) -> Resul
         _ => (command, command.name, 1),
     };
     if !command.accepts(request.len()) {
-        return Err(arity(request, name, skip));
+        return Err(match command.has(Flag::System) {
+            true => unknown_or_arity("DEBUG", request[1]),
+            false => arity(request, name, skip),
+        });
     }
     if !session.is_authenticated && !command.needs_no_auth {
         return Err(Error::Plain("NOAUTH Authentication required."));
@@ -65,10 +68,21 @@ fn subcommand(
         Some(row) => Ok((row, row.name, 2)),
         None => {
             let upper = container.name.to_ascii_uppercase();
+            if container.has(Flag::System) {
+                return Err(unknown_or_arity(&upper, name));
+            }
             let name = shown(name);
             Err(Error::Owned(format!("ERR unknown subcommand '{name}'. Try {upper} HELP.")))
         }
     }
+}
+
+/// Some containers do not say which of the two it was.
+fn unknown_or_arity(container: &str, name: &[u8]) -> Error {
+    let name = shown(name);
+    Error::Owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    ))
 }
 
 fn arity(request: &[&[u8]], name: &'static str, skip: usize) -> Error {

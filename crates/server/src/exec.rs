@@ -3,8 +3,7 @@
 //! On an error the reply is cut back to where the command began and the error takes its place.
 
 use crate::command::context::Effects;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, Reach, ReadCtx, WriteCtx};
-use crate::config::Config;
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, Reach, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::state::State;
@@ -38,8 +37,10 @@ pub struct Engine {
 }
 
 /// The thresholds of small encodings as the directives set them.
-fn limits(config: &Config) -> Limits {
+fn limits(state: &State) -> Limits {
+    let config = &state.config;
     Limits {
+        list_plain_bytes: state.list_plain_bytes.load(Relaxed),
         hash_max_listpack_entries: config.hash_max_listpack_entries(),
         hash_max_listpack_value: config.hash_max_listpack_value(),
         list_max_listpack_size: config.list_max_listpack_size().into(),
@@ -92,7 +93,11 @@ impl Engine {
         self.n_commands += 1;
         let mark = reply.len();
         let mut args = Args::new(name, &request[skip..]);
+        let is_guarded = command.has(Flag::System);
         let result = match command.kind {
+            _ if is_guarded && !state.config.debug_command_allowed(session.is_local) => {
+                Err(Error::DebugNotAllowed)
+            }
             Kind::Admin(run) => run(
                 &mut AdminCtx {
                     session,
@@ -271,7 +276,7 @@ impl Engine {
     /// Fixes what stays the same for all commands of a tick: the time and the thresholds.
     pub fn begin_tick(&mut self, state: &State) {
         self.now_ms = unix_ms();
-        self.limits = limits(&state.config);
+        self.limits = limits(state);
     }
 
     /// Adds this tick's counts to the server's.

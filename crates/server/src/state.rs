@@ -23,6 +23,10 @@ pub struct State {
     pub n_connections: AtomicU64,
     /// The server is to stop.
     pub is_stopping: AtomicBool,
+    /// DEBUG SET-ACTIVE-EXPIRE: due keys go without being met.
+    pub expires_actively: AtomicBool,
+    /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
+    pub list_plain_bytes: AtomicUsize,
     /// When the server started.
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.

@@ -91,9 +91,7 @@ impl<'a> Args<'a> {
     /// The next argument as an integer of 32 bits.
     pub fn int32(&mut self) -> Result<i32> {
         i32::try_from(self.int()?).map_err(|_| {
-            Error::Plain(
-                "ERR value is out of range, value must between -2147483648 and 2147483647",
-            )
+            Error::Plain("ERR value is out of range, value must between -2147483648 and 2147483647")
         })
     }
 

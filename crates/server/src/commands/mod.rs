@@ -3,6 +3,7 @@
 pub mod command;
 pub mod connection;
 pub mod databases;
+pub mod debug;
 pub mod hash;
 pub mod keys;
 pub mod list;
@@ -20,6 +21,7 @@ pub const FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
+    debug::COMMANDS,
     keys::COMMANDS,
     server::COMMANDS,
     string::COMMANDS,

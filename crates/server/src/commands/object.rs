@@ -59,7 +59,7 @@ fn object_encoding(
 }
 
 /// `embstr` means, to users, that key and text share one cache line: found by trying the original.
-fn shown_encoding(entry: &Entry) -> &'static str {
+pub fn shown_encoding(entry: &Entry) -> &'static str {
     let key_len = entry.key().len();
     let deadline_len = if key_len < 32 && entry.deadline_ms().is_some() {
         8
@@ -91,15 +91,17 @@ fn object_idletime(
     args: &mut Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<()> {
-    let now_s = ctx.now_ms() / 1000;
+    let now_ms = ctx.now_ms();
     match ctx.db.entry(args.take()?) {
-        Some(entry) => {
-            let idle_s = (now_s as u32).wrapping_sub(entry.clock()) & CLOCK_MASK;
-            reply.int(i64::from(idle_s));
-        }
+        Some(entry) => reply.int(i64::from(idle_s(&entry, now_ms))),
         None => reply.null(),
     }
     Ok(())
+}
+
+/// Seconds since the last access.
+pub fn idle_s(entry: &Entry, now_ms: u64) -> u32 {
+    ((now_ms / 1000) as u32).wrapping_sub(entry.clock()) & CLOCK_MASK
 }
 
 /// The access clock counts seconds in this many bits.

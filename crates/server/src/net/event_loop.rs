@@ -41,6 +41,9 @@ pub struct Handle {
     pub waker: Waker,
 }
 
+/// How often a loop that may not expire keys looks whether it may again.
+const EXPIRE_POLL: Duration = Duration::from_millis(100);
+
 /// See the top of the file.
 pub struct EventLoop {
     state: Arc<State>,
@@ -138,19 +141,24 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.due.is_empty() {
+        let expires = self.state.expires_actively.load(Relaxed);
+        if !self.again.is_empty() || (expires && !self.due.is_empty()) {
             return Some(Duration::ZERO);
         }
         let due_ms = self.state.keyspace.next_due_ms(self.group);
-        let until_due = (due_ms != u64::MAX)
-            .then(|| Duration::from_millis(due_ms.saturating_sub(unix_ms()).min(60_000)));
+        let until_due = match expires {
+            true => (due_ms != u64::MAX)
+                .then(|| Duration::from_millis(due_ms.saturating_sub(unix_ms()).min(60_000))),
+            false => Some(EXPIRE_POLL), // nobody tells when it is allowed again
+        };
         let until_sweep = (self.state.config.timeout_s() > 0).then(|| Duration::from_secs(1));
         until_due.into_iter().chain(until_sweep).min()
     }
 
     fn expire(&mut self) {
         let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms();
-        if is_due || !self.due.is_empty() {
+        let is_wanted = self.state.expires_actively.load(Relaxed);
+        if is_wanted && (is_due || !self.due.is_empty()) {
             self.engine.expire(&self.state, self.group, &mut self.due);
         }
     }
