@@ -110,6 +110,9 @@ const SUBCOMMANDS: &[Command] = &[
         .about("1.0.0", "O(1)", "Keeps the thread of this connection busy for some time."),
 ];
 
+/// What `PROTOCOL double` answers.
+#[expect(clippy::approx_constant, reason = "what clients are tested with")]
+const SOME_DOUBLE: f64 = 3.141;
 /// The largest values that POPULATE makes.
 const VALUE_BYTES_MAX: usize = 512 << 20;
 const NO_DATABASE: Error = Error::Plain("ERR Out of range database");
@@ -292,7 +295,7 @@ fn protocol(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     match args.word().as_deref() {
         Some(b"STRING") => reply.bulk(b"Hello World"),
         Some(b"INTEGER") => reply.int(12345),
-        Some(b"DOUBLE") => reply.double(3.141),
+        Some(b"DOUBLE") => reply.double(SOME_DOUBLE),
         Some(b"NULL") => reply.null(),
         Some(b"ARRAY") => {
             reply.array(3);
