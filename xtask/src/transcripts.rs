@@ -16,7 +16,7 @@ use client::transcript::{Peer, Transcript};
 use resp::decode::Value;
 
 /// A reply that takes longer will not come.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long another session's command may take to arrive when its reply is not awaited.
 const SETTLE: Duration = Duration::from_millis(30);
 
@@ -65,7 +65,7 @@ fn default_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/transcripts")
 }
 
-fn parse_endpoint(text: Option<String>) -> Result<Endpoint, String> {
+pub fn parse_endpoint(text: Option<String>) -> Result<Endpoint, String> {
     let text = text.ok_or("--against needs HOST:PORT")?;
     let (host, port) = text.rsplit_once(':').ok_or("--against needs HOST:PORT")?;
     let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;

@@ -222,6 +222,9 @@ pub struct Limits {
     pub hash_max_listpack_value: usize,
     /// `list-max-listpack-size`: elements when positive, -1 to -5 for 4, 8, 16, 32, 64 KiB.
     pub list_max_listpack_size: i64,
+    /// Items of a big list that get a node of their own have at least so many bytes, and those too
+    /// large for a listpack of the size above. Lowered by tests only.
+    pub list_plain_bytes: usize,
     /// `set-max-intset-entries`.
     pub set_max_intset_entries: usize,
     /// `set-max-listpack-entries`.
@@ -240,6 +243,7 @@ impl Default for Limits {
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
+            list_plain_bytes: usize::MAX,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

@@ -294,6 +294,7 @@ impl<'l, H: Home> ListMut<'l, H> {
 
     fn node_limit(&self) -> NodeLimit {
         NodeLimit::from_directive(self.limits.list_max_listpack_size)
+            .with_plain(self.limits.list_plain_bytes)
     }
 
     /// Whether the list is a listpack and remains one with so many more bytes of text and items.

@@ -39,7 +39,7 @@ pub struct SetTable {
 }
 
 impl SetTable {
-    fn add(&mut self, member: &[u8]) -> bool {
+    pub(crate) fn add(&mut self, member: &[u8]) -> bool {
         let hash = hash(member);
         if self.members.get(hash, member).is_some() {
             return false;
@@ -64,7 +64,7 @@ impl SetTable {
         size_of::<Collection>() + self.members.allocated_bytes() + self.member_bytes
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.members.iter().map(|record| body_in_table(&record))
     }
 

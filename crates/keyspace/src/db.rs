@@ -4,6 +4,8 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+mod swap;
+
 use crate::deadline::DeadlineIndex;
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
@@ -129,6 +131,11 @@ impl<'a> View<'a> {
         self.locked.keyspace().shard_of(self.database, hash)
     }
 
+    /// Another database under the same locks; for the transaction.
+    pub fn at(&self, database: u16) -> View<'a> {
+        View::new(self.locked, database, self.terms)
+    }
+
     /// Unix time, the same for the whole command.
     pub fn now_ms(&self) -> u64 {
         self.terms.now_ms
@@ -218,6 +225,16 @@ impl<'a> View<'a> {
         // and unchanged while the view is borrowed; only the handle `entry` ends here.
         let payload = unsafe { std::mem::transmute::<Payload<'_>, Payload<'_>>(payload) };
         Some((entry.encoding(), payload))
+    }
+
+    /// Bytes that the value of `key` occupies outside its entry.
+    pub fn big_bytes(&self, key: &[u8]) -> usize {
+        match self.payload(key) {
+            Some((encoding, payload @ Payload::Big(_))) => {
+                ValueRef::new(encoding, payload).allocated_bytes()
+            }
+            _ => 0,
+        }
     }
 
     /// The value of `key`.

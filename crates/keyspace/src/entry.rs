@@ -518,6 +518,24 @@ impl Entry {
         }
     }
 
+    /// A copy that shares nothing with the original. O(elements).
+    pub fn duplicate(&self) -> Entry {
+        let birth = Birth {
+            key: self.key(),
+            deadline_ms: self.deadline_ms(),
+            mark: self.is_marked(),
+            clock: self.clock(),
+        };
+        let payload = match self.payload() {
+            Payload::Int(number) => NewPayload::Int(number),
+            Payload::Blob(bytes) => NewPayload::Blob(bytes),
+            Payload::Big(big) => NewPayload::Big(Box::new(big.duplicate())),
+        };
+        let mut copy = Entry::new(birth, self.encoding(), payload);
+        copy.set_field_deadlines(self.may_hold_field_deadlines());
+        copy
+    }
+
     /// Whether freeing this entry takes long enough to be done elsewhere.
     pub fn is_heavy(&self) -> bool {
         match self.form() {

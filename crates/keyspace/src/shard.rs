@@ -28,6 +28,8 @@ pub(crate) struct Room {
     /// How the number of the database that these entries belonged to at the last snapshot's cut
     /// differs from that of the shard: 0 unless databases were swapped since.
     pub displaced: u16,
+    /// Equals the snapshot's mark when the walk has been through these entries.
+    pub walk_mark: bool,
     pub registry: Option<Box<Registry>>,
 }
 

@@ -5,6 +5,7 @@
 //!   walk   shard after shard, a slice at a time under its lock: save what is unmarked, mark it
 //!   help   whoever changes or removes an unmarked entry saves and marks it first
 //!   born   new entries are marked; a flushed table is handed to the walk whole
+//!   swap   exchanged shards take along whether they were walked, and the walk starts over
 //! ```
 //!
 //! The mark is one bit of the entry that alternates in meaning from epoch to epoch, so a walk must
@@ -39,6 +40,8 @@ pub struct Snapshot {
     sink: Mutex<Option<Arc<dyn Sink>>>,
     /// Tables that were flushed during the walk, with their database at the cut.
     detached: Mutex<Vec<(u16, Entries)>>,
+    /// Databases were exchanged, so that there may be entries behind the walk.
+    is_swapped: AtomicBool,
 }
 
 impl Snapshot {
@@ -64,6 +67,12 @@ impl Snapshot {
             sink.save(database_at_cut, entry);
         }
         entry.set_mark(self.mark());
+    }
+
+    /// Says that databases are being exchanged, by somebody who holds all their shards.
+    pub(crate) fn note_swap(&self) {
+        let _detached = self.detached.lock(); // so that a walk does not end meanwhile
+        self.is_swapped.store(true, Relaxed);
     }
 
     /// Hands a flushed table over; it is freed when the walk has saved it.
@@ -97,6 +106,9 @@ impl<'k> Walk<'k> {
                 if room.displaced != 0 {
                     room.displaced = 0;
                 }
+                if room.walk_mark != snapshot.mark() {
+                    room.walk_mark = snapshot.mark();
+                }
             }
         }
         *snapshot.sink.lock() = Some(sink);
@@ -122,6 +134,9 @@ impl<'k> Walk<'k> {
             return false;
         }
         self.save_detached();
+        if self.keyspace.snapshot.is_swapped.swap(false, Relaxed) {
+            (self.next, self.cursor) = (ShardId::new(0, 0), 0);
+        }
         if self.next.database() < self.keyspace.n_databases() {
             self.save_slice();
             return true;
@@ -141,12 +156,16 @@ impl<'k> Walk<'k> {
         unsafe {
             let room = shard.room();
             let (mut n_seen, database_at_cut) = (0, room.database_at_cut(self.next));
-            loop {
+            let snapshot = &self.keyspace.snapshot;
+            // An exchange since the last look has the walk start over, at the next step.
+            while room.walk_mark != snapshot.mark() && !snapshot.is_swapped.load(Relaxed) {
                 self.cursor = room.table.scan(self.cursor, &mut |entry| {
                     n_seen += 1;
-                    save(&self.keyspace.snapshot, database_at_cut, &entry);
+                    save(snapshot, database_at_cut, &entry);
                 });
-                if self.cursor == 0 || n_seen >= SLICE_ENTRIES {
+                if self.cursor == 0 {
+                    room.walk_mark = snapshot.mark();
+                } else if n_seen >= SLICE_ENTRIES {
                     break;
                 }
             }
@@ -176,7 +195,7 @@ impl<'k> Walk<'k> {
     fn finish(&mut self) -> bool {
         let snapshot = &self.keyspace.snapshot;
         let detached = snapshot.detached.lock();
-        if !detached.is_empty() {
+        if !detached.is_empty() || snapshot.is_swapped.load(Relaxed) {
             return true;
         }
         snapshot.is_walking.store(false, Relaxed);

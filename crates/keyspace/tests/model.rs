@@ -164,7 +164,20 @@ fn a_snapshot_is_the_state_at_its_cut() {
                 db.clear();
                 model.retain(|(other, _), _| *other != database);
             }
-            1..=40 => {
+            1..=2 => {
+                let other = (database + 1) % 3;
+                db.swap(other);
+                let swapped = std::mem::take(model).into_iter().map(|((at, key), value)| {
+                    let at = match at {
+                        at if at == database => other,
+                        at if at == other => database,
+                        at => at,
+                    };
+                    ((at, key), value)
+                });
+                model.extend(swapped);
+            }
+            3..=40 => {
                 db.remove(&key);
                 model.remove(&(database, key));
             }

@@ -3,7 +3,7 @@
 use resp::reply::Reply;
 
 use crate::command::lookup::{Resolved, resolve_in, unknown};
-use crate::command::{Command, Commands};
+use crate::command::{Command, Commands, Flag};
 use crate::commands::FAMILIES;
 use crate::error::Error;
 use crate::exec::{Engine, Outcome};
@@ -29,7 +29,7 @@ pub fn run(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let mark = reply.len();
-    let outcome = match admit(session, row, request) {
+    let outcome = match admit(engine, session, row, request) {
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
             queue(session, request, reply);
             Outcome::Done
@@ -56,6 +56,7 @@ pub fn run(
 /// All checks, in the order in which the protocol reports them.
 #[inline]
 fn admit(
+    engine: &Engine,
     session: &Session,
     row: Option<&'static Command>,
     request: &[&[u8]],
@@ -69,7 +70,11 @@ fn admit(
     if session.is_subscriber() && !command.is_for_subscribers {
         return Err(crate::commands::pubsub::refusal(name));
     }
-    if session.queue.is_some() && command.is_no_multi {
+    let is_local = session.client.is_local;
+    if command.has(Flag::System) && !engine.state().config.debug_command_allowed(is_local) {
+        return Err(Error::DebugNotAllowed);
+    }
+    if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
     }
     Ok(admitted)

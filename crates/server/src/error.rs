@@ -31,6 +31,8 @@ pub enum Error {
     InvalidExpire(&'static str),
     /// Wrong number of arguments for this command.
     Arity(&'static str),
+    /// DEBUG, which `enable-debug-command` does not allow here.
+    DebugNotAllowed,
     /// A whole line of one command's own.
     Plain(&'static str),
     /// A whole line made at run time.
@@ -54,6 +56,11 @@ impl fmt::Display for Error {
             }
             Error::Arity(name) => {
                 return write!(f, "ERR wrong number of arguments for '{name}' command");
+            }
+            Error::DebugNotAllowed => {
+                "ERR DEBUG command not allowed. If the enable-debug-command option is set to \
+                 \"local\", you can run it from a local connection, otherwise you need to set this \
+                 option in the configuration file, and then restart the server."
             }
             Error::Plain(line) => line,
             Error::Owned(line) => line,

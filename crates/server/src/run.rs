@@ -153,6 +153,7 @@ fn serve(loaded: Loaded) -> Result<(), String> {
         n_connections: 0.into(),
         is_stopping: false.into(),
         expires_actively: true.into(),
+        list_plain_bytes: usize::MAX.into(),
         started: Instant::now(),
         run_id: random_id()?,
         port: loaded.config.port(),

@@ -42,6 +42,8 @@ pub struct State {
     pub is_stopping: AtomicBool,
     /// DEBUG SET-ACTIVE-EXPIRE: due keys go without being met.
     pub expires_actively: AtomicBool,
+    /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
+    pub list_plain_bytes: AtomicUsize,
     /// When the server started.
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.

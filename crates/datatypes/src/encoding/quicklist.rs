@@ -40,6 +40,8 @@ pub enum Side {
 pub struct NodeLimit {
     bytes: usize,
     items: usize,
+    /// An item of so many bytes gets a node of its own.
+    plain_bytes: usize,
 }
 
 impl NodeLimit {
@@ -49,14 +51,24 @@ impl NodeLimit {
             Ok(items) => NodeLimit {
                 bytes: SAFE_BYTES,
                 items: items.max(1),
+                plain_bytes: usize::MAX,
             },
             Err(_) => {
                 let level = (-1 - size).min(4);
                 NodeLimit {
                     bytes: 4096 << level,
                     items: usize::MAX,
+                    plain_bytes: usize::MAX,
                 }
             }
+        }
+    }
+
+    /// The same limit, with items of `plain_bytes` kept out of listpacks.
+    pub fn with_plain(self, plain_bytes: usize) -> NodeLimit {
+        NodeLimit {
+            plain_bytes,
+            ..self
         }
     }
 
@@ -75,7 +87,7 @@ impl NodeLimit {
 
     /// Whether an item gets a node of its own.
     pub fn is_large(self, item_bytes: usize) -> bool {
-        item_bytes > self.bytes
+        item_bytes > self.bytes || item_bytes >= self.plain_bytes
     }
 }
 

@@ -88,6 +88,13 @@ impl<'a> Args<'a> {
         stdx::number::parse_i64(self.take()?).ok_or(Error::NotAnInteger)
     }
 
+    /// The next argument as an integer of 32 bits.
+    pub fn int32(&mut self) -> Result<i32> {
+        i32::try_from(self.int()?).map_err(|_| {
+            Error::Plain("ERR value is out of range, value must between -2147483648 and 2147483647")
+        })
+    }
+
     /// The next argument as a number.
     pub fn float(&mut self) -> Result<f64> {
         stdx::number::parse_f64(self.take()?).ok_or(Error::NotAFloat)

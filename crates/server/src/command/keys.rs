@@ -36,6 +36,22 @@ impl Keys {
         }
     }
 
+    /// Whether only the arguments tell how many there are.
+    pub fn are_movable(self) -> bool {
+        matches!(self, Keys::Counted { .. })
+    }
+
+    /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
+    pub fn fixed(self) -> (usize, i32, usize) {
+        match self {
+            Keys::Range { first, last, step } => (first, last, step),
+            Keys::Counted {
+                first: Some(first), ..
+            } => (first, first as i32, 1),
+            Keys::Counted { first: None, .. } | Keys::None => (0, 0, 0),
+        }
+    }
+
     /// Visits the keys of a request.
     pub fn each<'a>(self, request: &[&'a [u8]], visit: &mut dyn FnMut(&'a [u8])) {
         match self {

@@ -1,6 +1,6 @@
 //! From a request to its row: name, subcommand, number of arguments.
 
-use crate::command::{Command, Commands, Kind};
+use crate::command::{Command, Commands, Flag, Kind};
 use crate::error::Error;
 
 /// A command that may run: its row, its full name, and how many arguments are names.
@@ -32,13 +32,14 @@ pub fn resolve(commands: &Commands, request: &[&[u8]]) -> Result<Resolved, Error
 #[inline]
 pub fn resolve_in(command: &'static Command, request: &[&[u8]]) -> Result<Resolved, Error> {
     let (command, name, skip) = match command.kind {
-        Kind::Container(rows) if request.len() > 1 || command.arity < -1 => {
-            subcommand(command, rows, request)?
-        }
+        Kind::Container(rows) => subcommand(command, rows, request)?,
         _ => (command, command.name, 1),
     };
     if !command.accepts(request.len()) {
-        return Err(arity(request, name, skip));
+        return Err(match command.has(Flag::System) {
+            true => unknown_or_arity("DEBUG", request[1]),
+            false => Error::Arity(name),
+        });
     }
     Ok((command, name, skip))
 }
@@ -49,27 +50,31 @@ fn subcommand(
     request: &[&[u8]],
 ) -> Result<Resolved, Error> {
     let Some(&name) = request.get(1) else {
-        return Err(Error::Arity(container.name));
+        let alone = container.alone.map(|row| (row, row.name, 1));
+        return alone.ok_or(Error::Arity(container.name));
     };
     let row = rows
         .iter()
-        .find(|row| row.name.as_bytes().eq_ignore_ascii_case(name));
+        .find(|row| row.short_name().as_bytes().eq_ignore_ascii_case(name));
     match row {
         Some(row) => Ok((row, row.name, 2)),
         None => {
             let upper = container.name.to_ascii_uppercase();
+            if container.has(Flag::System) {
+                return Err(unknown_or_arity(&upper, name));
+            }
             let name = shown(name);
             Err(Error::Owned(format!("ERR unknown subcommand '{name}'. Try {upper} HELP.")))
         }
     }
 }
 
-fn arity(request: &[&[u8]], name: &'static str, skip: usize) -> Error {
-    if skip == 1 {
-        return Error::Arity(name);
-    }
-    let container = shown(request[0]).to_ascii_lowercase();
-    Error::Owned(format!("ERR wrong number of arguments for '{container}|{name}' command"))
+/// Some containers do not say which of the two it was.
+fn unknown_or_arity(container: &str, name: &[u8]) -> Error {
+    let name = shown(name);
+    Error::Owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    ))
 }
 
 /// At most 128 bytes of an argument, fit for an error line.

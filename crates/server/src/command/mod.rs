@@ -4,11 +4,15 @@ pub mod args;
 pub mod context;
 pub mod event;
 pub mod grammar;
+pub mod help;
 pub mod keys;
 pub mod lookup;
+pub mod syntax;
+pub mod traits;
 
 pub use args::{Args, Word};
 pub use context::{AdminCtx, ReadCtx, WriteCtx};
+pub use traits::{Access, Category, Flag};
 
 use crate::error::Result;
 use keys::Keys;
@@ -44,7 +48,7 @@ pub enum Reach {
 /// One row of a family's table.
 #[derive(Clone, Copy)]
 pub struct Command {
-    /// Lower-case name; of a subcommand without its container's.
+    /// Lower-case name; of a subcommand the whole of it, as `config|get`.
     pub name: &'static str,
     /// Arguments with the names, at least that many when negative.
     pub arity: i32,
@@ -54,7 +58,11 @@ pub struct Command {
     pub keys: Keys,
     /// See [`Reach`].
     pub reach: Reach,
-    /// The grammar of its arguments.
+    /// What it does with its keys; [`Access::Read`] or [`Access::Modify`] if not said.
+    pub access: Option<Access>,
+    /// What it does with the keys after the first, if that differs.
+    pub second_access: Option<Access>,
+    /// The grammar of its arguments: see [`syntax`].
     pub syntax: &'static str,
     /// Constant or logarithmic time.
     pub is_fast: bool,
@@ -64,15 +72,21 @@ pub struct Command {
     pub needs_no_auth: bool,
     /// Looking at a key does not count as an access.
     pub leaves_clock: bool,
-    /// Scripts may not call it.
-    pub is_no_script: bool,
-    /// Not allowed between MULTI and EXEC.
-    pub is_no_multi: bool,
     /// Runs at once between MULTI and EXEC instead of being queued.
     pub is_immediate: bool,
     /// Allowed to RESP2 sessions that are subscribed to something.
     pub is_for_subscribers: bool,
-    /// The family, as COMMAND DOCS names it.
+    /// Properties that do not follow from the rest.
+    pub flags: &'static [Flag],
+    /// Categories of access control that do not follow from the rest.
+    pub categories: &'static [Category],
+    /// Hints for clients and proxies.
+    pub tips: &'static [&'static str],
+    /// Since which version it is deprecated, and by what it is replaced.
+    pub deprecated: Option<(&'static str, &'static str)>,
+    /// What a container does when no subcommand is named.
+    pub alone: Option<&'static Command>,
+    /// The family, as COMMAND DOCS names it; a subcommand has its container's.
     pub group: &'static str,
     /// First version, complexity, one-line summary.
     pub about: (&'static str, &'static str, &'static str),
@@ -86,15 +100,20 @@ impl Command {
             kind,
             keys: Keys::None,
             reach: Reach::Keys,
+            access: None,
+            second_access: None,
             syntax: "",
             is_fast: false,
             needs_memory: false,
             needs_no_auth: false,
             leaves_clock: false,
-            is_no_script: false,
-            is_no_multi: false,
             is_immediate: false,
             is_for_subscribers: false,
+            flags: &[],
+            categories: &[],
+            tips: &[],
+            deprecated: None,
+            alone: None,
             group: "",
             about: ("", "", ""),
         }
@@ -130,6 +149,19 @@ impl Command {
     /// A command with subcommands.
     pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
         Command::new(name, -2, Kind::Container(subcommands))
+    }
+
+    /// The HELP of a container.
+    pub const fn help(name: &'static str) -> Command {
+        Command::admin(name, 2, help::help)
+            .flags(traits::META)
+            .about("5.0.0", "O(1)", "Prints this help.")
+    }
+
+    /// Since which version it exists.
+    pub const fn since(mut self, version: &'static str) -> Command {
+        self.about.0 = version;
+        self
     }
 
     /// The arguments' grammar.
@@ -205,18 +237,6 @@ impl Command {
         self
     }
 
-    /// Scripts may not call it.
-    pub const fn no_script(mut self) -> Command {
-        self.is_no_script = true;
-        self
-    }
-
-    /// Not allowed between MULTI and EXEC.
-    pub const fn no_multi(mut self) -> Command {
-        self.is_no_multi = true;
-        self
-    }
-
     /// Runs at once between MULTI and EXEC instead of being queued.
     pub const fn immediate(mut self) -> Command {
         self.is_immediate = true;
@@ -226,6 +246,50 @@ impl Command {
     /// Allowed to RESP2 sessions that are subscribed to something.
     pub const fn for_subscribers(mut self) -> Command {
         self.is_for_subscribers = true;
+        self
+    }
+
+    /// What it does with its keys.
+    pub const fn access(mut self, access: Access) -> Command {
+        self.access = Some(access);
+        self
+    }
+
+    /// What it does with its first key, and with the others.
+    pub const fn accesses(mut self, first: Access, others: Access) -> Command {
+        self.access = Some(first);
+        self.second_access = Some(others);
+        self
+    }
+
+    /// Properties that do not follow from the rest.
+    pub const fn flags(mut self, flags: &'static [Flag]) -> Command {
+        self.flags = flags;
+        self
+    }
+
+    /// Categories of access control that do not follow from the rest.
+    pub const fn categories(mut self, categories: &'static [Category]) -> Command {
+        self.categories = categories;
+        self
+    }
+
+    /// Hints for clients and proxies.
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Command {
+        self.tips = tips;
+        self
+    }
+
+    /// Deprecated since a version, and replaced by something.
+    pub const fn deprecated(mut self, since: &'static str, replaced_by: &'static str) -> Command {
+        self.deprecated = Some((since, replaced_by));
+        self
+    }
+
+    /// What a container does when no subcommand is named.
+    pub const fn alone(mut self, row: &'static Command) -> Command {
+        self.alone = Some(row);
+        self.arity = -1;
         self
     }
 

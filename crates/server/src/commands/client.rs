@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
+use crate::command::traits::ANYTIME;
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 use crate::mailbox::Mail;
@@ -14,32 +15,35 @@ use crate::session::client::Client;
 
 /// The subcommands of CLIENT.
 pub const CLIENT: &[Command] = &[
-    row("getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
-    row("id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
-    row("info", 2, info).about("6.2.0", "O(1)", "Describes this connection."),
-    row("kill", -3, kill)
-        .syntax("ip:port|ID client-id ...|TYPE type|ADDR ip:port|LADDR ip:port|USER name|SKIPME YES|NO|MAXAGE s")
-        .about("2.4.0", "O(N) in the connections", "Closes connections."),
-    row("list", -2, list)
-        .syntax("[TYPE NORMAL|MASTER|REPLICA|PUBSUB] [ID client-id [client-id ...]]")
+    row("client|getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
+    Command::help("client|help"),
+    row("client|id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
+    row("client|info", 2, info).about("6.2.0", "O(1)", "Describes this connection."),
+    row("client|kill", -3, kill).syntax("filter ...").about(
+        "2.4.0",
+        "O(N) in the connections",
+        "Closes connections.",
+    ),
+    row("client|list", -2, list)
+        .syntax("[TYPE client-type(NORMAL|MASTER|REPLICA|PUBSUB)] [ID client-id ...]")
         .about("2.4.0", "O(N) in the connections", "Describes connections."),
-    row("no-evict", 3, no_evict)
-        .syntax("ON|OFF")
+    row("client|no-evict", 3, no_evict)
+        .syntax("enabled(ON|OFF)")
         .about("7.0.0", "O(1)", "Keeps the connection when memory for clients is short."),
-    row("no-touch", 3, no_touch)
-        .syntax("ON|OFF")
+    row("client|no-touch", 3, no_touch)
+        .syntax("enabled(ON|OFF)")
         .about("7.2.0", "O(1)", "Lets the connection read without marking keys as used."),
-    row("reply", 3, reply_mode)
-        .syntax("ON|OFF|SKIP")
+    row("client|reply", 3, reply_mode)
+        .syntax("action(ON|OFF|SKIP)")
         .about("3.2.0", "O(1)", "Chooses whether commands are answered."),
-    row("setinfo", 4, setinfo)
-        .syntax("LIB-NAME libname|LIB-VER libver")
+    row("client|setinfo", 4, setinfo)
+        .syntax("attr(LIB-NAME libname|LIB-VER libver)")
         .about("7.2.0", "O(1)", "Says which library the connection uses."),
-    row("setname", 3, setname)
+    row("client|setname", 3, setname)
         .syntax("connection-name")
         .about("2.6.9", "O(1)", "Names the connection."),
-    row("unblock", -3, unblock)
-        .syntax("client-id [TIMEOUT|ERROR]")
+    row("client|unblock", -3, unblock)
+        .syntax("client-id [unblock-type(TIMEOUT|ERROR)]")
         .about("5.0.0", "O(log N)", "Ends the wait of a blocked connection."),
 ];
 
@@ -47,7 +51,7 @@ type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> R
 
 const fn row(name: &'static str, arity: i32, run: Handler) -> Command {
     Command::admin(name, arity, run)
-        .no_script()
+        .flags(ANYTIME)
         .group("connection")
 }
 

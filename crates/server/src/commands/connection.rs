@@ -1,7 +1,8 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT, and what drivers ask at first.
 
 use crate::command::context::Order;
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::traits::{ADMIN, ALWAYS, META};
+use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
 use crate::session::Replies;
@@ -14,79 +15,102 @@ pub const COMMANDS: &[Command] = &[
         .syntax("[message]")
         .fast()
         .for_subscribers()
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .group("connection")
         .about("1.0.0", "O(1)", "Answers PONG, or the message."),
     Command::admin("echo", 2, echo)
         .syntax("message")
         .fast()
+        .flags(META)
         .group("connection")
         .about("1.0.0", "O(1)", "Answers the message."),
     Command::admin("select", 2, select)
         .syntax("index")
         .fast()
+        .flags(META)
         .group("connection")
         .about("1.0.0", "O(1)", "Chooses the connection's database."),
     Command::admin("auth", -2, auth)
         .syntax("[username] password")
         .fast()
         .no_auth()
-        .no_script()
+        .flags(ALWAYS)
         .group("connection")
-        .about("1.0.0", "O(1)", "Authenticates the connection."),
+        .about("1.0.0", "O(N) in the passwords", "Authenticates the connection."),
     Command::admin("hello", -1, hello)
-        .syntax("[protover [AUTH username password] [SETNAME clientname]]")
+        .syntax("[arguments(protover [AUTH auth(username password)] [SETNAME clientname])]")
         .fast()
         .no_auth()
-        .no_script()
+        .flags(ALWAYS)
         .group("connection")
         .about("6.0.0", "O(1)", "Chooses the protocol version."),
     Command::admin("quit", -1, quit)
         .fast()
         .no_auth()
-        .no_script()
         .immediate()
         .for_subscribers()
+        .flags(ALWAYS)
+        .deprecated("7.2.0", "just closing the connection")
         .group("connection")
         .about("1.0.0", "O(1)", "Closes the connection."),
     Command::admin("reset", 1, reset)
         .fast()
         .no_auth()
-        .no_script()
         .immediate()
         .for_subscribers()
+        .flags(ALWAYS)
         .group("connection")
         .about("6.2.0", "O(1)", "Puts the connection back into its first state."),
     Command::container("client", CLIENT)
         .group("connection")
-        .about("2.4.0", "", "Connections."),
+        .about("2.4.0", "Depends on the subcommand", "Looks after connections."),
     Command::admin("time", 1, time)
         .fast()
+        .flags(META)
+        .tips(&["nondeterministic_output"])
         .group("server")
         .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::container("command", COMMAND)
-        .group("server")
-        .about("2.8.13", "", "Commands."),
-    Command::container("config", CONFIG)
-        .group("server")
-        .about("2.0.0", "", "Directives."),
+    Command::container("config", CONFIG).group("server").about(
+        "2.0.0",
+        "Depends on the subcommand",
+        "Looks at directives and changes them.",
+    ),
     Command::admin("info", -1, info)
         .syntax("[section ...]")
+        .flags(META)
+        .categories(&[Category::Dangerous])
+        .tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ])
         .group("server")
         .about("1.0.0", "O(1)", "Answers facts about the server."),
     Command::admin("shutdown", -1, shutdown)
-        .syntax("[NOSAVE]")
+        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
+        .flags(&[
+            Flag::Admin,
+            Flag::AllowBusy,
+            Flag::Loading,
+            Flag::NoMulti,
+            Flag::NoScript,
+            Flag::Stale,
+        ])
         .group("server")
-        .about("1.0.0", "O(1)", "Stops the server."),
-];
-
-const COMMAND: &[Command] = &[
-    Command::admin("count", 2, command_count),
-    Command::admin("list", 2, command_list),
+        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
 ];
 
 const CONFIG: &[Command] = &[
-    Command::admin("get", -3, config_get).syntax("parameter ..."),
-    Command::admin("set", -4, config_set).syntax("parameter value ..."),
+    Command::admin("config|get", -3, config_get)
+        .syntax("parameter ...")
+        .flags(ADMIN)
+        .about("2.0.0", "O(N) in the directives", "Returns directives by name or pattern."),
+    Command::help("config|help"),
+    Command::admin("config|set", -4, config_set)
+        .syntax("data(parameter value) ...")
+        .flags(ADMIN)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .about("2.0.0", "O(N) in the directives", "Changes directives."),
 ];
 
 fn ping(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -110,8 +134,8 @@ fn echo(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
 }
 
 fn select(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let database = args.int()?;
-    if !(0..i64::from(ctx.state.keyspace.n_databases())).contains(&database) {
+    let database = args.int32()?;
+    if !(0..i32::from(ctx.state.keyspace.n_databases())).contains(&database) {
         return Err(Error::Plain("ERR DB index is out of range"));
     }
     ctx.session.database = database as u16;
@@ -228,19 +252,6 @@ fn time(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result
     reply.array(2);
     reply.bulk_int(now.as_secs() as i64);
     reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
-fn command_count(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.count(ctx.commands.len());
-    Ok(())
-}
-
-fn command_list(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.array(ctx.commands.len());
-    for name in ctx.commands.keys() {
-        reply.bulk(name.as_bytes());
-    }
     Ok(())
 }
 

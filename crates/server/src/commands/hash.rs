@@ -14,21 +14,23 @@ use stdx::number::I64Text;
 use crate::command::context::next_random;
 use crate::command::event::Event;
 use crate::command::grammar::{self, ScanOptions};
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
     Command::write("hdel", -3, hdel)
-        .syntax("key field [field ...]")
+        .syntax("key field ...")
         .key(1)
         .fast()
+        .access(Access::Remove)
         .group("hash")
         .about("2.0.0", "O(N)", "Removes fields; how many there were."),
     Command::read("hexists", 3, hexists)
         .syntax("key field")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("hash")
         .about("2.0.0", "O(1)", "Whether a hash has a field."),
     Command::read("hget", 3, hget)
@@ -40,6 +42,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("hgetall", 2, hgetall)
         .syntax("key")
         .key(1)
+        .tips(&["nondeterministic_output_order"])
         .group("hash")
         .about("2.0.0", "O(N)", "All fields with their values."),
     Command::write("hincrby", 4, hincrby)
@@ -50,7 +53,7 @@ pub const COMMANDS: &[Command] = &[
         .group("hash")
         .about("2.0.0", "O(1)", "Adds an integer to the value of a field."),
     Command::write("hincrbyfloat", 4, hincrbyfloat)
-        .syntax("key field increment")
+        .syntax("key field increment=double")
         .key(1)
         .fast()
         .deny_oom()
@@ -59,42 +62,49 @@ pub const COMMANDS: &[Command] = &[
     Command::read("hkeys", 2, hkeys)
         .syntax("key")
         .key(1)
+        .tips(&["nondeterministic_output_order"])
         .group("hash")
         .about("2.0.0", "O(N)", "The names of all fields."),
     Command::read("hlen", 2, hlen)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("hash")
         .about("2.0.0", "O(1)", "The number of fields."),
     Command::read("hmget", -3, hmget)
-        .syntax("key field [field ...]")
+        .syntax("key field ...")
         .key(1)
         .fast()
         .group("hash")
         .about("2.0.0", "O(N)", "The values of several fields."),
     Command::write("hmset", -4, hmset)
-        .syntax("key field value [field value ...]")
+        .syntax("key data(field value) ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Update)
+        .deprecated("4.0.0", "HSET")
         .group("hash")
         .about("2.0.0", "O(N)", "Sets fields."),
     Command::read("hrandfield", -2, hrandfield)
-        .syntax("key [count [WITHVALUES]]")
+        .syntax("key [options(count [WITHVALUES])]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("hash")
         .about("6.2.0", "O(N)", "Fields chosen at random."),
     Command::read("hscan", -3, hscan)
         .syntax("key cursor [MATCH pattern] [COUNT count] [NOVALUES]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("hash")
         .about("2.8.0", "O(1)", "Walks a hash in steps."),
     Command::write("hset", -4, hset)
-        .syntax("key field value [field value ...]")
+        .syntax("key data(field value) ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Update)
         .group("hash")
         .about("2.0.0", "O(1)", "Sets fields; how many are new."),
     Command::write("hsetnx", 4, hsetnx)
@@ -102,17 +112,20 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("hash")
         .about("2.0.0", "O(1)", "Sets a field unless it exists."),
     Command::read("hstrlen", 3, hstrlen)
         .syntax("key field")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("hash")
         .about("3.2.0", "O(1)", "The length of the value of a field."),
     Command::read("hvals", 2, hvals)
         .syntax("key")
         .key(1)
+        .tips(&["nondeterministic_output_order"])
         .group("hash")
         .about("2.0.0", "O(N)", "The values of all fields."),
 ];

@@ -4,14 +4,12 @@
 //! propagated as `DEL`, any other as `PEXPIREAT`, so that whoever repeats it needs no clock.
 
 use datatypes::encoding::table::Record;
-use datatypes::home::Payload;
-use datatypes::value::encoding_name;
 use keyspace::entry::Entry;
 use resp::reply::Reply;
 
 use crate::command::event::Event;
 use crate::command::grammar::{self, Clock, ExpireConditions, ScanOptions};
-use crate::command::{AdminCtx, Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Category, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -19,30 +17,38 @@ pub const COMMANDS: &[Command] = &[
     Command::read("dbsize", 1, dbsize)
         .whole_keyspace()
         .fast()
+        .categories(&[Category::Keyspace])
+        .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
         .group("server")
         .about("1.0.0", "O(1)", "Returns the number of keys in the database."),
     Command::write("del", -2, del)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
+        .access(Access::Delete)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .group("generic")
         .about("1.0.0", "O(N) in the keys", "Deletes keys."),
     Command::read("exists", -2, exists)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
         .fast()
         .no_touch()
+        .access(Access::Look)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .group("generic")
         .about("1.0.0", "O(N) in the keys", "Counts the keys that exist."),
     Command::write("expire", -3, expire)
-        .syntax("key seconds [NX|XX|GT|LT]")
+        .syntax("key seconds [condition(NX|XX|GT|LT)]")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("generic")
         .about("1.0.0", "O(1)", "Sets the deadline of a key in seconds from now."),
     Command::write("expireat", -3, expireat)
-        .syntax("key unix-time-seconds [NX|XX|GT|LT]")
+        .syntax("key unix-time-seconds [condition(NX|XX|GT|LT)]")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("generic")
         .about("1.2.0", "O(1)", "Sets the deadline of a key as Unix time in seconds."),
     Command::read("expiretime", 2, expiretime)
@@ -55,57 +61,29 @@ pub const COMMANDS: &[Command] = &[
     Command::read("keys", 2, keys)
         .syntax("pattern")
         .whole_keyspace()
+        .categories(&[Category::Dangerous])
+        .tips(&["nondeterministic_output_order", "request_policy:all_shards"])
         .group("generic")
         .about("1.0.0", "O(N) in all keys", "Returns the names of all keys that match."),
-    Command::container(
-        "object",
-        &[
-            Command::read("encoding", 3, object_encoding)
-                .syntax("key")
-                .key(2)
-                .no_touch()
-                .group("generic")
-                .about("2.2.3", "O(1)", "Returns how a value is stored."),
-            Command::read("freq", 3, object_freq)
-                .syntax("key")
-                .key(2)
-                .no_touch()
-                .group("generic")
-                .about("4.0.0", "O(1)", "Returns how often a value is accessed, as a logarithm."),
-            Command::admin("help", 2, object_help)
-                .group("generic")
-                .about("6.2.0", "O(1)", "Describes the subcommands."),
-            Command::read("idletime", 3, object_idletime)
-                .syntax("key")
-                .key(2)
-                .no_touch()
-                .group("generic")
-                .about("2.2.3", "O(1)", "Returns the seconds since a value was last accessed."),
-            Command::read("refcount", 3, object_refcount)
-                .syntax("key")
-                .key(2)
-                .no_touch()
-                .group("generic")
-                .about("2.2.3", "O(1)", "Returns the number of references to a value: one."),
-        ],
-    )
-    .group("generic"),
     Command::write("persist", 2, persist)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("generic")
         .about("2.2.0", "O(1)", "Removes the deadline of a key."),
     Command::write("pexpire", -3, pexpire)
-        .syntax("key milliseconds [NX|XX|GT|LT]")
+        .syntax("key milliseconds [condition(NX|XX|GT|LT)]")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("generic")
         .about("2.6.0", "O(1)", "Sets the deadline of a key in milliseconds from now."),
     Command::write("pexpireat", -3, pexpireat)
-        .syntax("key unix-time-milliseconds [NX|XX|GT|LT]")
+        .syntax("key unix-time-milliseconds [condition(NX|XX|GT|LT)]")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("generic")
         .about("2.6.0", "O(1)", "Sets the deadline of a key as Unix time in milliseconds."),
     Command::read("pexpiretime", 2, pexpiretime)
@@ -120,32 +98,47 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .no_touch()
+        .tips(&["nondeterministic_output"])
         .group("generic")
         .about("2.6.0", "O(1)", "Returns the milliseconds until a key expires."),
     Command::read("randomkey", 1, randomkey)
         .whole_keyspace()
+        .tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ])
         .group("generic")
         .about("1.0.0", "O(1)", "Returns the name of a random key."),
     Command::write("rename", 3, rename)
         .syntax("key newkey")
         .keys(1, 2, 1)
+        .accesses(Access::Take, Access::Overwrite)
         .group("generic")
         .about("1.0.0", "O(1)", "Gives a key another name, replacing what was there."),
     Command::write("renamenx", 3, renamenx)
         .syntax("key newkey")
         .keys(1, 2, 1)
         .fast()
+        .accesses(Access::Take, Access::Create)
         .group("generic")
         .about("1.0.0", "O(1)", "Gives a key another name that is not in use."),
     Command::read("scan", -2, scan)
         .syntax("cursor [MATCH pattern] [COUNT count] [TYPE type]")
         .whole_keyspace()
+        .tips(&[
+            "nondeterministic_output",
+            "request_policy:special",
+            "response_policy:special",
+        ])
         .group("generic")
         .about("2.8.0", "O(1) for a call, O(N) for a full walk", "Walks over the keys in steps."),
     Command::read("touch", -2, exists)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
         .fast()
+        .access(Access::Look)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .group("generic")
         .about("3.2.1", "O(N) in the keys", "Marks keys as accessed now; counts those that exist."),
     Command::read("ttl", 2, ttl)
@@ -153,6 +146,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .no_touch()
+        .tips(&["nondeterministic_output"])
         .group("generic")
         .about("1.0.0", "O(1)", "Returns the seconds until a key expires."),
     Command::read("type", 2, type_of)
@@ -160,12 +154,15 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .no_touch()
+        .access(Access::Look)
         .group("generic")
         .about("1.0.0", "O(1)", "Returns the type of the value at a key."),
     Command::write("unlink", -2, del)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
         .fast()
+        .access(Access::Delete)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .group("generic")
         .about("4.0.0", "O(1) for each key", "Deletes keys; big values are freed elsewhere."),
 ];
@@ -388,100 +385,3 @@ fn dbsize(ctx: &mut ReadCtx<'_>, _args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     reply.count(ctx.db.len());
     Ok(())
 }
-
-fn object_encoding(
-    ctx: &mut ReadCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    match ctx.db.entry(args.take()?) {
-        Some(entry) => reply.bulk(shown_encoding(&entry).as_bytes()),
-        None => reply.null(),
-    }
-    Ok(())
-}
-
-/// `embstr` means, to users, that key and text share one cache line: found by trying the original.
-fn shown_encoding(entry: &Entry) -> &'static str {
-    let key_len = entry.key().len();
-    let deadline_len = if key_len < 32 && entry.deadline_ms().is_some() {
-        8
-    } else {
-        0
-    };
-    match (encoding_name(entry.encoding(), entry.payload()), entry.payload()) {
-        ("embstr", Payload::Blob(text)) if key_len + deadline_len + text.len() > 41 => "raw",
-        (name, _) => name,
-    }
-}
-
-fn object_freq(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    match ctx.db.exists(args.take()?) {
-        true => Err(Error::Plain(
-            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
-             note that when switching between policies at runtime LRU and LFU data will take \
-             some time to adjust.",
-        )),
-        false => {
-            reply.null();
-            Ok(())
-        }
-    }
-}
-
-fn object_idletime(
-    ctx: &mut ReadCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let now_s = ctx.now_ms() / 1000;
-    match ctx.db.entry(args.take()?) {
-        Some(entry) => {
-            let idle_s = (now_s as u32).wrapping_sub(entry.clock()) & CLOCK_MASK;
-            reply.int(i64::from(idle_s));
-        }
-        None => reply.null(),
-    }
-    Ok(())
-}
-
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u32 = (1 << 24) - 1;
-
-fn object_refcount(
-    ctx: &mut ReadCtx<'_>,
-    args: &mut Args<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    match ctx.db.exists(args.take()?) {
-        true => reply.int(1),
-        false => reply.null(),
-    }
-    Ok(())
-}
-
-fn object_help(_ctx: &mut AdminCtx<'_>, _args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.array(OBJECT_HELP.len());
-    for line in OBJECT_HELP {
-        reply.simple(line);
-    }
-    Ok(())
-}
-
-const OBJECT_HELP: &[&str] = &[
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
-    "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
-    "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
-    "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
-    "HELP",
-    "    Print this help.",
-];

@@ -13,7 +13,7 @@ use resp::reply::Reply;
 use stdx::number::{I64Text, parse_i64};
 
 use crate::command::event::Event;
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -24,32 +24,37 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about("1.0.0", "O(N) in the nodes passed", "Returns the element at an index."),
     Command::write("linsert", 5, linsert)
-        .syntax("key BEFORE|AFTER pivot element")
+        .syntax("key where(BEFORE|AFTER) pivot element")
         .key(1)
         .deny_oom()
+        .access(Access::Insert)
         .group("list")
         .about("2.2.0", "O(N)", "Inserts an element next to another one."),
     Command::read("llen", 2, llen)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("list")
         .about("1.0.0", "O(1)", "Returns the number of elements."),
     Command::write("lmove", 5, lmove)
-        .syntax("source destination LEFT|RIGHT LEFT|RIGHT")
+        .syntax("source destination wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT)")
         .keys(1, 2, 1)
         .deny_oom()
+        .accesses(Access::Take, Access::Insert)
         .group("list")
         .about("6.2.0", "O(1)", "Moves an element from an end of a list to an end of another."),
     Command::write("lmpop", -4, lmpop)
-        .syntax("numkeys key [key ...] LEFT|RIGHT [COUNT count]")
+        .syntax("numkeys key ... where(LEFT|RIGHT) [COUNT count]")
         .numkeys(1)
+        .access(Access::Take)
         .group("list")
         .about("7.0.0", "O(N+M)", "Removes elements from the first list that is not empty."),
     Command::write("lpop", -2, lpop)
         .syntax("key [count]")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("list")
         .about("1.0.0", "O(N) in the elements", "Removes and returns the first elements."),
     Command::read("lpos", -3, lpos)
@@ -58,21 +63,23 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about("6.0.6", "O(N)", "Returns the indexes of an element."),
     Command::write("lpush", -3, lpush)
-        .syntax("key element [element ...]")
+        .syntax("key element ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(N) in the elements", "Adds elements before the first one."),
+        .about("1.0.0", "O(1) in the elements", "Adds elements before the first one."),
     Command::write("lpushx", -3, lpushx)
-        .syntax("key element [element ...]")
+        .syntax("key element ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("list")
         .about(
             "2.2.0",
-            "O(N) in the elements",
+            "O(1) in the elements",
             "Adds elements before the first, if there is a list.",
         ),
     Command::read("lrange", 4, lrange)
@@ -83,47 +90,55 @@ pub const COMMANDS: &[Command] = &[
     Command::write("lrem", 4, lrem)
         .syntax("key count element")
         .key(1)
+        .access(Access::Remove)
         .group("list")
         .about("1.0.0", "O(N+M)", "Removes elements that are equal to a value."),
     Command::write("lset", 4, lset)
         .syntax("key index element")
         .key(1)
         .deny_oom()
+        .access(Access::Update)
         .group("list")
         .about("1.0.0", "O(N) in the nodes passed", "Replaces the element at an index."),
     Command::write("ltrim", 4, ltrim)
         .syntax("key start stop")
         .key(1)
+        .access(Access::Remove)
         .group("list")
         .about("1.0.0", "O(N) in the elements removed", "Keeps a range of elements only."),
     Command::write("rpop", -2, rpop)
         .syntax("key [count]")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("list")
         .about("1.0.0", "O(N) in the elements", "Removes and returns the last elements."),
     Command::write("rpoplpush", 3, rpoplpush)
         .syntax("source destination")
         .keys(1, 2, 1)
         .deny_oom()
+        .accesses(Access::Take, Access::Insert)
+        .deprecated("6.2.0", "LMOVE RIGHT LEFT")
         .group("list")
         .about("1.2.0", "O(1)", "Moves the last element of a list before the first of another."),
     Command::write("rpush", -3, rpush)
-        .syntax("key element [element ...]")
+        .syntax("key element ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(N) in the elements", "Adds elements behind the last one."),
+        .about("1.0.0", "O(1) in the elements", "Adds elements behind the last one."),
     Command::write("rpushx", -3, rpushx)
-        .syntax("key element [element ...]")
+        .syntax("key element ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("list")
         .about(
             "2.2.0",
-            "O(N) in the elements",
+            "O(1) in the elements",
             "Adds elements behind the last, if there is a list.",
         ),
 ];

@@ -3,9 +3,11 @@
 
 use resp::reply::Reply;
 
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::{AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pubsub::Topic;
+
+const SUBSCRIBING: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::PubSub, Flag::Stale];
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
@@ -15,48 +17,47 @@ pub const COMMANDS: &[Command] = &[
         .group("pubsub")
         .about("2.0.0", "O(N+M) in subscribers and patterns", "Sends a message to a channel."),
     Command::admin("subscribe", -2, subscribe)
-        .syntax("channel [channel ...]")
-        .no_script()
+        .syntax("channel ...")
+        .flags(SUBSCRIBING)
         .for_subscribers()
         .group("pubsub")
         .about("2.0.0", "O(N) in the channels", "Listens to channels."),
     Command::admin("unsubscribe", -1, unsubscribe)
-        .syntax("[channel [channel ...]]")
-        .no_script()
+        .syntax("[channel ...]")
+        .flags(SUBSCRIBING)
         .for_subscribers()
         .group("pubsub")
         .about("2.0.0", "O(N) in the channels", "Stops listening to channels."),
     Command::admin("psubscribe", -2, psubscribe)
-        .syntax("pattern [pattern ...]")
-        .no_script()
+        .syntax("pattern ...")
+        .flags(SUBSCRIBING)
         .for_subscribers()
         .group("pubsub")
         .about("2.0.0", "O(N) in the patterns", "Listens to channels whose name matches."),
     Command::admin("punsubscribe", -1, punsubscribe)
-        .syntax("[pattern [pattern ...]]")
-        .no_script()
+        .syntax("[pattern ...]")
+        .flags(SUBSCRIBING)
         .for_subscribers()
         .group("pubsub")
         .about("2.0.0", "O(N) in the patterns", "Stops listening to patterns."),
     Command::container("pubsub", PUBSUB).group("pubsub").about(
         "2.8.0",
-        "",
+        "Depends on the subcommand",
         "Channels and their subscribers.",
     ),
 ];
 
 const PUBSUB: &[Command] = &[
-    Command::admin("channels", -2, channels)
+    Command::help("pubsub|help"),
+    Command::admin("pubsub|channels", -2, channels)
         .syntax("[pattern]")
         .group("pubsub")
         .about("2.8.0", "O(N) in the channels", "Lists channels that have subscribers."),
-    Command::admin("numpat", 2, numpat).group("pubsub").about(
-        "2.8.0",
-        "O(1)",
-        "Counts patterns that have subscribers.",
-    ),
-    Command::admin("numsub", -2, numsub)
-        .syntax("[channel [channel ...]]")
+    Command::admin("pubsub|numpat", 2, numpat)
+        .group("pubsub")
+        .about("2.8.0", "O(1)", "Counts patterns that have subscribers."),
+    Command::admin("pubsub|numsub", -2, numsub)
+        .syntax("[channel ...]")
         .group("pubsub")
         .about("2.8.0", "O(N) in the channels", "Counts the subscribers of channels."),
 ];

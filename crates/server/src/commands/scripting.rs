@@ -4,7 +4,7 @@ use lua::script::{flags, sha1_hex};
 use resp::reply::Reply;
 
 use crate::command::context::Order;
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::{AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -22,25 +22,26 @@ pub const COMMANDS: &[Command] = &[
         .syntax("sha1 numkeys [key ...] [arg ...]")
         .about("7.0.0", "Depends on the script", "Runs a cached script that changes nothing."),
     Command::container("script", SCRIPT)
-        .no_script()
+        .flags(&[Flag::NoScript])
         .group("scripting")
-        .about("2.6.0", "", "The script cache."),
+        .about("2.6.0", "Depends on the subcommand", "The script cache."),
 ];
 
 const SCRIPT: &[Command] = &[
-    Command::admin("exists", -3, script_exists)
-        .syntax("sha1 [sha1 ...]")
-        .no_script()
+    Command::help("script|help"),
+    Command::admin("script|exists", -3, script_exists)
+        .syntax("sha1 ...")
+        .flags(&[Flag::NoScript])
         .group("scripting")
         .about("2.6.0", "O(N) in the names", "Tells which scripts are in the cache."),
-    Command::admin("flush", -2, script_flush)
-        .syntax("[ASYNC|SYNC]")
-        .no_script()
+    Command::admin("script|flush", -2, script_flush)
+        .syntax("[flush-type(ASYNC|SYNC)]")
+        .flags(&[Flag::NoScript])
         .group("scripting")
         .about("2.6.0", "O(N) in the scripts", "Empties the cache."),
-    Command::admin("load", 3, script_load)
+    Command::admin("script|load", 3, script_load)
         .syntax("script")
-        .no_script()
+        .flags(&[Flag::NoScript])
         .group("scripting")
         .about("2.6.0", "O(N) in the source", "Puts a script into the cache."),
 ];
@@ -50,7 +51,7 @@ type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> R
 const fn script_row(name: &'static str, run: Handler) -> Command {
     Command::admin(name, -3, run)
         .numkeys(2)
-        .no_script()
+        .flags(&[Flag::NoScript])
         .group("scripting")
 }
 

@@ -1,21 +1,25 @@
 //! Server: commands over whole databases.
 
-use crate::command::{Args, Command, WriteCtx};
+use crate::command::{Args, Category, Command, WriteCtx};
 use crate::error::{Error, Result};
 use resp::reply::Reply;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[
     Command::write("flushdb", -1, flushdb)
-        .syntax("[ASYNC|SYNC]")
+        .syntax("[flush-type(ASYNC|SYNC)]")
         .transaction()
+        .categories(&[Category::Dangerous, Category::Keyspace])
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .group("server")
-        .about("1.0.0", "O(1)", "Deletes every key of the database."),
+        .about("1.0.0", "O(N) in the keys", "Deletes every key of the database."),
     Command::write("flushall", -1, flushall)
-        .syntax("[ASYNC|SYNC]")
+        .syntax("[flush-type(ASYNC|SYNC)]")
         .transaction()
+        .categories(&[Category::Dangerous, Category::Keyspace])
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .group("server")
-        .about("1.0.0", "O(1)", "Deletes every key of all databases."),
+        .about("1.0.0", "O(N) in the keys", "Deletes every key of all databases."),
 ];
 
 /// Values are freed off the event loops either way, so both words mean the same here.

@@ -12,37 +12,41 @@ use super::hash::{bulk_item, empty_scan, passes, random_count, scan_reply};
 use crate::command::context::next_random;
 use crate::command::event::Event;
 use crate::command::grammar::{self, ScanOptions};
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
     Command::write("sadd", -3, sadd)
-        .syntax("key member [member ...]")
+        .syntax("key member ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("set")
         .about("1.0.0", "O(1)", "Adds members; how many are new."),
     Command::read("scard", 2, scard)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("set")
         .about("1.0.0", "O(1)", "The number of members."),
     Command::read("sismember", 3, sismember)
         .syntax("key member")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("set")
         .about("1.0.0", "O(1)", "Whether a set has a member."),
     Command::read("smembers", 2, smembers)
         .syntax("key")
         .key(1)
+        .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N)", "All members."),
     Command::read("smismember", -3, smismember)
-        .syntax("key member [member ...]")
+        .syntax("key member ...")
         .key(1)
         .fast()
         .group("set")
@@ -51,28 +55,34 @@ pub const COMMANDS: &[Command] = &[
         .syntax("source destination member")
         .keys(1, 2, 1)
         .fast()
+        .accesses(Access::Take, Access::Insert)
         .group("set")
         .about("1.0.0", "O(1)", "Moves a member from one set to another."),
     Command::write("spop", -2, spop)
         .syntax("key [count]")
         .key(1)
         .fast()
+        .access(Access::Take)
+        .tips(&["nondeterministic_output"])
         .group("set")
         .about("1.0.0", "O(1)", "Removes members chosen at random and returns them."),
     Command::read("srandmember", -2, srandmember)
         .syntax("key [count]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("set")
         .about("1.0.0", "O(1)", "Members chosen at random."),
     Command::write("srem", -3, srem)
-        .syntax("key member [member ...]")
+        .syntax("key member ...")
         .key(1)
         .fast()
+        .access(Access::Remove)
         .group("set")
         .about("1.0.0", "O(N)", "Removes members; how many there were."),
     Command::read("sscan", -3, sscan)
         .syntax("key cursor [MATCH pattern] [COUNT count]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("set")
         .about("2.8.0", "O(1)", "Walks a set in steps."),
 ];

@@ -3,6 +3,8 @@
 //! Whatever sets a deadline is propagated with the deadline itself (`SET … PXAT`), a float
 //! increment with its result: whoever repeats the command later must arrive at the same value.
 
+pub mod lcs;
+
 use datatypes::home::{Encoding, NewPayload};
 use datatypes::string::{IncrementError, StringRef};
 use keyspace::db::Expiry;
@@ -12,7 +14,7 @@ use stdx::number::I64Text;
 
 use crate::command::event::Event;
 use crate::command::grammar::{Clock, ExpiryChoice, ExpiryOption, choose};
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -22,6 +24,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Insert)
         .group("string")
         .about("2.0.0", "O(1)", "Adds text to the end of a string, creating it if need be."),
     Command::write("decr", 2, decr)
@@ -48,13 +51,11 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("string")
         .about("6.2.0", "O(1)", "Returns a string and deletes its key."),
     Command::write("getex", -2, getex)
-        .syntax(
-            "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|\
-             PXAT unix-time-milliseconds|PERSIST]",
-        )
+        .syntax("key [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST)]")
         .key(1)
         .fast()
         .group("string")
@@ -69,6 +70,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .deny_oom()
+        .deprecated("6.2.0", "SET !GET")
         .group("string")
         .about("1.0.0", "O(1)", "Stores a string and returns the one before."),
     Command::write("incr", 2, incr)
@@ -86,49 +88,55 @@ pub const COMMANDS: &[Command] = &[
         .group("string")
         .about("1.0.0", "O(1)", "Adds a number to an integer."),
     Command::write("incrbyfloat", 3, incrbyfloat)
-        .syntax("key increment")
+        .syntax("key increment=double")
         .key(1)
         .fast()
         .deny_oom()
         .group("string")
         .about("2.6.0", "O(1)", "Adds a number to a decimal number."),
     Command::read("mget", -2, mget)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
         .fast()
+        .tips(&["request_policy:multi_shard"])
         .group("string")
         .about("1.0.0", "O(N) in the keys", "Returns the strings of several keys."),
     Command::write("mset", -3, mset)
-        .syntax("key value [key value ...]")
+        .syntax("data(key value) ...")
         .keys(1, -1, 2)
         .deny_oom()
+        .access(Access::Overwrite)
+        .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
         .group("string")
         .about("1.0.1", "O(N) in the keys", "Stores several strings at once."),
     Command::write("msetnx", -3, msetnx)
-        .syntax("key value [key value ...]")
+        .syntax("data(key value) ...")
         .keys(1, -1, 2)
         .deny_oom()
+        .access(Access::Create)
         .group("string")
         .about("1.0.1", "O(N) in the keys", "Stores several strings if none of the keys exists."),
     Command::write("psetex", 4, psetex)
         .syntax("key milliseconds value")
         .key(1)
         .deny_oom()
+        .access(Access::Overwrite)
+        .deprecated("2.6.12", "SET PX")
         .group("string")
         .about("2.6.0", "O(1)", "Stores a string for a number of milliseconds."),
     Command::write("set", -3, set)
-        .syntax(
-            "key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|\
-             PXAT unix-time-milliseconds|KEEPTTL]",
-        )
+        .syntax("key value [condition(NX|XX)] [GET] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
         .key(1)
         .deny_oom()
+        .access(Access::Vary(set_access))
         .group("string")
         .about("1.0.0", "O(1)", "Stores a string, whatever the key held."),
     Command::write("setex", 4, setex)
         .syntax("key seconds value")
         .key(1)
         .deny_oom()
+        .access(Access::Overwrite)
+        .deprecated("2.6.12", "SET EX")
         .group("string")
         .about("2.0.0", "O(1)", "Stores a string for a number of seconds."),
     Command::write("setnx", 3, setnx)
@@ -136,23 +144,28 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Create)
+        .deprecated("2.6.12", "SET NX")
         .group("string")
         .about("1.0.0", "O(1)", "Stores a string if the key does not exist."),
     Command::write("setrange", 4, setrange)
         .syntax("key offset value")
         .key(1)
         .deny_oom()
+        .access(Access::Update)
         .group("string")
-        .about("2.2.0", "O(N) in the bytes written", "Overwrites a part of a string."),
+        .about("2.2.0", "O(1), O(M) in the bytes if they are many", "Overwrites a part of a string."),
     Command::read("strlen", 2, strlen)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("string")
         .about("2.2.0", "O(1)", "Returns the length of a string in bytes."),
     Command::read("substr", 4, getrange)
         .syntax("key start end")
         .key(1)
+        .deprecated("2.0.0", "GETRANGE")
         .group("string")
         .about("1.0.0", "O(N) in the bytes returned", "Returns a part of a string; use GETRANGE."),
 ];
@@ -241,6 +254,18 @@ impl SetOptions {
             Some(Condition::Present) => exists,
             None => true,
         }
+    }
+}
+
+/// Without `GET`, nothing is read.
+fn set_access(request: &[&[u8]]) -> Access {
+    let options = request.iter().skip(3);
+    match options
+        .clone()
+        .any(|word| word.eq_ignore_ascii_case(b"GET"))
+    {
+        true => Access::Modify,
+        false => Access::Overwrite,
     }
 }
 

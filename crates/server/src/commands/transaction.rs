@@ -3,6 +3,7 @@
 use resp::reply::Reply;
 
 use crate::command::context::Order;
+use crate::command::traits::ALWAYS;
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 
@@ -10,32 +11,32 @@ use crate::error::{Error, Result};
 pub const COMMANDS: &[Command] = &[
     Command::admin("multi", 1, multi)
         .fast()
-        .no_script()
+        .flags(ALWAYS)
         .immediate()
         .group("transactions")
         .about("1.2.0", "O(1)", "Begins to queue commands for EXEC."),
     Command::admin("exec", 1, exec)
-        .no_script()
+        .flags(ALWAYS)
         .immediate()
         .group("transactions")
         .about("1.2.0", "Depends on the commands", "Runs the queued commands as one."),
     Command::admin("discard", 1, discard)
         .fast()
-        .no_script()
+        .flags(ALWAYS)
         .immediate()
         .group("transactions")
         .about("2.0.0", "O(N) in the queued commands", "Forgets the queued commands."),
     Command::admin("watch", -2, watch)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
         .fast()
-        .no_script()
+        .flags(ALWAYS)
         .immediate()
         .group("transactions")
         .about("2.2.0", "O(1) for each key", "Makes EXEC depend on keys that must not change."),
     Command::admin("unwatch", 1, unwatch)
         .fast()
-        .no_script()
+        .flags(ALWAYS)
         .group("transactions")
         .about("2.2.0", "O(1)", "Forgets the watched keys."),
 ];

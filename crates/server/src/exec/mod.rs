@@ -77,8 +77,10 @@ pub struct Engine {
 }
 
 /// The thresholds of small encodings as the directives set them.
-fn limits(config: &Config) -> Limits {
+fn limits(state: &State) -> Limits {
+    let config = &state.config;
     Limits {
+        list_plain_bytes: state.list_plain_bytes.load(Relaxed),
         hash_max_listpack_entries: config.hash_max_listpack_entries(),
         hash_max_listpack_value: config.hash_max_listpack_value(),
         list_max_listpack_size: config.list_max_listpack_size().into(),
@@ -115,7 +117,7 @@ impl Engine {
             state,
             commands,
             now_ms: unix_ms(),
-            limits: limits(&state.config),
+            limits: limits(state),
             random: seed,
             departed: RefCell::default(),
             shards: Vec::new(),
@@ -154,7 +156,7 @@ impl Engine {
     }
 
     fn read_directives(&mut self) {
-        self.limits = limits(&self.state.config);
+        self.limits = limits(self.state);
         self.effects.wanted = wanted(&self.state.config);
     }
 

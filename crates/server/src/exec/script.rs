@@ -6,9 +6,9 @@ use lua::{Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::{Engine, Nesting};
-use crate::command::Kind;
 use crate::command::context::next_random;
 use crate::command::lookup::find;
+use crate::command::{Flag, Kind};
 use crate::session::Session;
 use keyspace::locked::Locked;
 
@@ -101,7 +101,7 @@ impl Host for Bridge<'_> {
         let Ok(admitted) = crate::command::lookup::resolve_in(command, args) else {
             return reply.error(b"ERR Wrong number of args calling Redis command from script");
         };
-        if admitted.0.is_no_script || command.is_no_script {
+        if admitted.0.has(Flag::NoScript) {
             return reply.error(b"ERR This Redis command is not allowed from script");
         }
         if self.is_read_only && matches!(admitted.0.kind, Kind::Write(_)) {

@@ -43,6 +43,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The waker's token; connections count from 0.
 const WAKE: Token = Token(usize::MAX);
 
+/// How often a loop that may not expire keys looks whether it may again.
+const EXPIRE_POLL: Duration = Duration::from_millis(100);
+
 /// See the top of the file.
 pub struct EventLoop {
     state: &'static State,
@@ -146,15 +149,18 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.due.is_empty() {
+        let expires = self.state.expires_actively.load(Relaxed);
+        if !self.again.is_empty() || (expires && !self.due.is_empty()) {
             return Some(Duration::ZERO);
         }
         let until = |ms: u64| Duration::from_millis(ms.saturating_sub(unix_ms()).min(60_000));
         let due_ms = self.state.keyspace.next_due_ms(self.group);
-        let expires = due_ms != u64::MAX && self.state.expires_actively.load(Relaxed);
         let is_swept = self.state.config.timeout_s() > 0 && !self.connections.is_empty();
         [
-            expires.then(|| until(due_ms)),
+            (due_ms != u64::MAX).then(|| match expires {
+                true => until(due_ms),
+                false => EXPIRE_POLL, // nobody tells when it is allowed again
+            }),
             self.timers.first().map(|(ms, ..)| until(*ms)),
             (is_swept || !self.listed.is_empty()).then_some(SWEEP),
             (!self.aside.is_empty()).then_some(BUSY_PATIENCE),

@@ -10,7 +10,7 @@ use stdx::number::parse_i64;
 
 use super::bulk_item_or_null;
 use crate::command::event::Event;
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The latest deadline of a field, Unix time.
@@ -30,83 +30,85 @@ const REMOVED: i64 = 2;
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
     Command::write("hexpire", -6, hexpire)
-        .syntax("key seconds [NX|XX|GT|LT] FIELDS numfields field [field ...]")
+        .syntax("key seconds [condition(NX|XX|GT|LT)] FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("hash")
         .about("7.4.0", "O(N)", "Lets fields fall due after some seconds."),
     Command::write("hexpireat", -6, hexpireat)
-        .syntax("key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field [field ...]")
+        .syntax("key unix-time-seconds [condition(NX|XX|GT|LT)] FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("hash")
         .about("7.4.0", "O(N)", "Lets fields fall due at a time in seconds."),
     Command::read("hexpiretime", -5, hexpiretime)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
         .group("hash")
         .about("7.4.0", "O(N)", "When fields fall due, in seconds."),
     Command::write("hpexpire", -6, hpexpire)
-        .syntax("key milliseconds [NX|XX|GT|LT] FIELDS numfields field [field ...]")
+        .syntax("key milliseconds [condition(NX|XX|GT|LT)] FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("hash")
         .about("7.4.0", "O(N)", "Lets fields fall due after some milliseconds."),
     Command::write("hpexpireat", -6, hpexpireat)
-        .syntax("key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field [field ...]")
+        .syntax("key unix-time-milliseconds [condition(NX|XX|GT|LT)] FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("hash")
         .about("7.4.0", "O(N)", "Lets fields fall due at a time in milliseconds."),
     Command::read("hpexpiretime", -5, hpexpiretime)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
         .group("hash")
         .about("7.4.0", "O(N)", "When fields fall due, in milliseconds."),
     Command::write("hpersist", -5, hpersist)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Update)
         .group("hash")
         .about("7.4.0", "O(N)", "Drops the deadlines of fields."),
     Command::read("hpttl", -5, hpttl)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .tips(&["nondeterministic_output"])
         .group("hash")
         .about("7.4.0", "O(N)", "How long fields have left, in milliseconds."),
     Command::read("httl", -5, httl)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .tips(&["nondeterministic_output"])
         .group("hash")
         .about("7.4.0", "O(N)", "How long fields have left, in seconds."),
     Command::write("hgetdel", -5, hgetdel)
-        .syntax("key FIELDS numfields field [field ...]")
+        .syntax("key FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("hash")
         .about("8.0.0", "O(N)", "Returns the values of fields and removes them."),
     Command::write("hgetex", -5, hgetex)
-        .syntax(
-            "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT \
-             unix-time-milliseconds|PERSIST] FIELDS numfields field [field ...]",
-        )
+        .syntax("key [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST)] FIELDS fields(numfields field ...)")
         .key(1)
         .fast()
         .group("hash")
         .about("8.0.0", "O(N)", "Returns the values of fields and changes their deadlines."),
     Command::write("hsetex", -6, hsetex)
-        .syntax(
-            "key [FNX|FXX] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT \
-             unix-time-milliseconds|KEEPTTL] FIELDS numfields field value \
-             [field value ...]",
-        )
+        .syntax("key [condition(FNX|FXX)] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)] FIELDS fields(numfields data(field value) ...)")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Update)
         .group("hash")
         .about("8.0.0", "O(N)", "Sets fields together with their deadlines."),
 ];

@@ -12,23 +12,23 @@ use datatypes::encoding::quicklist::Side;
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     Command::write("blmove", 6, blmove)
-        .syntax("source destination LEFT|RIGHT LEFT|RIGHT timeout")
+        .syntax("source destination wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT) timeout")
         .keys(1, 2, 1)
         .deny_oom()
         .group("list")
         .about("6.2.0", "O(1)", "Moves an element between lists, waiting for one."),
     Command::write("blmpop", -5, blmpop)
-        .syntax("timeout numkeys key [key ...] LEFT|RIGHT [COUNT count]")
+        .syntax("timeout numkeys key ... where(LEFT|RIGHT) [COUNT count]")
         .numkeys(2)
         .group("list")
         .about("7.0.0", "O(N+M)", "Removes elements from a list, waiting for one."),
     Command::write("blpop", -3, blpop)
-        .syntax("key [key ...] timeout")
+        .syntax("key ... timeout")
         .keys(1, -2, 1)
         .group("list")
         .about("2.0.0", "O(N) in the keys", "Removes the first element, waiting for one."),
     Command::write("brpop", -3, brpop)
-        .syntax("key [key ...] timeout")
+        .syntax("key ... timeout")
         .keys(1, -2, 1)
         .group("list")
         .about("2.0.0", "O(N) in the keys", "Removes the last element, waiting for one."),

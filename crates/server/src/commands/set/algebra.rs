@@ -14,47 +14,53 @@ use stdx::number::parse_i64;
 
 use super::super::hash::bulk_item;
 use crate::command::event::Event;
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
     Command::read("sdiff", -2, sdiff)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
+        .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N)", "The members of the first set that no other has."),
     Command::write("sdiffstore", -3, sdiffstore)
-        .syntax("destination key [key ...]")
+        .syntax("destination key ...")
         .keys(1, -1, 1)
         .deny_oom()
+        .accesses(Access::Overwrite, Access::Read)
         .group("set")
         .about("1.0.0", "O(N)", "Stores the difference of sets; how large it is."),
     Command::read("sinter", -2, sinter)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
+        .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N*M)", "The members that all sets have."),
     Command::read("sintercard", -3, sintercard)
-        .syntax("numkeys key [key ...] [LIMIT limit]")
+        .syntax("numkeys key ... [LIMIT limit]")
         .numkeys(1)
         .group("set")
         .about("7.0.0", "O(N*M)", "How many members all sets have."),
     Command::write("sinterstore", -3, sinterstore)
-        .syntax("destination key [key ...]")
+        .syntax("destination key ...")
         .keys(1, -1, 1)
         .deny_oom()
+        .accesses(Access::Overwrite, Access::Read)
         .group("set")
         .about("1.0.0", "O(N*M)", "Stores the intersection of sets; how large it is."),
     Command::read("sunion", -2, sunion)
-        .syntax("key [key ...]")
+        .syntax("key ...")
         .keys(1, -1, 1)
+        .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N)", "The members that any of the sets has."),
     Command::write("sunionstore", -3, sunionstore)
-        .syntax("destination key [key ...]")
+        .syntax("destination key ...")
         .keys(1, -1, 1)
         .deny_oom()
+        .accesses(Access::Overwrite, Access::Read)
         .group("set")
         .about("1.0.0", "O(N)", "Stores the union of sets; how large it is."),
 ];

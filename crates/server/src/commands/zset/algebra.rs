@@ -15,59 +15,58 @@ use resp::reply::Reply;
 use stdx::number::{parse_f64, parse_i64};
 
 use super::{Pairs, begin_members, store, write_member};
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands that combine sets.
 pub const COMMANDS: &[Command] = &[
     Command::read("zdiff", -3, zdiff)
-        .syntax("numkeys key [key ...] [WITHSCORES]")
+        .syntax("numkeys key ... [WITHSCORES]")
         .numkeys(1)
         .group("sorted-set")
         .about("6.2.0", "O(L + (N-K)log(N))", "Returns what only the first set has."),
     Command::write("zdiffstore", -4, zdiffstore)
-        .syntax("destination numkeys key [key ...]")
+        .syntax("destination numkeys key ...")
         .keys_and_numkeys(1, 2)
         .deny_oom()
+        .access(Access::Overwrite)
         .group("sorted-set")
         .about("6.2.0", "O(L + (N-K)log(N))", "Stores what only the first set has."),
     Command::read("zinter", -3, zinter)
         .syntax(
-            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM|MIN|MAX] \
-             [WITHSCORES]",
+            "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
         )
         .numkeys(1)
         .group("sorted-set")
         .about("6.2.0", "O(N*K)+O(M*log(M))", "Returns what all sets have."),
     Command::read("zintercard", -3, zintercard)
-        .syntax("numkeys key [key ...] [LIMIT limit]")
+        .syntax("numkeys key ... [LIMIT limit]")
         .numkeys(1)
         .group("sorted-set")
         .about("7.0.0", "O(N*K)", "Counts what all sets have."),
     Command::write("zinterstore", -4, zinterstore)
         .syntax(
-            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] \
-             [AGGREGATE SUM|MIN|MAX]",
+            "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
         )
         .keys_and_numkeys(1, 2)
         .deny_oom()
+        .access(Access::Overwrite)
         .group("sorted-set")
         .about("2.0.0", "O(N*K)+O(M*log(M))", "Stores what all sets have."),
     Command::read("zunion", -3, zunion)
         .syntax(
-            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM|MIN|MAX] \
-             [WITHSCORES]",
+            "numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
         )
         .numkeys(1)
         .group("sorted-set")
         .about("6.2.0", "O(N)+O(M*log(M))", "Returns what any of the sets has."),
     Command::write("zunionstore", -4, zunionstore)
         .syntax(
-            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] \
-             [AGGREGATE SUM|MIN|MAX]",
+            "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
         )
         .keys_and_numkeys(1, 2)
         .deny_oom()
+        .access(Access::Overwrite)
         .group("sorted-set")
         .about("2.0.0", "O(N)+O(M*log(M))", "Stores what any of the sets has."),
 ];

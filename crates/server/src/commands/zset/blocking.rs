@@ -11,18 +11,18 @@ use crate::error::Result;
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     Command::write("bzmpop", -5, bzmpop)
-        .syntax("timeout numkeys key [key ...] MIN|MAX [COUNT count]")
+        .syntax("timeout numkeys key ... where(MIN|MAX) [COUNT count]")
         .numkeys(2)
         .group("sorted-set")
         .about("7.0.0", "O(K) + O(M*log(N))", "Removes members of a sorted set, waiting for one."),
     Command::write("bzpopmax", -3, bzpopmax)
-        .syntax("key [key ...] timeout")
+        .syntax("key ... timeout")
         .keys(1, -2, 1)
         .fast()
         .group("sorted-set")
         .about("5.0.0", "O(log(N))", "Removes the member of the highest score, waiting for one."),
     Command::write("bzpopmin", -3, bzpopmin)
-        .syntax("key [key ...] timeout")
+        .syntax("key ... timeout")
         .keys(1, -2, 1)
         .fast()
         .group("sorted-set")

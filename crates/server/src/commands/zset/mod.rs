@@ -16,22 +16,24 @@ use stdx::number::{I64Text, parse_i64};
 
 use crate::command::event::Event;
 use crate::command::grammar::{self, ScanOptions};
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands that are about members.
 pub const COMMANDS: &[Command] = &[
     Command::write("zadd", -4, zadd)
-        .syntax("key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]")
+        .syntax("key [condition(NX|XX)] [comparison(GT|LT)] [change(CH)] [increment(INCR)] data(score member) ...")
         .key(1)
         .fast()
         .deny_oom()
+        .access(Access::Update)
         .group("sorted-set")
         .about("1.2.0", "O(log(N)) per member", "Adds members or changes their scores."),
     Command::read("zcard", 2, zcard)
         .syntax("key")
         .key(1)
         .fast()
+        .access(Access::Look)
         .group("sorted-set")
         .about("1.2.0", "O(1)", "Returns the number of members."),
     Command::write("zincrby", 4, zincrby)
@@ -42,12 +44,13 @@ pub const COMMANDS: &[Command] = &[
         .group("sorted-set")
         .about("1.2.0", "O(log(N))", "Adds a number to the score of a member."),
     Command::write("zmpop", -4, zmpop)
-        .syntax("numkeys key [key ...] MIN|MAX [COUNT count]")
+        .syntax("numkeys key ... where(MIN|MAX) [COUNT count]")
         .numkeys(1)
+        .access(Access::Take)
         .group("sorted-set")
         .about("7.0.0", "O(K) + O(M*log(N))", "Removes members from the first set not empty."),
     Command::read("zmscore", -3, zmscore)
-        .syntax("key member [member ...]")
+        .syntax("key member ...")
         .key(1)
         .fast()
         .group("sorted-set")
@@ -56,17 +59,20 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key [count]")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("sorted-set")
         .about("5.0.0", "O(log(N)*M)", "Removes the members with the highest scores."),
     Command::write("zpopmin", -2, zpopmin)
         .syntax("key [count]")
         .key(1)
         .fast()
+        .access(Access::Take)
         .group("sorted-set")
         .about("5.0.0", "O(log(N)*M)", "Removes the members with the lowest scores."),
     Command::read("zrandmember", -2, zrandmember)
-        .syntax("key [count [WITHSCORES]]")
+        .syntax("key [options(count [WITHSCORES])]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("sorted-set")
         .about("6.2.0", "O(N) in the members", "Returns members at random."),
     Command::read("zrank", -3, zrank)
@@ -76,9 +82,10 @@ pub const COMMANDS: &[Command] = &[
         .group("sorted-set")
         .about("2.0.0", "O(log(N))", "Returns the place of a member, lowest score first."),
     Command::write("zrem", -3, zrem)
-        .syntax("key member [member ...]")
+        .syntax("key member ...")
         .key(1)
         .fast()
+        .access(Access::Remove)
         .group("sorted-set")
         .about("1.2.0", "O(M*log(N))", "Removes members."),
     Command::read("zrevrank", -3, zrevrank)
@@ -90,6 +97,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zscan", -3, zscan)
         .syntax("key cursor [MATCH pattern] [COUNT count]")
         .key(1)
+        .tips(&["nondeterministic_output"])
         .group("sorted-set")
         .about("2.8.0", "O(1) per call", "Iterates over members and scores."),
     Command::read("zscore", 3, zscore)

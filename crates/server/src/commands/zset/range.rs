@@ -12,13 +12,13 @@ use stdx::number::{parse_i64, parse_score_bound};
 
 use super::{begin_members, store, write_member};
 use crate::command::event::Event;
-use crate::command::{Args, Command, ReadCtx, WriteCtx};
+use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands about ranges.
 pub const COMMANDS: &[Command] = &[
     Command::read("zcount", 4, zcount)
-        .syntax("key min max")
+        .syntax("key min=double max=double")
         .key(1)
         .fast()
         .group("sorted-set")
@@ -30,54 +30,63 @@ pub const COMMANDS: &[Command] = &[
         .group("sorted-set")
         .about("2.8.9", "O(log(N))", "Counts the members in a range of names."),
     Command::read("zrange", -4, zrange)
-        .syntax("key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count] [WITHSCORES]")
+        .syntax("key start=string stop=string [sortby(BYSCORE|BYLEX)] [REV] [LIMIT limit(offset count)] [WITHSCORES]")
         .key(1)
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Returns the members of a range."),
     Command::read("zrangebylex", -4, zrangebylex)
-        .syntax("key min max [LIMIT offset count]")
+        .syntax("key min max [LIMIT limit(offset count)]")
         .key(1)
+        .deprecated("6.2.0", "ZRANGE BYLEX")
         .group("sorted-set")
         .about("2.8.9", "O(log(N)+M)", "Returns the members in a range of names."),
     Command::read("zrangebyscore", -4, zrangebyscore)
-        .syntax("key min max [WITHSCORES] [LIMIT offset count]")
+        .syntax("key min=double max=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
+        .deprecated("6.2.0", "ZRANGE BYSCORE")
         .group("sorted-set")
         .about("1.0.5", "O(log(N)+M)", "Returns the members in a range of scores."),
     Command::write("zrangestore", -5, zrangestore)
-        .syntax("dst src min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]")
+        .syntax("dst src min max [sortby(BYSCORE|BYLEX)] [REV] [LIMIT limit(offset count)]")
         .keys(1, 2, 1)
         .deny_oom()
+        .accesses(Access::Overwrite, Access::Read)
         .group("sorted-set")
         .about("6.2.0", "O(log(N)+M)", "Stores the members of a range in another key."),
     Command::write("zremrangebylex", 4, zremrangebylex)
         .syntax("key min max")
         .key(1)
+        .access(Access::Remove)
         .group("sorted-set")
         .about("2.8.9", "O(log(N)+M)", "Removes the members in a range of names."),
     Command::write("zremrangebyrank", 4, zremrangebyrank)
         .syntax("key start stop")
         .key(1)
+        .access(Access::Remove)
         .group("sorted-set")
         .about("2.0.0", "O(log(N)+M)", "Removes the members in a range of ranks."),
     Command::write("zremrangebyscore", 4, zremrangebyscore)
-        .syntax("key min max")
+        .syntax("key min=double max=double")
         .key(1)
+        .access(Access::Remove)
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Removes the members in a range of scores."),
     Command::read("zrevrange", -4, zrevrange)
         .syntax("key start stop [WITHSCORES]")
         .key(1)
+        .deprecated("6.2.0", "ZRANGE REV")
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Returns a range of ranks, highest score first."),
     Command::read("zrevrangebylex", -4, zrevrangebylex)
-        .syntax("key max min [LIMIT offset count]")
+        .syntax("key max min [LIMIT limit(offset count)]")
         .key(1)
+        .deprecated("6.2.0", "ZRANGE REV BYLEX")
         .group("sorted-set")
         .about("2.8.9", "O(log(N)+M)", "Returns a range of names, last one first."),
     Command::read("zrevrangebyscore", -4, zrevrangebyscore)
-        .syntax("key max min [WITHSCORES] [LIMIT offset count]")
+        .syntax("key max=double min=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
+        .deprecated("6.2.0", "ZRANGE REV BYSCORE")
         .group("sorted-set")
         .about("2.2.0", "O(log(N)+M)", "Returns a range of scores, highest first."),
 ];

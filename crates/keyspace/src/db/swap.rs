@@ -1,0 +1,43 @@
+//! SWAPDB: two databases exchange what is in their shards, which themselves stay where they are.
+
+use super::Db;
+use crate::keyspace::ShardId;
+use crate::shard::Room;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Db<'_> {
+    /// Exchanges all keys with another database; for the transaction. Waiters and watchers stay.
+    /// O(shards).
+    pub fn swap(&mut self, other: u16) {
+        let (locked, database) = (self.view.locked, self.view.database);
+        if database == other {
+            return;
+        }
+        let keyspace = locked.keyspace();
+        locked.take_database(database.min(other));
+        locked.take_database(database.max(other));
+        keyspace.snapshot.note_swap();
+        for shard in 0..keyspace.n_shards() {
+            let (here, there) = (ShardId::new(database, shard), ShardId::new(other, shard));
+            let (one, two) = (locked.room(here), locked.room(there));
+            let (one_at_cut, two_at_cut) = (one.database_at_cut(here), two.database_at_cut(there));
+            one.displaced = two_at_cut ^ database;
+            two.displaced = one_at_cut ^ other;
+            std::mem::swap(&mut one.table, &mut two.table);
+            std::mem::swap(&mut one.deadlines, &mut two.deadlines);
+            std::mem::swap(&mut one.n_volatile, &mut two.n_volatile);
+            std::mem::swap(&mut one.walk_mark, &mut two.walk_mark);
+            for (id, len, earliest_ms) in [
+                (here, one.table.len(), earliest_ms(one)),
+                (there, two.table.len(), earliest_ms(two)),
+            ] {
+                keyspace.shard(id).len.store(len, Relaxed);
+                keyspace.renew_due(id, earliest_ms);
+            }
+        }
+    }
+}
+
+fn earliest_ms(room: &Room) -> Option<u64> {
+    room.deadlines.as_ref()?.earliest_ms()
+}

@@ -1,0 +1,326 @@
+//! The vocabulary in which COMMAND describes a command: flags, categories, uses of a key.
+//!
+//! A row states only what does not follow from its kind, its group and its keys; the rest is
+//! derived here, so that the two cannot contradict each other.
+
+use super::{Command, Kind};
+use crate::command::keys::Keys;
+
+/// What a command says about itself that does not follow from its kind and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// For who runs the server.
+    Admin,
+    /// Allowed while a script is too busy.
+    AllowBusy,
+    /// Carries the permission to follow a slot that moves.
+    Asking,
+    /// May wait.
+    Blocking,
+    /// Allowed while the data set is loaded.
+    Loading,
+    /// Its effects may differ from the command itself.
+    MayReplicate,
+    /// Refused while a replica loads in the background.
+    NoAsyncLoading,
+    /// Its number of keys may be zero.
+    NoMandatoryKeys,
+    /// Refused in MULTI.
+    NoMulti,
+    /// Refused in scripts.
+    NoScript,
+    /// About channels.
+    PubSub,
+    /// Not shown by MONITOR.
+    SkipMonitor,
+    /// Not noted in the slow log.
+    SkipSlowlog,
+    /// Allowed on a replica without its primary.
+    Stale,
+    /// For who works on the server itself; COMMAND does not show its subcommands.
+    System,
+}
+
+const FLAG_NAMES: &[(Flag, &str)] = &[
+    (Flag::Admin, "admin"),
+    (Flag::PubSub, "pubsub"),
+    (Flag::NoScript, "noscript"),
+    (Flag::Blocking, "blocking"),
+    (Flag::Loading, "loading"),
+    (Flag::Stale, "stale"),
+    (Flag::SkipMonitor, "skip_monitor"),
+    (Flag::SkipSlowlog, "skip_slowlog"),
+    (Flag::Asking, "asking"),
+    (Flag::MayReplicate, "may_replicate"),
+    (Flag::NoAsyncLoading, "no_async_loading"),
+    (Flag::NoMulti, "no_multi"),
+    (Flag::NoMandatoryKeys, "no_mandatory_keys"),
+    (Flag::AllowBusy, "allow_busy"),
+];
+
+/// What commands carry that only tell about the server.
+pub const META: &[Flag] = &[Flag::Loading, Flag::Stale];
+/// What commands carry that a session needs to get in and out, whatever the server is busy with.
+pub const ALWAYS: &[Flag] = &[Flag::AllowBusy, Flag::Loading, Flag::NoScript, Flag::Stale];
+/// What most commands about the connection or the server carry.
+pub const ANYTIME: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::Stale];
+/// What most commands for who runs the server carry.
+pub const ADMIN: &[Flag] = &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale];
+
+/// The categories of access control, in the order in which they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it all")]
+pub enum Category {
+    Keyspace,
+    Read,
+    Write,
+    Set,
+    SortedSet,
+    List,
+    Hash,
+    String,
+    Bitmap,
+    HyperLogLog,
+    Geo,
+    Stream,
+    PubSub,
+    Admin,
+    Fast,
+    Slow,
+    Blocking,
+    Dangerous,
+    Connection,
+    Transaction,
+    Scripting,
+}
+
+/// Every category with its name.
+pub const CATEGORIES: &[(Category, &str)] = &[
+    (Category::Keyspace, "keyspace"),
+    (Category::Read, "read"),
+    (Category::Write, "write"),
+    (Category::Set, "set"),
+    (Category::SortedSet, "sortedset"),
+    (Category::List, "list"),
+    (Category::Hash, "hash"),
+    (Category::String, "string"),
+    (Category::Bitmap, "bitmap"),
+    (Category::HyperLogLog, "hyperloglog"),
+    (Category::Geo, "geo"),
+    (Category::Stream, "stream"),
+    (Category::PubSub, "pubsub"),
+    (Category::Admin, "admin"),
+    (Category::Fast, "fast"),
+    (Category::Slow, "slow"),
+    (Category::Blocking, "blocking"),
+    (Category::Dangerous, "dangerous"),
+    (Category::Connection, "connection"),
+    (Category::Transaction, "transaction"),
+    (Category::Scripting, "scripting"),
+];
+
+/// What a command does with a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    /// Answers from its value.
+    Read,
+    /// Answers from what is known about it: its type, its length.
+    Look,
+    /// Changes the value according to what it was, or answers from it.
+    Modify,
+    /// [`Access::Modify`] at most; the whole request decides.
+    Vary(fn(&[&[u8]]) -> Access),
+    /// Changes the value, whatever it was.
+    Update,
+    /// Adds to the value.
+    Insert,
+    /// Removes from the value and answers what was removed.
+    Take,
+    /// Removes from the value.
+    Remove,
+    /// Replaces the value.
+    Overwrite,
+    /// Stores a value where none was.
+    Create,
+    /// Deletes the key.
+    Delete,
+    /// Names a channel: no key at all, but sent to the node of its slot.
+    Channel,
+}
+
+impl Access {
+    /// The flags of a key specification.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Access::Read => &["RO", "access"],
+            Access::Look => &["RO"],
+            Access::Modify => &["RW", "access", "update"],
+            Access::Vary(_) => &["RW", "access", "update", "variable_flags"],
+            Access::Update => &["RW", "update"],
+            Access::Insert => &["RW", "insert"],
+            Access::Take => &["RW", "access", "delete"],
+            Access::Remove => &["RW", "delete"],
+            Access::Overwrite => &["OW", "update"],
+            Access::Create => &["OW", "insert"],
+            Access::Delete => &["RM", "delete"],
+            Access::Channel => &["not_key"],
+        }
+    }
+}
+
+impl Command {
+    /// Whether the row carries `flag`.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.contains(&flag)
+    }
+
+    /// The names of its flags, as COMMAND lists them.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> {
+        let derived = [
+            (self.is_write(), "write"),
+            (self.is_read(), "readonly"),
+            (self.needs_memory, "denyoom"),
+            (self.is_fast, "fast"),
+            (self.needs_no_auth, "no_auth"),
+            (self.keys.are_movable(), "movablekeys"),
+        ];
+        let stated = FLAG_NAMES
+            .iter()
+            .map(|(flag, name)| (self.has(*flag), *name));
+        derived
+            .into_iter()
+            .chain(stated)
+            .filter_map(|(holds, name)| holds.then_some(name))
+    }
+
+    /// Its category of access control, by name.
+    pub fn category_names(&self, group: &str) -> impl Iterator<Item = &'static str> {
+        let group = group.to_owned();
+        let named = CATEGORIES
+            .iter()
+            .filter(move |(category, _)| self.belongs_to(*category, &group));
+        named.map(|(_, name)| *name)
+    }
+
+    /// Whether it belongs to `category`; `group` is its own or its container's.
+    pub fn belongs_to(&self, category: Category, group: &str) -> bool {
+        let holds = match category {
+            Category::Read => self.is_read() && group != "scripting",
+            Category::Write => self.is_write(),
+            Category::Admin | Category::Dangerous => self.has(Flag::Admin),
+            Category::PubSub => self.has(Flag::PubSub),
+            Category::Fast => self.is_fast,
+            Category::Slow => !self.is_fast,
+            Category::Blocking => self.has(Flag::Blocking),
+            _ => !self.is_container() && category_of(group) == Some(category),
+        };
+        holds || self.categories.contains(&category)
+    }
+
+    /// Whether it only looks at keys.
+    pub fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Read(_))
+    }
+
+    /// Whether it changes keys.
+    pub fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write(_))
+    }
+
+    /// Whether it has subcommands.
+    pub fn is_container(&self) -> bool {
+        matches!(self.kind, Kind::Container(_))
+    }
+
+    /// Its subcommands, if COMMAND shows them.
+    pub fn subcommands(&self) -> &'static [Command] {
+        match self.kind {
+            Kind::Container(rows) if !self.has(Flag::System) => rows,
+            _ => &[],
+        }
+    }
+
+    /// The last part of its name.
+    pub fn short_name(&self) -> &'static str {
+        self.name.rsplit('|').next().unwrap_or(self.name)
+    }
+
+    /// What it does with each run of keys, and where the run is: see [`KeyRun`].
+    pub fn key_runs(&self) -> Vec<(KeyRun, Access)> {
+        let default = if self.is_write() {
+            Access::Modify
+        } else {
+            Access::Read
+        };
+        let first_access = self.access.unwrap_or(default);
+        let second_access = self.second_access.unwrap_or(Access::Read);
+        let run = |first, last, step| KeyRun::Range { first, last, step };
+        match (self.keys, self.second_access) {
+            (Keys::None, _) => Vec::new(),
+            (Keys::Range { first, last, step }, None) => {
+                let last = if last < 0 { last } else { last - first as i32 };
+                vec![(run(first, last, step), first_access)]
+            }
+            (Keys::Range { first, last, step }, Some(second)) => {
+                let next = first + step;
+                let last = if last < 0 { last } else { last - next as i32 };
+                vec![
+                    (run(first, 0, 1), first_access),
+                    (run(next, last, step), second),
+                ]
+            }
+            (Keys::Counted { first: None, at }, _) => vec![(KeyRun::Counted { at }, first_access)],
+            (
+                Keys::Counted {
+                    first: Some(first),
+                    at,
+                },
+                _,
+            ) => {
+                vec![
+                    (run(first, 0, 1), first_access),
+                    (KeyRun::Counted { at }, second_access),
+                ]
+            }
+        }
+    }
+}
+
+/// A run of keys as key specifications put it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRun {
+    /// From `first`; `last` counts from there, or from the end when negative.
+    Range {
+        /// Where the first key is.
+        first: usize,
+        /// The last key, relative to the first.
+        last: i32,
+        /// From one key to the next.
+        step: usize,
+    },
+    /// Behind their number.
+    Counted {
+        /// Where the number is.
+        at: usize,
+    },
+}
+
+/// The category that a group of commands has for itself.
+fn category_of(group: &str) -> Option<Category> {
+    Some(match group {
+        "generic" => Category::Keyspace,
+        "string" => Category::String,
+        "list" => Category::List,
+        "set" => Category::Set,
+        "sorted-set" => Category::SortedSet,
+        "hash" => Category::Hash,
+        "bitmap" => Category::Bitmap,
+        "hyperloglog" => Category::HyperLogLog,
+        "geo" => Category::Geo,
+        "stream" => Category::Stream,
+        "connection" => Category::Connection,
+        "transactions" => Category::Transaction,
+        "scripting" => Category::Scripting,
+        _ => return None,
+    })
+}

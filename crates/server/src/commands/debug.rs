@@ -1,0 +1,345 @@
+//! DEBUG: what tests need to look behind the commands. Allowed by `enable-debug-command` only.
+//!
+//! What looks at another server's insides, or crashes on purpose, is left out.
+
+mod digest;
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use datatypes::encoding::table::Record;
+use datatypes::home::{Collection, Encoding, Payload};
+use datatypes::value::ValueRef;
+use keyspace::db::Expiry;
+use resp::reply::{Proto, Reply};
+
+use super::object::{idle_s, shown_encoding};
+use crate::command::event::Event;
+use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
+use crate::error::{Error, Result};
+
+/// The commands of this room.
+pub const COMMANDS: &[Command] = &[Command::container("debug", SUBCOMMANDS)
+    .flags(FLAGS)
+    .group("server")
+    .about("1.0.0", "Depends on the subcommand", "Looks behind the commands, for tests.")];
+
+const FLAGS: &[Flag] = &[
+    Flag::Admin,
+    Flag::Loading,
+    Flag::NoScript,
+    Flag::Stale,
+    Flag::System,
+];
+
+const SUBCOMMANDS: &[Command] = &[
+    Command::read("debug|digest", 2, digest::digest)
+        .transaction()
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in all elements", "Returns a digest of the whole data set."),
+    Command::read("debug|digest-value", -2, digest::digest_value)
+        .syntax("[key ...]")
+        .keys(2, -1, 1)
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in the elements", "Returns the digests of single values."),
+    Command::admin("debug|error", 3, error)
+        .syntax("message")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Answers with this error."),
+    Command::help("debug|help").flags(FLAGS),
+    Command::read("debug|htstats", -3, htstats)
+        .syntax("index [full(FULL)]")
+        .whole_keyspace()
+        .flags(FLAGS)
+        .about("1.0.0", "O(shards)", "Tells how large the tables of a database are."),
+    Command::read("debug|htstats-key", -3, htstats_key)
+        .syntax("key [full(FULL)]")
+        .key(2)
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Tells how large the table of a value is."),
+    Command::read("debug|listpack", 3, listpack)
+        .syntax("key")
+        .key(2)
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Tells how large the listpack of a value is, in the log."),
+    Command::admin("debug|log", 3, log)
+        .syntax("message")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Writes a line into the log."),
+    Command::read("debug|object", 3, object)
+        .syntax("key")
+        .key(2)
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Tells how a value is stored."),
+    Command::write("debug|populate", -3, populate)
+        .syntax("count [prefix] [size=integer]")
+        .transaction()
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in the keys", "Makes string keys that do not exist yet."),
+    Command::admin("debug|protocol", 3, protocol)
+        .syntax("type")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Answers with a value of a type of the protocol."),
+    Command::read("debug|quicklist", -3, quicklist)
+        .syntax("key [detail]")
+        .key(2)
+        .no_touch()
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in the nodes", "Tells which nodes a list has, in the log."),
+    Command::admin("debug|quicklist-packed-threshold", 3, quicklist_packed_threshold)
+        .syntax("size")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Sets from how many bytes an item is a node of its own."),
+    Command::admin("debug|reload", -2, absent_persistence)
+        .syntax("[option ...]")
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in all elements", "Is refused, as this version saves nothing."),
+    Command::admin("debug|set-active-expire", 3, set_active_expire)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Says whether due keys go before anybody looks at them."),
+    Command::admin("debug|sleep", 3, sleep)
+        .syntax("seconds=double")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Keeps the thread of this connection busy for some time."),
+];
+
+/// What `PROTOCOL double` answers.
+#[expect(clippy::approx_constant, reason = "what clients are tested with")]
+const SOME_DOUBLE: f64 = 3.141;
+/// The largest values that POPULATE makes.
+const VALUE_BYTES_MAX: usize = 512 << 20;
+const NO_DATABASE: Error = Error::Plain("ERR Out of range database");
+
+fn error(_: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let text = String::from_utf8_lossy(args.take()?);
+    Err(Error::Owned(text.replace(['\r', '\n'], " ")))
+}
+
+fn log(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let text = args.take()?;
+    log::warn!("DEBUG LOG: {}", text.escape_ascii());
+    reply.ok();
+    Ok(())
+}
+
+fn sleep(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let seconds = args.float()?.max(0.0);
+    let time = Duration::try_from_secs_f64(seconds).map_err(|_| Error::OutOfRange)?;
+    std::thread::sleep(time);
+    reply.ok();
+    Ok(())
+}
+
+fn set_active_expire(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state.expires_actively.store(args.int()? != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn quicklist_packed_threshold(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let bytes = stdx::memory::parse_bytes(args.take()?)
+        .filter(|bytes| *bytes < 4 << 30)
+        .ok_or(Error::Plain(
+            "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+        ))?;
+    let bytes = if bytes == 0 {
+        usize::MAX
+    } else {
+        bytes as usize
+    };
+    ctx.state.list_plain_bytes.store(bytes, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn absent_persistence(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    Err(Error::Plain("ERR DEBUG RELOAD is not supported: this version cannot save"))
+}
+
+fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (key, now_ms) = (args.take()?, ctx.now_ms());
+    let entry = ctx.db.entry(key).ok_or(Error::NoSuchKey)?;
+    let mut line = format!(
+        "Value at:{:p} refcount:1 encoding:{} lru:{} lru_seconds_idle:{}",
+        entry.key().as_ptr(),
+        shown_encoding(&entry),
+        entry.clock(),
+        idle_s(&entry, now_ms),
+    );
+    if let Payload::Big(Collection::List(list)) = entry.payload() {
+        let (n_nodes, n_items) = (list.nodes().len(), list.len());
+        let average = n_items as f64 / n_nodes.max(1) as f64;
+        let _ = write!(line, " ql_nodes:{n_nodes} ql_avg_node:{average:.2}");
+    }
+    reply.simple(&line);
+    Ok(())
+}
+
+fn listpack(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
+    let bytes = match (entry.encoding(), entry.payload()) {
+        (Encoding::Raw | Encoding::Edited | Encoding::IntSet, _) => None,
+        (_, Payload::Blob(bytes)) => Some(bytes),
+        _ => None,
+    };
+    let bytes = bytes.ok_or(Error::Plain("ERR Not a listpack encoded object."))?;
+    let n_items = datatypes::encoding::listpack::len(bytes);
+    log::warn!("DEBUG LISTPACK: {n_items} items in {} bytes", bytes.len());
+    reply.simple("Listpack structure printed in the log");
+    Ok(())
+}
+
+fn quicklist(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
+    let Payload::Big(Collection::List(list)) = entry.payload() else {
+        return Err(Error::Plain("ERR Not a quicklist encoded object."));
+    };
+    log::warn!("DEBUG QUICKLIST: {} items in {} nodes", list.len(), list.nodes().len());
+    reply.simple("Quicklist structure printed in the log");
+    Ok(())
+}
+
+fn htstats(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let keyspace = ctx.db.locked().keyspace();
+    let database = args.int().map_err(|_| NO_DATABASE)?;
+    let database = u16::try_from(database).map_err(|_| NO_DATABASE)?;
+    if database >= keyspace.n_databases() {
+        return Err(NO_DATABASE);
+    }
+    let n_shards = keyspace.existing_shards(database).map_or(0, <[_]>::len);
+    let n_keys = keyspace.len(database);
+    let text = format!(
+        "[Dictionary HT]\nHash table 0 stats (main hash table):\n number of tables: {n_shards}\n \
+         number of elements: {n_keys}\n"
+    );
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+fn htstats_key(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let key = args.take()?;
+    let value = ctx.db.value(key).ok_or(Error::NoSuchKey)?;
+    let has_table = ctx.db.entry(key).is_some_and(|entry| {
+        use Encoding::{HashTable, SetTable, ZsetTree};
+        matches!(entry.encoding(), HashTable | SetTable | ZsetTree)
+    });
+    if !has_table {
+        return Err(Error::Plain(
+            "ERR The value stored at the specified key is not represented using an hash table",
+        ));
+    }
+    let (n_elements, n_bytes) = (value.len(), ValueRef::allocated_bytes(value));
+    let text = format!(
+        "Hash table 0 stats (main hash table):\n number of elements: {n_elements}\n \
+         bytes of table and elements: {n_bytes}\n"
+    );
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+fn populate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let count = positive(args.take()?)?;
+    let prefix = if args.is_empty() {
+        b"key"
+    } else {
+        args.take()?
+    };
+    let size = if args.is_empty() {
+        0
+    } else {
+        positive(args.take()?)?
+    };
+    args.end()?;
+    if size > VALUE_BYTES_MAX {
+        return Err(Error::OutOfRange);
+    }
+    for n in 0..count {
+        let key = [prefix, b":", n.to_string().as_bytes()].concat();
+        if ctx.db.exists(&key) {
+            continue;
+        }
+        let mut value = format!("value:{n}").into_bytes();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        ctx.db.set_string(&key, &value, Expiry::Clear);
+        ctx.changed(Event::string("set"), &key);
+        ctx.propagate(&[b"SET", &key, &value]);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn positive(text: &[u8]) -> Result<usize> {
+    let number = stdx::number::parse_i64(text).and_then(|number| usize::try_from(number).ok());
+    number.ok_or(Error::Plain("ERR value is out of range, must be positive"))
+}
+
+fn protocol(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let is_resp3 = ctx.session.proto == Proto::Resp3;
+    match args.word().as_deref() {
+        Some(b"STRING") => reply.bulk(b"Hello World"),
+        Some(b"INTEGER") => reply.int(12345),
+        Some(b"DOUBLE") => reply.double(SOME_DOUBLE),
+        Some(b"NULL") => reply.null(),
+        Some(b"ARRAY") => {
+            reply.array(3);
+            (0..3).for_each(|number| reply.int(number));
+        }
+        Some(b"SET") => {
+            reply.set(3);
+            (0..3).for_each(|number| reply.int(number));
+        }
+        Some(b"MAP") => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.int(number);
+                reply.bool(number == 1);
+            }
+        }
+        Some(b"ATTRIB") => {
+            if reply.attribute(1) {
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.int(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        Some(b"PUSH") if !is_resp3 => {
+            return Err(Error::Plain("ERR RESP2 is not supported by this command"));
+        }
+        Some(b"PUSH") => {
+            reply.bulk(b"Some real reply following the push reply");
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.int(42);
+        }
+        Some(b"TRUE") => reply.bool(true),
+        Some(b"FALSE") => reply.bool(false),
+        Some(b"VERBATIM") => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        Some(b"BIGNUM") => reply.big_number(b"1234567999999999999999999999999999999"),
+        _ => {
+            return Err(Error::Plain(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|\
+                 double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
