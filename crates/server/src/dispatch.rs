@@ -1,7 +1,8 @@
 //! The gate: finds a request's command and checks, before any lock, whether it may run.
 
 use crate::command::{Command, Commands, Kind};
-use crate::commands::FAMILIES;
+use crate::commands;
+use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
 use crate::session::Session;
 
@@ -13,13 +14,28 @@ const ECHO_BYTES_MAX: usize = 128;
 /// A command that may run: its row, its full name, and how many arguments are names.
 pub type Admitted = (&'static Command, &'static str, usize);
 
-/// Every command of every family, by name.
-pub fn commands() -> Commands {
-    FAMILIES
-        .iter()
-        .flat_map(|family| family.iter())
-        .map(|command| (command.name, command))
-        .collect()
+/// Every command of every family, by the names that `renames` leave them.
+pub fn commands(renames: &[Rename]) -> Result<Commands, FatalConfig> {
+    let rows = commands::table().rows;
+    let mut commands: Commands = rows.iter().map(|row| (row.name.into(), row)).collect();
+    for Rename { from, to, place } in renames {
+        let fatal = |reason: &str| FatalConfig::Line {
+            place: place.clone(),
+            reason: reason.to_owned(),
+        };
+        let from = String::from_utf8_lossy(from).to_ascii_lowercase();
+        let row = commands
+            .remove(&*from)
+            .ok_or_else(|| fatal("No such command in rename-command"))?;
+        let to = String::from_utf8_lossy(to).to_ascii_lowercase();
+        if to.len() > NAME_BYTES_MAX {
+            return Err(fatal("The new name of a command is too long"));
+        }
+        if !to.is_empty() && commands.insert(to.into(), row).is_some() {
+            return Err(fatal("Target command name already exists"));
+        }
+    }
+    Ok(commands)
 }
 
 /// Finds the row of a request's command.

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::state::State;
+use crate::stats::counters::{Counter, ThreadCounters};
 use datatypes::encoding::table::hash;
 use datatypes::home::Limits;
 use keyspace::db::{Db, Departed, Terms, View, expire_shard};
@@ -33,6 +34,7 @@ pub struct Engine {
     shards: Vec<ShardId>,
     effects: Effects,
     n_commands: u64,
+    n_expired: u64,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
 }
@@ -70,6 +72,7 @@ impl Engine {
             shards: Vec::new(),
             effects: Effects::default(),
             n_commands: 0,
+            n_expired: 0,
             has_lowered_due: false,
         }
     }
@@ -176,12 +179,12 @@ impl Engine {
             state.n_changes.fetch_add(self.effects.n_changes, Relaxed);
             self.effects.n_changes = 0;
         }
-        self.settle_departed(state);
+        self.settle_departed();
         self.has_lowered_due |= locked.has_lowered_due();
         result
     }
 
-    fn settle_departed(&mut self, state: &State) {
+    fn settle_departed(&mut self) {
         let departed = self.departed.get_mut();
         if departed.is_empty() {
             return;
@@ -190,7 +193,7 @@ impl Engine {
             .iter()
             .filter(|one| matches!(one, Departed::Key { .. }))
             .count();
-        state.n_expired.fetch_add(n_keys as u64, Relaxed);
+        self.n_expired += n_keys as u64;
         departed.clear();
     }
 
@@ -252,7 +255,7 @@ impl Engine {
             };
             let is_more = expire_shard(&locked, id, terms, EXPIRE_SLICE);
             drop(locked);
-            self.settle_departed(state);
+            self.settle_departed();
             if !is_more {
                 due.pop();
             }
@@ -274,11 +277,10 @@ impl Engine {
         self.limits = limits(&state.config);
     }
 
-    /// Adds this tick's counts to the server's.
-    pub fn end_tick(&mut self, state: &State) {
-        state
-            .n_commands
-            .fetch_add(std::mem::take(&mut self.n_commands), Relaxed);
+    /// Adds this tick's counts to those of the thread.
+    pub fn end_tick(&mut self, counters: &ThreadCounters) {
+        counters.add(Counter::CommandsProcessed, std::mem::take(&mut self.n_commands));
+        counters.add(Counter::ExpiredKeys, std::mem::take(&mut self.n_expired));
     }
 }
 

@@ -4,7 +4,9 @@ pub mod args;
 pub mod context;
 pub mod event;
 pub mod grammar;
+pub mod help;
 pub mod keys;
+pub mod table;
 
 pub use args::{Args, Word};
 pub use context::{AdminCtx, ReadCtx, WriteCtx};
@@ -12,9 +14,10 @@ pub use context::{AdminCtx, ReadCtx, WriteCtx};
 use crate::error::Result;
 use keys::Keys;
 use resp::reply::Reply;
+use std::borrow::Cow;
 
-/// Every command by its lower-case name.
-pub type Commands = hashbrown::HashMap<&'static str, &'static Command>;
+/// Every command by the lower-case name that it has in this server.
+pub type Commands = hashbrown::HashMap<Cow<'static, str>, &'static Command>;
 
 /// What a command may do; decides which context its handler gets.
 #[derive(Clone, Copy)]
@@ -45,6 +48,8 @@ pub enum Reach {
 pub struct Command {
     /// Lower-case name; of a subcommand without its container's.
     pub name: &'static str,
+    /// Its place in the statistics; given by [`table::Table`].
+    pub number: u16,
     /// Arguments with the names, at least that many when negative.
     pub arity: i32,
     /// See [`Kind`].
@@ -73,6 +78,7 @@ impl Command {
     const fn new(name: &'static str, arity: i32, kind: Kind) -> Command {
         Command {
             name,
+            number: 0,
             arity,
             kind,
             keys: Keys::None,

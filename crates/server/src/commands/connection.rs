@@ -3,7 +3,6 @@
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 use resp::reply::{Proto, Reply};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[
@@ -47,24 +46,9 @@ pub const COMMANDS: &[Command] = &[
     Command::container("client", CLIENT)
         .group("connection")
         .about("2.4.0", "", "Connections."),
-    Command::admin("time", 1, time)
-        .fast()
-        .group("server")
-        .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
     Command::container("command", COMMAND)
         .group("server")
         .about("2.8.13", "", "Commands."),
-    Command::container("config", CONFIG)
-        .group("server")
-        .about("2.0.0", "", "Directives."),
-    Command::admin("info", -1, info)
-        .syntax("[section ...]")
-        .group("server")
-        .about("1.0.0", "O(1)", "Answers facts about the server."),
-    Command::admin("shutdown", -1, shutdown)
-        .syntax("[NOSAVE]")
-        .group("server")
-        .about("1.0.0", "O(1)", "Stops the server."),
 ];
 
 const CLIENT: &[Command] = &[
@@ -77,11 +61,6 @@ const CLIENT: &[Command] = &[
 const COMMAND: &[Command] = &[
     Command::admin("count", 2, command_count),
     Command::admin("list", 2, command_list),
-];
-
-const CONFIG: &[Command] = &[
-    Command::admin("get", -3, config_get).syntax("parameter ..."),
-    Command::admin("set", -4, config_set).syntax("parameter value ..."),
 ];
 
 fn ping(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -257,16 +236,6 @@ fn client_setinfo(
     Ok(())
 }
 
-fn time(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    reply.array(2);
-    reply.bulk_int(now.as_secs() as i64);
-    reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
 fn command_count(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     reply.count(ctx.commands.len());
     Ok(())
@@ -277,96 +246,5 @@ fn command_list(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>)
     for name in ctx.commands.keys() {
         reply.bulk(name.as_bytes());
     }
-    Ok(())
-}
-
-fn config_get(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let patterns: Vec<&[u8]> = args.rest().collect();
-    let found = ctx.state.config.get(&patterns);
-    reply.map(found.len());
-    for (name, value) in found {
-        reply.bulk(&name);
-        reply.bulk(&value);
-    }
-    Ok(())
-}
-
-/// Directives whose change while the server runs has no effect in this version, so is refused.
-const FIXED_AT_START: &[&str] = &[
-    "bind",
-    "port",
-    "loglevel",
-    "notify-keyspace-events",
-    "save",
-    "slowlog-log-slower-than",
-    "slowlog-max-len",
-    "tcp-backlog",
-];
-
-fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if !args.len().is_multiple_of(2) {
-        return Err(Error::Plain("ERR wrong number of arguments for 'config|set' command"));
-    }
-    let mut pairs = Vec::new();
-    while !args.is_empty() {
-        pairs.push((args.take()?, args.take()?));
-    }
-    let result = ctx
-        .state
-        .config
-        .set(&pairs, ctx.session.is_local, |directive| {
-            if FIXED_AT_START.contains(&directive.name) {
-                return Err("it cannot be changed while this version runs".to_owned());
-            }
-            Ok(())
-        });
-    result.map_err(|error| Error::Owned(error.to_string()))?;
-    reply.ok();
-    Ok(())
-}
-
-fn info(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    use std::fmt::Write;
-    let state = ctx.state;
-    let mut text = format!(
-        "# Server\r\nredis_version:8.2.0\r\nserver_name:minium\r\nminium_version:{}\r\n\
-         redis_mode:standalone\r\nprocess_id:{}\r\nrun_id:{}\r\ntcp_port:{}\r\n\
-         uptime_in_seconds:{}\r\nthreads:{}\r\n\r\n# Clients\r\nconnected_clients:{}\r\n\r\n\
-         # Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
-         expired_keys:{}\r\n\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n\
-         # Keyspace\r\n",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        state.run_id,
-        state.port,
-        state.started.elapsed().as_secs(),
-        state.n_threads,
-        state.n_clients.load(Relaxed),
-        state.n_connections.load(Relaxed),
-        state.n_commands.load(Relaxed),
-        state.n_expired.load(Relaxed),
-    );
-    for database in 0..state.keyspace.n_databases() {
-        let n_keys = state.keyspace.len(database);
-        if n_keys > 0 {
-            let _ = write!(text, "db{database}:keys={n_keys}\r\n");
-        }
-    }
-    reply.verbatim("txt", text.as_bytes());
-    Ok(())
-}
-
-fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    while let Some(word) = args.word() {
-        match &*word {
-            b"NOSAVE" | b"NOW" | b"FORCE" => {}
-            b"SAVE" => {
-                return Err(Error::Plain("ERR this version cannot save: use SHUTDOWN NOSAVE"));
-            }
-            _ => return Err(Error::Syntax),
-        }
-    }
-    ctx.state.is_stopping.store(true, Relaxed);
-    ctx.session.is_closing = true;
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::Config;
 use super::directive::{Slot, slot};
 use super::notify::EventClasses;
 use super::special::OutputLimit;
+use super::value::Value;
 
 /// Which clients an output limit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,12 @@ impl Config {
         self.size(const { slot("maxclients") })
     }
 
+    /// Lowers `maxclients` to what the system allows.
+    pub fn lower_max_clients(&self, allowed: usize) {
+        let text = allowed.to_string().into_bytes();
+        self.store(const { slot("maxclients") }, Value::new(allowed as i64, text));
+    }
+
     /// `proto-max-bulk-len`: the longest argument.
     pub fn proto_max_bulk_bytes(&self) -> usize {
         self.size(const { slot("proto-max-bulk-len") })
@@ -281,6 +288,16 @@ impl Config {
         }
     }
 
+    /// `maxmemory-policy`, for INFO. Copies.
+    pub fn eviction_policy_name(&self) -> String {
+        self.string(const { slot("maxmemory-policy") })
+    }
+
+    /// `repl-backlog-size`, for INFO.
+    pub fn replication_backlog_bytes(&self) -> i64 {
+        self.number(const { slot("repl-backlog-size") })
+    }
+
     /// `lfu-log-factor`.
     pub fn lfu_log_factor(&self) -> u32 {
         self.number(const { slot("lfu-log-factor") }) as u32
@@ -344,6 +361,11 @@ impl Config {
     /// `daemonize`.
     pub fn daemonize(&self) -> bool {
         self.flag(const { slot("daemonize") })
+    }
+
+    /// `disable-thp`.
+    pub fn disables_huge_pages(&self) -> bool {
+        self.flag(const { slot("disable-thp") })
     }
 
     /// `supervised`.

@@ -182,9 +182,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("kept for the operator"),
     directory("dir", "./").protected(),
-    boolean("disable-thp", "yes")
-        .fixed()
-        .tuning("the allocator asks for no huge pages"),
+    boolean("disable-thp", "yes").fixed(),
     boolean("dual-channel-replication-enabled", "no")
         .valkey()
         .tuning(NO_REPLICATION),

@@ -4,8 +4,8 @@
 //! read buffer and replies written from the thread's reply buffer. Only a partial request or an
 //! unsent reply is kept here.
 
+use crate::net::stream::Stream;
 use crate::session::Session;
-use mio::net::TcpStream;
 use resp::request::Parser;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use std::time::Instant;
 /// See the top of the file.
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What commands see.
     pub session: Session,
     /// Progress inside a partial request.
@@ -40,7 +40,7 @@ pub enum Received {
 }
 
 /// Reads once into `buffer`.
-pub fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Received {
+pub fn receive(stream: &mut Stream, buffer: &mut [u8]) -> Received {
     loop {
         return match stream.read(buffer) {
             Ok(0) => Received::End,
@@ -98,7 +98,7 @@ impl Connection {
 }
 
 /// Writes until the socket takes no more; how many bytes it took. `None` if it is broken.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
+fn write_some(stream: &mut Stream, bytes: &[u8]) -> Option<usize> {
     let mut n_written = 0;
     while n_written < bytes.len() {
         match stream.write(&bytes[n_written..]) {

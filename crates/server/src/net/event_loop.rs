@@ -8,11 +8,11 @@ use crate::config::live::OutputClass;
 use crate::dispatch;
 use crate::exec::{Engine, unix_ms};
 use crate::net::connection::{Connection, Received, receive};
+use crate::net::stream::Incoming;
 use crate::session::Session;
 use crate::state::State;
 use datatypes::encoding::table::hash;
 use keyspace::keyspace::ShardId;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
 use resp::reply::{Proto, Reply};
@@ -35,8 +35,8 @@ const WAKE: Token = Token(usize::MAX);
 
 /// What other threads may do to a loop: hand it sockets and wake it.
 pub struct Handle {
-    /// New connections with the other side's address.
-    pub sockets: Mutex<Vec<(std::net::TcpStream, std::net::SocketAddr)>>,
+    /// New connections.
+    pub sockets: Mutex<Vec<Incoming>>,
     /// Ends the loop's sleep.
     pub waker: Waker,
 }
@@ -121,7 +121,8 @@ impl EventLoop {
             }
             self.expire();
             self.sweep();
-            self.engine.end_tick(&self.state);
+            self.engine.end_tick(self.state.stats.thread(self.group));
+            self.state.stats.sample(self.engine.now_ms());
             if std::mem::take(&mut self.engine.has_lowered_due) {
                 self.wake_others();
             }
@@ -173,8 +174,8 @@ impl EventLoop {
 
     fn accept(&mut self) {
         let sockets = std::mem::take(&mut *self.handles[self.group].sockets.lock());
-        for (socket, address) in sockets {
-            let mut stream = TcpStream::from_std(socket);
+        for incoming in sockets {
+            let mut stream = incoming.stream;
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Token(entry.key());
@@ -195,8 +196,8 @@ impl EventLoop {
                 name: Vec::new(),
                 library: (Vec::new(), Vec::new()),
                 is_closing: false,
-                is_local: address.ip().is_loopback(),
-                address: address.to_string(),
+                is_local: incoming.is_local,
+                address: incoming.address,
             };
             entry.insert(Connection {
                 stream,

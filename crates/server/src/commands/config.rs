@@ -1,0 +1,117 @@
+//! CONFIG: directives of the running server, and what a change means to the rest of it.
+
+use crate::command::{AdminCtx, Args, Command, help};
+use crate::config::directive::Directive;
+use crate::control::Order;
+use crate::error::{Error, Result};
+use crate::io::process::allow_clients;
+use crate::logging;
+use crate::state::State;
+use resp::reply::Reply;
+
+/// The family's table.
+pub const COMMANDS: &[Command] =
+    &[Command::container("config", CONFIG)
+        .group("server")
+        .about("2.0.0", "", "Directives.")];
+
+const CONFIG: &[Command] = &[
+    Command::admin("get", -3, config_get)
+        .syntax("parameter [parameter ...]")
+        .about("2.0.0", "O(N)", "The values of the directives that fit the names or patterns."),
+    Command::admin("set", -4, config_set)
+        .syntax("parameter value [parameter value ...]")
+        .about("2.0.0", "O(N)", "Changes directives, all or none."),
+    Command::admin("rewrite", 2, config_rewrite).about(
+        "2.8.0",
+        "O(N)",
+        "Writes the present values into the configuration file.",
+    ),
+    Command::admin("resetstat", 2, config_resetstat).about(
+        "2.0.0",
+        "O(1)",
+        "Starts the counts of INFO anew.",
+    ),
+    Command::admin("help", 2, config_help).about("5.0.0", "O(1)", "This text."),
+];
+
+fn config_get(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let patterns: Vec<&[u8]> = args.rest().collect();
+    let found = ctx.state.config.get(&patterns);
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(&name);
+        reply.bulk(&value);
+    }
+    Ok(())
+}
+
+fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::Plain("ERR wrong number of arguments for 'config|set' command"));
+    }
+    let mut pairs = Vec::new();
+    while !args.is_empty() {
+        pairs.push((args.take()?, args.take()?));
+    }
+    let (state, is_local) = (ctx.state, ctx.session.is_local);
+    let result = state
+        .config
+        .set(&pairs, is_local, |directive| apply(state, directive));
+    result.map_err(|error| Error::Owned(error.to_string()))?;
+    reply.ok();
+    Ok(())
+}
+
+/// Makes the server follow a directive whose value is changed already. What is not named here is
+/// read where it is used.
+fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String> {
+    match directive.name {
+        "bind" if !state.control.listen_anew() => {
+            Err("Failed to bind to specified addresses.".to_owned())
+        }
+        "port" if !state.control.listen_anew() => {
+            Err("Unable to listen on this port. Check server logs.".to_owned())
+        }
+        "loglevel" => {
+            logging::set_level(state.config.log_level());
+            Ok(())
+        }
+        "maxclients" => {
+            let wanted = state.config.max_clients();
+            match allow_clients(wanted) {
+                allowed if allowed < wanted => Err(format!(
+                    "The operating system is not able to handle the specified number of clients, \
+                     try with {allowed}"
+                )),
+                _ => Ok(()),
+            }
+        }
+        "timeout" => {
+            state.control.post(Order::WakeLoops);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn config_rewrite(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if let Err(error) = ctx.state.config.rewrite() {
+        log::warn!("CONFIG REWRITE failed: {error}");
+        return Err(Error::Owned(error.to_string()));
+    }
+    log::info!("CONFIG REWRITE executed with success.");
+    reply.ok();
+    Ok(())
+}
+
+fn config_resetstat(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.state.stats.reset();
+    reply.ok();
+    Ok(())
+}
+
+fn config_help(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    help::answer("CONFIG", CONFIG, reply);
+    Ok(())
+}
