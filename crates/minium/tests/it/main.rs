@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
+mod process;
+
 use client::connection::Connection;
 use client::endpoint::Endpoint;
 use resp::decode::Value;
