@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod compat;
 mod licences;
 #[cfg(test)]
 mod tidy;
@@ -16,6 +17,8 @@ Usage: cargo xtask <task> [options]
       Runs the command transcripts against a server, which is emptied for each
       of them. --write replaces the replies that differ by what the server
       says; --fill also adds the replies of commands that have none.
+  compat
+      Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
   licences
       Checks the licences of all dependencies against the list that we accept.
   help
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
+        Some("compat") => compat::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");

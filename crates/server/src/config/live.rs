@@ -308,26 +308,6 @@ impl Config {
         self.number(const { slot("lfu-decay-time") }) as u32
     }
 
-    /// `lazyfree-lazy-expire`.
-    pub fn lazy_expire(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-expire") })
-    }
-
-    /// `lazyfree-lazy-server-del`.
-    pub fn lazy_server_del(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-server-del") })
-    }
-
-    /// `lazyfree-lazy-user-del`.
-    pub fn lazy_user_del(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-user-del") })
-    }
-
-    /// `lazyfree-lazy-user-flush`.
-    pub fn lazy_user_flush(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-user-flush") })
-    }
-
     // Commands.
 
     /// `slowlog-log-slower-than` in microseconds; below zero is off.
