@@ -3,6 +3,7 @@
 
 use crate::command::Commands;
 use crate::commands;
+use crate::config::Config;
 use crate::config::file::{Loaded, load};
 use crate::config::live::Supervised;
 use crate::dispatch;
@@ -170,12 +171,12 @@ fn pid_file(loaded: &Loaded) -> Option<String> {
 
 fn state(loaded: Loaded, supervisor: Supervisor) -> Result<Arc<State>, String> {
     let config = loaded.config;
-    limit_clients(&config);
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let n_threads = match config.threads() {
         0 => available.min(THREADS_MAX),
         n => n,
     };
+    limit_clients(&config, n_threads);
     let layout = Layout {
         n_databases: config.databases().min(usize::from(u16::MAX)) as u16,
         n_shards: (n_threads * SHARDS_PER_THREAD)
@@ -203,9 +204,9 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<Arc<State>, String> {
 }
 
 /// Lowers `maxclients` to what the system allows.
-fn limit_clients(config: &crate::config::Config) {
+fn limit_clients(config: &Config, n_threads: usize) {
     let wanted = config.max_clients();
-    let allowed = allow_clients(wanted);
+    let allowed = allow_clients(wanted, n_threads);
     if allowed < wanted {
         log::warn!(
             "The limit of open files allows {allowed} clients, not the {wanted} that maxclients \

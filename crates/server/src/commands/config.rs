@@ -79,7 +79,7 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
         }
         "maxclients" => {
             let wanted = state.config.max_clients();
-            match allow_clients(wanted) {
+            match allow_clients(wanted, state.n_threads) {
                 allowed if allowed < wanted => Err(format!(
                     "The operating system is not able to handle the specified number of clients, \
                      try with {allowed}"
@@ -97,7 +97,7 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
 
 fn config_rewrite(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     if let Err(error) = ctx.state.config.rewrite() {
-        log::warn!("CONFIG REWRITE failed: {error}");
+        log::warn!("{error}");
         return Err(Error::Owned(error.to_string()));
     }
     log::info!("CONFIG REWRITE executed with success.");

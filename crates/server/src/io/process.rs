@@ -4,8 +4,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Descriptors that are open besides those of clients: files, listeners, polls.
-pub const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that are open besides those of clients and event loops: files, listeners, signals.
+const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that an event loop has open.
+const DESCRIPTORS_PER_LOOP: u64 = 4;
 
 /// A moment as a clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +65,10 @@ pub fn go_to_background() -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for descriptors for so many clients; for how many it is allowed.
-pub fn allow_clients(n_clients: usize) -> usize {
-    let wanted = n_clients as u64 + RESERVED_DESCRIPTORS;
+/// Asks for descriptors for so many clients and event loops; how many clients are allowed.
+pub fn allow_clients(n_clients: usize, n_loops: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS + n_loops as u64 * DESCRIPTORS_PER_LOOP;
+    let wanted = n_clients as u64 + reserved;
     let limit = getrlimit(Resource::Nofile);
     let now = limit.current.unwrap_or(u64::MAX);
     if now >= wanted {
@@ -81,7 +84,7 @@ pub fn allow_clients(n_clients: usize) -> usize {
         Some(maximum) if maximum > now && ask(maximum) => maximum,
         _ => now,
     };
-    usize::try_from(allowed.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(n_clients)
+    usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(n_clients)
 }
 
 /// Keeps the kernel from backing this process with huge pages.
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn no_more_clients_than_asked_for() {
-        assert_eq!(allow_clients(10), 10);
-        assert!(allow_clients(100_000_000) <= 100_000_000);
+        assert_eq!(allow_clients(10, 2), 10);
+        assert!(allow_clients(100_000_000, 2) <= 100_000_000);
     }
 }
