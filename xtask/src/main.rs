@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod compat;
 mod licences;
 #[cfg(test)]
 mod tidy;
@@ -20,6 +21,8 @@ Usage: cargo xtask <task> [options]
   commands --against commands.json HOST:PORT
       Prints every difference between what a server's COMMAND and COMMAND DOCS
       say and a reference list, for the commands that the server has.
+  compat
+      Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
   licences
       Checks the licences of all dependencies against the list that we accept.
   help
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
         Some("commands") => commands::run(args.collect()),
+        Some("compat") => compat::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");

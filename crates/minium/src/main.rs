@@ -1,11 +1,14 @@
 //! The binary: picks the program by subcommand or by the name it was started under.
 
+mod allocator;
+
+use allocator::Counting;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::exit;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting = Counting;
 
 /// The programs in this binary.
 #[derive(Clone, Copy)]
@@ -35,6 +38,7 @@ fn main() {
 fn by_name(name: &OsString) -> Option<Program> {
     match Path::new(name).file_name()?.to_str()? {
         "redis-cli" | "valkey-cli" | "minium-cli" => Some(Program::Cli),
+        "redis-sentinel" | "valkey-sentinel" => Some(Program::Absent("sentinel")),
         "redis-benchmark" | "valkey-benchmark" => Some(Program::Absent("benchmark")),
         "redis-check-rdb" | "valkey-check-rdb" => Some(Program::Absent("check-rdb")),
         "redis-check-aof" | "valkey-check-aof" => Some(Program::Absent("check-aof")),
@@ -55,7 +59,10 @@ fn by_subcommand(word: &OsString) -> Option<Program> {
 fn serve(args: Vec<OsString>) -> i32 {
     let args: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
     match args {
-        Ok(args) => server::run::run(&args),
+        Ok(args) => {
+            server::stats::memory::count_with(allocator::allocated);
+            server::run::run(&args)
+        }
         Err(word) => {
             eprintln!("minium: an argument is not valid UTF-8: {}", word.to_string_lossy());
             1

@@ -2,20 +2,36 @@
 
 use resp::reply::Reply;
 
-use crate::command::lookup::{Resolved, resolve_in, unknown};
+use crate::command::lookup::{NAME_BYTES_MAX, Resolved, resolve_in, unknown};
 use crate::command::{Command, Commands, Flag};
-use crate::commands::FAMILIES;
+use crate::commands;
+use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
 use crate::exec::{Engine, Outcome};
 use crate::session::{Replies, Session};
 
-/// Every command of every family, by name.
-pub fn commands() -> Commands {
-    FAMILIES
-        .iter()
-        .flat_map(|family| family.iter())
-        .map(|command| (command.name, command))
-        .collect()
+/// Every command of every family, by the names that `renames` leave them.
+pub fn commands(renames: &[Rename]) -> Result<Commands, FatalConfig> {
+    let rows = commands::table().rows;
+    let mut commands: Commands = rows.iter().map(|row| (row.name.into(), row)).collect();
+    for Rename { from, to, place } in renames {
+        let fatal = |reason: &str| FatalConfig::Line {
+            place: place.clone(),
+            reason: reason.to_owned(),
+        };
+        let from = String::from_utf8_lossy(from).to_ascii_lowercase();
+        let row = commands
+            .remove(&*from)
+            .ok_or_else(|| fatal("No such command in rename-command"))?;
+        let to = String::from_utf8_lossy(to).to_ascii_lowercase();
+        if to.len() > NAME_BYTES_MAX {
+            return Err(fatal("The new name of a command is too long"));
+        }
+        if !to.is_empty() && commands.insert(to.into(), row).is_some() {
+            return Err(fatal("Target command name already exists"));
+        }
+    }
+    Ok(commands)
 }
 
 /// Runs, queues or refuses a request of a client. `row` is what its first word names, if anything.
@@ -68,7 +84,7 @@ fn admit(
         return Err(Error::Plain("NOAUTH Authentication required."));
     }
     if session.is_subscriber() && !command.is_for_subscribers {
-        return Err(crate::commands::pubsub::refusal(name));
+        return Err(commands::pubsub::refusal(name));
     }
     let is_local = session.client.is_local;
     if command.has(Flag::System) && !engine.state().config.debug_command_allowed(is_local) {
@@ -91,6 +107,7 @@ fn refuse(
     reply: &mut Reply<'_>,
 ) {
     let line = error.to_string();
+    engine.count_refusal(row, line.as_bytes());
     if row.is_some_and(|row| row.name == "exec") {
         session.queue = None;
         engine.unwatch(session);

@@ -80,3 +80,12 @@ impl From<WrongType> for Error {
         Error::WrongType
     }
 }
+
+/// The system's words for an error, without Rust's error number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}

@@ -4,6 +4,9 @@
 
 pub mod error;
 pub mod config;
+pub mod io;
+pub mod logging;
+pub mod control;
 pub mod stats;
 pub mod mailbox;
 pub mod pubsub;

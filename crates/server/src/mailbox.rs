@@ -4,12 +4,13 @@
 //! system call. Whoever posted wakes the loops once it holds nothing, at the latest at the end of its
 //! tick ([`Mailboxes::wake`]).
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mio::Waker;
 use parking_lot::Mutex;
+
+use crate::io::stream::Incoming;
 
 /// Where a session is: its loop, its place there, and its id, as places are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct Address {
 /// What may be in a letter. One to a session that is gone is dropped.
 #[derive(Debug)]
 pub enum Mail {
-    /// A new connection and the other side's address.
-    Socket(std::net::TcpStream, SocketAddr),
+    /// A new connection.
+    Socket(Incoming),
     /// The same push for several sessions of one loop, with the header of RESP3.
     Push {
         /// Who gets it.

@@ -7,10 +7,13 @@ use std::time::Instant;
 use keyspace::keyspace::Keyspace;
 
 use crate::config::Config;
+use crate::control::Control;
+use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
 use crate::pubsub::PubSub;
 use crate::session::client::Clients;
+use crate::stats::Stats;
 
 /// See the top of the file.
 pub struct State {
@@ -18,6 +21,10 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives.
     pub config: Config,
+    /// What is counted, and the slow log.
+    pub stats: Stats,
+    /// Orders to the thread that accepts connections.
+    pub control: Control,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
@@ -30,15 +37,9 @@ pub struct State {
     pub scripts: crate::scripts::Scripts,
     /// Changes since the start.
     pub n_changes: AtomicU64,
-    /// Commands run.
-    pub n_commands: AtomicU64,
-    /// Keys that went because their time had come.
-    pub n_expired: AtomicU64,
     /// Open connections.
     pub n_clients: AtomicUsize,
-    /// Connections so far.
-    pub n_connections: AtomicU64,
-    /// The server is to stop.
+    /// The event loops are to stop.
     pub is_stopping: AtomicBool,
     /// DEBUG SET-ACTIVE-EXPIRE: due keys go without being met.
     pub expires_actively: AtomicBool,
@@ -48,8 +49,10 @@ pub struct State {
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.
     pub run_id: String,
-    /// The port it listens on.
-    pub port: u16,
+    /// 40 hexadecimal digits, which name the history of the data.
+    pub replid: String,
+    /// Who was told of the start.
+    pub supervisor: Supervisor,
     /// Event-loop threads.
     pub n_threads: usize,
 }

@@ -7,7 +7,7 @@ use crate::error::Error;
 pub type Resolved = (&'static Command, &'static str, usize);
 
 /// The longest command name looked up.
-const NAME_BYTES_MAX: usize = 32;
+pub const NAME_BYTES_MAX: usize = 32;
 /// Bytes of unknown arguments that an error repeats.
 const ECHO_BYTES_MAX: usize = 128;
 

@@ -8,6 +8,7 @@ pub mod help;
 pub mod keys;
 pub mod lookup;
 pub mod syntax;
+pub mod table;
 pub mod traits;
 
 pub use args::{Args, Word};
@@ -17,9 +18,10 @@ pub use traits::{Access, Category, Flag};
 use crate::error::Result;
 use keys::Keys;
 use resp::reply::Reply;
+use std::borrow::Cow;
 
-/// Every command by its lower-case name.
-pub type Commands = hashbrown::HashMap<&'static str, &'static Command>;
+/// Every command by the lower-case name that it has in this server.
+pub type Commands = hashbrown::HashMap<Cow<'static, str>, &'static Command>;
 
 /// What a command may do; decides which context its handler gets.
 #[derive(Clone, Copy)]
@@ -50,6 +52,8 @@ pub enum Reach {
 pub struct Command {
     /// Lower-case name; of a subcommand the whole of it, as `config|get`.
     pub name: &'static str,
+    /// Its place in the statistics; given by [`table::Table`].
+    pub number: u16,
     /// Arguments with the names, at least that many when negative.
     pub arity: i32,
     /// See [`Kind`].
@@ -96,6 +100,7 @@ impl Command {
     const fn new(name: &'static str, arity: i32, kind: Kind) -> Command {
         Command {
             name,
+            number: 0,
             arity,
             kind,
             keys: Keys::None,

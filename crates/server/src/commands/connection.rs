@@ -1,13 +1,12 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT, and what drivers ask at first.
 
 use crate::command::context::Order;
-use crate::command::traits::{ADMIN, ALWAYS, META};
-use crate::command::{AdminCtx, Args, Category, Command, Flag};
+use crate::command::traits::{ALWAYS, META};
+use crate::command::{AdminCtx, Args, Command};
 use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
 use crate::session::Replies;
 use resp::reply::{Proto, Reply};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[
@@ -64,53 +63,6 @@ pub const COMMANDS: &[Command] = &[
     Command::container("client", CLIENT)
         .group("connection")
         .about("2.4.0", "Depends on the subcommand", "Looks after connections."),
-    Command::admin("time", 1, time)
-        .fast()
-        .flags(META)
-        .tips(&["nondeterministic_output"])
-        .group("server")
-        .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::container("config", CONFIG).group("server").about(
-        "2.0.0",
-        "Depends on the subcommand",
-        "Looks at directives and changes them.",
-    ),
-    Command::admin("info", -1, info)
-        .syntax("[section ...]")
-        .flags(META)
-        .categories(&[Category::Dangerous])
-        .tips(&[
-            "nondeterministic_output",
-            "request_policy:all_shards",
-            "response_policy:special",
-        ])
-        .group("server")
-        .about("1.0.0", "O(1)", "Answers facts about the server."),
-    Command::admin("shutdown", -1, shutdown)
-        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
-        .flags(&[
-            Flag::Admin,
-            Flag::AllowBusy,
-            Flag::Loading,
-            Flag::NoMulti,
-            Flag::NoScript,
-            Flag::Stale,
-        ])
-        .group("server")
-        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
-];
-
-const CONFIG: &[Command] = &[
-    Command::admin("config|get", -3, config_get)
-        .syntax("parameter ...")
-        .flags(ADMIN)
-        .about("2.0.0", "O(N) in the directives", "Returns directives by name or pattern."),
-    Command::help("config|help"),
-    Command::admin("config|set", -4, config_set)
-        .syntax("data(parameter value) ...")
-        .flags(ADMIN)
-        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-        .about("2.0.0", "O(N) in the directives", "Changes directives."),
 ];
 
 fn ping(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -242,106 +194,5 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     ctx.session.is_authenticated = !ctx.state.config.requires_password();
     reply.set_proto(Proto::Resp2);
     reply.simple("RESET");
-    Ok(())
-}
-
-fn time(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    reply.array(2);
-    reply.bulk_int(now.as_secs() as i64);
-    reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
-fn config_get(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let patterns: Vec<&[u8]> = args.rest().collect();
-    let found = ctx.state.config.get(&patterns);
-    reply.map(found.len());
-    for (name, value) in found {
-        reply.bulk(&name);
-        reply.bulk(&value);
-    }
-    Ok(())
-}
-
-/// Directives whose change while the server runs has no effect in this version, so is refused.
-const FIXED_AT_START: &[&str] = &[
-    "bind",
-    "port",
-    "loglevel",
-    "notify-keyspace-events",
-    "save",
-    "slowlog-log-slower-than",
-    "slowlog-max-len",
-    "tcp-backlog",
-];
-
-fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if !args.len().is_multiple_of(2) {
-        return Err(Error::Plain("ERR wrong number of arguments for 'config|set' command"));
-    }
-    let mut pairs = Vec::new();
-    while !args.is_empty() {
-        pairs.push((args.take()?, args.take()?));
-    }
-    let result = ctx
-        .state
-        .config
-        .set(&pairs, ctx.session.client.is_local, |directive| {
-            if FIXED_AT_START.contains(&directive.name) {
-                return Err("it cannot be changed while this version runs".to_owned());
-            }
-            Ok(())
-        });
-    result.map_err(|error| Error::Owned(error.to_string()))?;
-    reply.ok();
-    Ok(())
-}
-
-fn info(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    use std::fmt::Write;
-    let state = ctx.state;
-    let mut text = format!(
-        "# Server\r\nredis_version:8.2.0\r\nserver_name:minium\r\nminium_version:{}\r\n\
-         redis_mode:standalone\r\nprocess_id:{}\r\nrun_id:{}\r\ntcp_port:{}\r\n\
-         uptime_in_seconds:{}\r\nthreads:{}\r\n\r\n# Clients\r\nconnected_clients:{}\r\n\r\n\
-         # Stats\r\ntotal_connections_received:{}\r\ntotal_commands_processed:{}\r\n\
-         expired_keys:{}\r\n\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\r\n\
-         # Keyspace\r\n",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        state.run_id,
-        state.port,
-        state.started.elapsed().as_secs(),
-        state.n_threads,
-        state.n_clients.load(Relaxed),
-        state.n_connections.load(Relaxed),
-        state.n_commands.load(Relaxed),
-        state.n_expired.load(Relaxed),
-    );
-    for database in 0..state.keyspace.n_databases() {
-        let n_keys = state.keyspace.len(database);
-        if n_keys > 0 {
-            let _ = write!(text, "db{database}:keys={n_keys}\r\n");
-        }
-    }
-    reply.verbatim("txt", text.as_bytes());
-    Ok(())
-}
-
-fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    while let Some(word) = args.word() {
-        match &*word {
-            b"NOSAVE" | b"NOW" | b"FORCE" => {}
-            b"SAVE" => {
-                return Err(Error::Plain("ERR this version cannot save: use SHUTDOWN NOSAVE"));
-            }
-            _ => return Err(Error::Syntax),
-        }
-    }
-    ctx.state.is_stopping.store(true, Relaxed);
-    ctx.session.is_closing = true;
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 pub mod client;
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod hash;
+pub mod info;
 pub mod keys;
 pub mod list;
 pub mod pubsub;
@@ -14,11 +16,14 @@ pub mod memory;
 pub mod object;
 pub mod server;
 pub mod set;
+pub mod slowlog;
 pub mod string;
 pub mod transaction;
 pub mod zset;
 
 use crate::command::Command;
+use crate::command::table::Table;
+use std::sync::LazyLock;
 
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
@@ -31,6 +36,9 @@ pub const FAMILIES: &[&[Command]] = &[
     transaction::COMMANDS,
     scripting::COMMANDS,
     pubsub::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    slowlog::COMMANDS,
     string::COMMANDS,
     string::lcs::COMMANDS,
     hash::COMMANDS,
@@ -49,3 +57,8 @@ pub const FAMILIES: &[&[Command]] = &[
 
 #[cfg(test)]
 mod tests;
+/// All rows, numbered.
+pub fn table() -> &'static Table {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| Table::new(FAMILIES));
+    &TABLE
+}

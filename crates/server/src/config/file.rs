@@ -10,7 +10,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::directive::find;
-use super::{Config, reason, words};
+use super::{Config, words};
+use crate::error::reason;
 
 /// How deep files may include each other.
 const MAX_INCLUDE_DEPTH: usize = 16;

@@ -7,6 +7,7 @@ use super::Config;
 use super::directive::{Slot, slot};
 use super::notify::EventClasses;
 use super::special::OutputLimit;
+use super::value::Value;
 
 /// Which clients an output limit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,12 @@ impl Config {
         self.size(const { slot("maxclients") })
     }
 
+    /// Lowers `maxclients` to what the system allows.
+    pub fn lower_max_clients(&self, allowed: usize) {
+        let text = allowed.to_string().into_bytes();
+        self.store(const { slot("maxclients") }, Value::new(allowed as i64, text));
+    }
+
     /// `proto-max-bulk-len`: the longest argument.
     pub fn proto_max_bulk_bytes(&self) -> usize {
         self.size(const { slot("proto-max-bulk-len") })
@@ -281,6 +288,16 @@ impl Config {
         }
     }
 
+    /// `maxmemory-policy`, for INFO. Copies.
+    pub fn eviction_policy_name(&self) -> String {
+        self.string(const { slot("maxmemory-policy") })
+    }
+
+    /// `repl-backlog-size`, for INFO.
+    pub fn replication_backlog_bytes(&self) -> i64 {
+        self.number(const { slot("repl-backlog-size") })
+    }
+
     /// `lfu-log-factor`.
     pub fn lfu_log_factor(&self) -> u32 {
         self.number(const { slot("lfu-log-factor") }) as u32
@@ -289,26 +306,6 @@ impl Config {
     /// `lfu-decay-time`, in minutes.
     pub fn lfu_decay_minutes(&self) -> u32 {
         self.number(const { slot("lfu-decay-time") }) as u32
-    }
-
-    /// `lazyfree-lazy-expire`.
-    pub fn lazy_expire(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-expire") })
-    }
-
-    /// `lazyfree-lazy-server-del`.
-    pub fn lazy_server_del(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-server-del") })
-    }
-
-    /// `lazyfree-lazy-user-del`.
-    pub fn lazy_user_del(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-user-del") })
-    }
-
-    /// `lazyfree-lazy-user-flush`.
-    pub fn lazy_user_flush(&self) -> bool {
-        self.flag(const { slot("lazyfree-lazy-user-flush") })
     }
 
     // Commands.
@@ -344,6 +341,11 @@ impl Config {
     /// `daemonize`.
     pub fn daemonize(&self) -> bool {
         self.flag(const { slot("daemonize") })
+    }
+
+    /// `disable-thp`.
+    pub fn disables_huge_pages(&self) -> bool {
+        self.flag(const { slot("disable-thp") })
     }
 
     /// `supervised`.

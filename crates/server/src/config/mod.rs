@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::error::reason;
 use directive::{Directive, Kind, Slot, find, slot};
 use table::DIRECTIVES;
 use value::Value;
@@ -174,7 +175,7 @@ impl Config {
     /// CONFIG SET: sets all pairs or none. `local` tells whether the caller connects from this
     /// machine. `apply` is called once per directive whose value changed, after all are stored, and
     /// makes the rest of the server follow; if it fails, every value is put back and `apply` is
-    /// called again for those it had already applied.
+    /// called again for those it had applied, and for the one that failed.
     pub fn set(
         &self,
         pairs: &[(&[u8], &[u8])],
@@ -199,7 +200,7 @@ impl Config {
             let directive = slot.directive();
             let result = self.enter(*slot).and_then(|()| apply(directive));
             if let Err(reason) = result {
-                self.put_back(&undo, done, &mut apply);
+                self.put_back(&undo, done + 1, &mut apply);
                 let name = directive.name.as_bytes().to_vec();
                 return Err(ConfigError::Failed { name, reason });
             }
@@ -312,15 +313,6 @@ impl Config {
         };
         let path = String::from_utf8_lossy(&self.text(slot)).into_owned();
         std::env::set_current_dir(path).map_err(|error| reason(&error))
-    }
-}
-
-/// The system's words for an error, without Rust's error number.
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_string(),
-        None => text,
     }
 }
 

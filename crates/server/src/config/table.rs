@@ -17,6 +17,7 @@ use super::special::{
 const INT: i64 = i32::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
+const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
 const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
@@ -182,9 +183,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("kept for the operator"),
     directory("dir", "./").protected(),
-    boolean("disable-thp", "yes")
-        .fixed()
-        .tuning("the allocator asks for no huge pages"),
+    boolean("disable-thp", "yes").fixed(),
     boolean("dual-channel-replication-enabled", "no")
         .valkey()
         .tuning(NO_REPLICATION),
@@ -233,13 +232,13 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("latency-tracking", "yes").tuning("there is no latency monitor yet"),
     special("latency-tracking-info-percentiles", "50 99 99.9", percentiles)
         .tuning("there is no latency monitor yet"),
-    boolean("lazyfree-lazy-eviction", "no"),
-    boolean("lazyfree-lazy-expire", "no"),
-    boolean("lazyfree-lazy-server-del", "no"),
-    boolean("lazyfree-lazy-user-del", "no"),
-    boolean("lazyfree-lazy-user-flush", "no"),
-    integer("lfu-decay-time", "1", 0, INT),
-    integer("lfu-log-factor", "10", 0, INT),
+    boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
+    boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
+    boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
+    boolean("lazyfree-lazy-user-del", "no").tuning(ALWAYS_LAZY),
+    boolean("lazyfree-lazy-user-flush", "no").tuning(ALWAYS_LAZY),
+    integer("lfu-decay-time", "1", 0, INT).tuning(NO_LIMIT),
+    integer("lfu-log-factor", "10", 0, INT).tuning(NO_LIMIT),
     integer("list-compress-depth", "0", 0, INT).tuning("lists are not compressed"),
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
     integer("loading-process-events-interval-bytes", "524288", 1024, INT)
@@ -290,7 +289,8 @@ pub const DIRECTIVES: &[Directive] = &[
             "allkeys-random",
             "noeviction",
         ],
-    ),
+    )
+    .tuning(NO_LIMIT),
     integer("maxmemory-samples", "5", 1, 64).tuning(NO_LIMIT),
     integer("min-io-threads-avoid-copy-reply", "7", 0, INT)
         .hidden()

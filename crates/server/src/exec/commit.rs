@@ -1,8 +1,6 @@
 //! What follows a command while its locks are still held: departures are settled, waiters served,
 //! the journal filled, events published.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use datatypes::encoding::table::hash;
 use keyspace::db::Departed;
 use keyspace::locked::Locked;
@@ -10,6 +8,7 @@ use keyspace::locked::Locked;
 use super::Engine;
 use crate::command::event::Event;
 use crate::config::notify::EventClasses;
+use crate::stats::counters::Counter;
 
 impl Engine {
     /// Whether `commit` has anything to do.
@@ -65,7 +64,7 @@ impl Engine {
         for departed in std::mem::take(self.departed.get_mut()) {
             match departed {
                 Departed::Key { database, key } => {
-                    self.state.n_expired.fetch_add(1, Relaxed);
+                    self.counters.add(Counter::ExpiredKeys, 1);
                     self.departed(locked, database, &key, &[b"DEL", &key]);
                     self.effects
                         .event(Event::expired("expired"), database, &key);
@@ -76,6 +75,8 @@ impl Engine {
                     fields,
                     emptied,
                 } => {
+                    self.counters
+                        .add(Counter::ExpiredFields, fields.len() as u64);
                     let mut words: Vec<&[u8]> = vec![b"HDEL", &key];
                     words.extend(fields.iter().map(|field| &field[..]));
                     self.departed(locked, database, &key, &words);

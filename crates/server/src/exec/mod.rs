@@ -12,6 +12,7 @@
 
 mod blocking;
 mod commit;
+mod count;
 mod lock;
 mod multi;
 mod reap;
@@ -19,7 +20,7 @@ mod script;
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
 use keyspace::db::{Db, Departed, Terms, View};
@@ -35,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
+use crate::stats::counters::ThreadCounters;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
@@ -71,7 +73,11 @@ pub struct Engine {
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
     nesting: Nesting,
-    n_commands: u64,
+    counters: &'static ThreadCounters,
+    /// When the last command ended, or the batch of this one began.
+    clock: Instant,
+    /// `slowlog-log-slower-than`
+    slow_us: i64,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
 }
@@ -112,7 +118,12 @@ pub fn unix_ms() -> u64 {
 
 impl Engine {
     /// An engine whose random numbers start at `seed`.
-    pub fn new(state: &'static State, commands: &'static Commands, seed: u64) -> Engine {
+    pub fn new(
+        state: &'static State,
+        commands: &'static Commands,
+        group: usize,
+        seed: u64,
+    ) -> Engine {
         Engine {
             state,
             commands,
@@ -124,7 +135,9 @@ impl Engine {
             effects: Effects::default(),
             unit: Vec::new(),
             nesting: Nesting::Outermost,
-            n_commands: 0,
+            counters: state.stats.thread(group),
+            clock: Instant::now(),
+            slow_us: -1,
             has_lowered_due: false,
         }
     }
@@ -158,14 +171,11 @@ impl Engine {
     fn read_directives(&mut self) {
         self.limits = limits(self.state);
         self.effects.wanted = wanted(&self.state.config);
+        self.slow_us = self.state.config.slowlog_threshold_us();
     }
 
     /// Adds this tick's counts to the server's.
     pub fn end_tick(&mut self) {
-        if self.n_commands > 0 {
-            let n_commands = std::mem::take(&mut self.n_commands);
-            self.state.n_commands.fetch_add(n_commands, Relaxed);
-        }
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.state.n_changes.fetch_add(n_changes, Relaxed);
@@ -182,13 +192,11 @@ impl Engine {
         known_hash: Option<u64>,
         reply: &mut Reply<'_>,
     ) -> Outcome {
-        self.n_commands += 1;
         let (command, ..) = admitted;
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
             return self.admin(session, admitted, request, reply);
         }
         let Some(locked) = self.lock(session.database, command, request, known_hash) else {
-            self.n_commands -= 1;
             return Outcome::Busy;
         };
         if session.client.is_killed.load(Relaxed) {
@@ -198,12 +206,13 @@ impl Engine {
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
-        self.on_keys(&locked, session, admitted, request, known_hash, reply);
+        let is_ok = self.on_keys(&locked, session, admitted, request, known_hash, reply);
         let outcome = match self.effects.wait.take() {
             None => Outcome::Done,
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        self.count(session, command, request, is_ok);
         outcome
     }
 
@@ -227,12 +236,16 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Outcome {
         self.end_tick();
-        let order = self.run_admin(session, admitted, request, reply);
+        let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
-        match order {
+        let outcome = match order {
             None => Outcome::Done,
             Some(order) => self.obey(order, session, admitted, request, reply),
+        };
+        if outcome != Outcome::Busy {
+            self.count(session, admitted.0, request, is_ok);
         }
+        outcome
     }
 
     fn run_admin(
@@ -241,7 +254,7 @@ impl Engine {
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
-    ) -> Option<Order> {
+    ) -> (bool, Option<Order>) {
         let mark = reply.len();
         let mut ctx = AdminCtx {
             session,
@@ -257,8 +270,7 @@ impl Engine {
             _ => Err(Error::Syntax),
         };
         let order = ctx.order;
-        settle_reply(result, mark, reply);
-        order
+        (self.settle_reply(result, mark, reply), order)
     }
 
     /// Runs one command under locks that are held, as a part of EXEC or a script.
@@ -270,19 +282,19 @@ impl Engine {
         request: &[&[u8]],
         reply: &mut Reply<'_>,
     ) {
-        self.n_commands += 1;
         if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
-            let order = self.run_admin(session, admitted, request, reply);
+            let (is_ok, order) = self.run_admin(session, admitted, request, reply);
             self.read_directives();
             if let Some(order) = order {
                 self.obey_nested(locked, order, session, admitted, request, reply);
             }
-            return;
+            return self.count(session, admitted.0, request, is_ok);
         }
         self.effects.can_wait = false;
-        self.on_keys(locked, session, admitted, request, None, reply);
+        let is_ok = self.on_keys(locked, session, admitted, request, None, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
+        self.count(session, admitted.0, request, is_ok);
     }
 
     #[inline]
@@ -345,7 +357,7 @@ impl Engine {
             }
             Kind::Admin(_) | Kind::Container(_) => Err(Error::Syntax),
         };
-        let is_ok = settle_reply(result, mark, reply);
+        let is_ok = self.settle_reply(result, mark, reply);
         if !self.departed.get_mut().is_empty() {
             self.settle_departed(locked);
         }
@@ -354,17 +366,19 @@ impl Engine {
         }
         is_ok
     }
-}
 
-/// Puts an error in place of what its command had written. Whether there was none.
-#[inline]
-fn settle_reply(result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
-    match result {
-        Ok(()) => true,
-        Err(error) => {
-            reply.truncate(mark);
-            reply.error(error.to_string().as_bytes());
-            false
+    /// Puts an error in place of what its command had written. Whether there was none.
+    #[inline]
+    fn settle_reply(&self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
+        match result {
+            Ok(()) => true,
+            Err(error) => {
+                let line = error.to_string();
+                reply.truncate(mark);
+                reply.error(line.as_bytes());
+                self.count_error(line.as_bytes());
+                false
+            }
         }
     }
 }

@@ -50,6 +50,7 @@ impl<'a> Batch<'a> {
         let words: Vec<&[u8]> = self.spans.iter().map(|span| span.of(self.input)).collect();
         let mut rows = [const { (None, None) }; BATCH];
         self.look_ahead(&words, engine, session, &mut rows);
+        engine.start_clock();
         let mut start = 0;
         for (i, &end) in self.ends.iter().enumerate() {
             if session.is_closing {
@@ -127,6 +128,7 @@ pub fn run_kept(
 ) -> Option<Stop> {
     let words = kept.words();
     let row = find(engine.commands(), kept.name());
+    engine.start_clock();
     let mut reply = Reply::new(replies, session.proto);
     match dispatch::run(engine, session, row, &words, None, &mut reply) {
         Outcome::Done => None,

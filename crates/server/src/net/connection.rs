@@ -4,9 +4,9 @@
 //! read buffer and replies written from the thread's reply buffer. Only a partial request or an
 //! unsent reply is kept here.
 
+use crate::io::stream::Stream;
 use crate::session::Session;
 use crate::session::queue::Queued;
-use mio::net::TcpStream;
 use resp::reply::Proto;
 use resp::request::Parser;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// See the top of the file.
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What commands see.
     pub session: Session,
     /// Progress inside a partial request.
@@ -51,7 +51,7 @@ pub enum Received {
 }
 
 /// Reads once into `buffer`.
-pub fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Received {
+pub fn receive(stream: &mut Stream, buffer: &mut [u8]) -> Received {
     loop {
         return match stream.read(buffer) {
             Ok(0) => Received::End,
@@ -65,7 +65,7 @@ pub fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Received {
 
 impl Connection {
     /// A connection that has sent nothing yet.
-    pub fn new(stream: TcpStream, session: Session) -> Connection {
+    pub fn new(stream: Stream, session: Session) -> Connection {
         Connection {
             stream,
             session,
@@ -140,7 +140,7 @@ impl Connection {
 }
 
 /// Writes until the socket takes no more; how many bytes it took. `None` if it is broken.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Option<usize> {
+fn write_some(stream: &mut Stream, bytes: &[u8]) -> Option<usize> {
     let mut n_written = 0;
     while n_written < bytes.len() {
         match stream.write(&bytes[n_written..]) {

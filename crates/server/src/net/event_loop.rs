@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use datatypes::encoding::table::hash;
 use keyspace::keyspace::ShardId;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use resp::reply::Reply;
 use resp::request::{Limits, Span};
@@ -23,12 +22,14 @@ use slab::Slab;
 use crate::command::Commands;
 use crate::config::live::OutputClass;
 use crate::exec::{Engine, unix_ms};
+use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::session::Session;
 use crate::session::client::Client;
 use crate::state::State;
+use crate::stats::counters::{Counter, ThreadCounters};
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -89,7 +90,7 @@ impl EventLoop {
             group,
             poll,
             connections: Slab::new(),
-            engine: Engine::new(state, commands, seed),
+            engine: Engine::new(state, commands, group, seed),
             buffer: vec![0; READ_BYTES],
             replies: Vec::new(),
             spans: Vec::new(),
@@ -142,6 +143,7 @@ impl EventLoop {
         self.expire();
         self.sweep();
         self.engine.end_tick();
+        self.state.stats.sample(self.engine.now_ms());
         self.state.mailboxes.wake();
         if std::mem::take(&mut self.engine.has_lowered_due) {
             self.state.mailboxes.wake_all();
@@ -199,9 +201,8 @@ impl EventLoop {
         over.into_iter().for_each(|idx| self.close(idx));
     }
 
-    fn accept(&mut self, socket: std::net::TcpStream, peer: std::net::SocketAddr) {
-        let local = socket.local_addr().map(|local| local.to_string());
-        let mut stream = TcpStream::from_std(socket);
+    fn accept(&mut self, incoming: Incoming) {
+        let mut stream = incoming.stream;
         let entry = self.connections.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(entry.key());
@@ -210,17 +211,16 @@ impl EventLoop {
             self.state.n_clients.fetch_sub(1, Relaxed);
             return;
         }
-        self.state.n_connections.fetch_add(1, Relaxed);
         let client = Arc::new(Client {
             address: Address {
                 group: self.group as u16,
                 slot: entry.key() as u32,
                 session: self.state.clients.next_id(),
             },
-            peer: peer.to_string(),
-            local: local.unwrap_or_default(),
-            is_local: peer.ip().is_loopback(),
-            is_unix: false,
+            is_unix: matches!(stream, Stream::Unix(_)),
+            peer: incoming.address,
+            local: incoming.local_address,
+            is_local: incoming.is_local,
             since_ms: self.engine.now_ms(),
             name: Default::default(),
             library: Default::default(),
@@ -301,6 +301,8 @@ impl EventLoop {
         };
         connection.last_heard = Instant::now();
         connection.session.client.facts.lock().bytes_in += n as u64;
+        self.engine.counters().add(Counter::NetInputBytes, n as u64);
+        self.engine.counters().add(Counter::ReadsProcessed, 1);
         let (n_used, is_alive) = match connection.is_held() {
             true => (0, true),
             false => self.answer(idx, &mut buffer[..n_kept + n]),
@@ -400,7 +402,7 @@ impl EventLoop {
             let is_over = is_starved || session.is_closing || stopped.is_some();
             let mut is_alive = true;
             if is_over || self.replies.len() > REPLY_BYTES {
-                is_alive = send_replies(connection, &mut self.replies);
+                is_alive = send_replies(connection, &mut self.replies, self.engine.counters());
             }
             let is_hoarding = is_hoarding(self.state, connection);
             if let Some((stop, kept)) = stopped {
@@ -454,7 +456,7 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        let mut is_alive = send_replies(connection, &mut self.replies);
+        let mut is_alive = send_replies(connection, &mut self.replies, self.engine.counters());
         let mut input = std::mem::take(&mut connection.input);
         let end = input.len();
         let mut n_used = 0;
@@ -477,7 +479,7 @@ impl EventLoop {
     fn open_letters(&mut self) {
         for mail in self.state.mailboxes.take(self.group) {
             match mail {
-                Mail::Socket(socket, peer) => self.accept(socket, peer),
+                Mail::Socket(incoming) => self.accept(incoming),
                 Mail::Push { to, bytes } => {
                     to.iter().for_each(|one| self.push(*one, &bytes));
                 }
@@ -565,12 +567,18 @@ impl EventLoop {
 }
 
 /// Sends what was gathered for a connection. False if it is broken.
-fn send_replies(connection: &mut Connection, replies: &mut Vec<u8>) -> bool {
+fn send_replies(
+    connection: &mut Connection,
+    replies: &mut Vec<u8>,
+    counters: &ThreadCounters,
+) -> bool {
     let is_alive = match replies.is_empty() {
         true => connection.flush(),
         false => connection.send(replies),
     };
     connection.session.client.facts.lock().bytes_out += replies.len() as u64;
+    counters.add(Counter::NetOutputBytes, replies.len() as u64);
+    counters.add(Counter::WritesProcessed, 1);
     replies.clear();
     replies.shrink_to(4 * REPLY_BYTES);
     is_alive

@@ -58,6 +58,25 @@ pub enum Counter {
 
 const N_COUNTERS: usize = Counter::LoopCommandNs as usize + 1;
 
+/// What goes up and down, as a sum over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Clients waiting in a blocking command.
+    BlockedClients,
+    /// Of those, the ones with a deadline.
+    ClientsInTimeoutTable,
+    /// Clients subscribed to something.
+    PubsubClients,
+    /// Clients watching a key.
+    WatchingClients,
+    /// Bytes of input and output buffers that clients own.
+    ClientBytes,
+    /// Values waiting to be freed by the background thread.
+    LazyfreePending,
+}
+
+const N_GAUGES: usize = Gauge::LazyfreePending as usize + 1;
+
 /// One command's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommandTotals {
@@ -96,6 +115,7 @@ struct CommandCounters {
 #[repr(align(128))]
 pub struct ThreadCounters {
     counters: [AtomicU64; N_COUNTERS],
+    gauges: [AtomicU64; N_GAUGES],
     commands: Box<[CommandCounters]>,
 }
 
@@ -107,6 +127,7 @@ impl ThreadCounters {
     fn new(n_commands: usize) -> ThreadCounters {
         ThreadCounters {
             counters: Default::default(),
+            gauges: Default::default(),
             commands: (0..n_commands)
                 .map(|_| CommandCounters::default())
                 .collect(),
@@ -117,6 +138,12 @@ impl ThreadCounters {
     #[inline]
     pub fn add(&self, counter: Counter, by: u64) {
         bump(&self.counters[counter as usize], by);
+    }
+
+    /// Moves a gauge up or down. What one thread adds another may take away.
+    #[inline]
+    pub fn adjust(&self, gauge: Gauge, by: i64) {
+        bump(&self.gauges[gauge as usize], by as u64);
     }
 
     /// This thread's share of a counter, since start.
@@ -163,6 +190,22 @@ impl Counters {
     /// One thread's block. `thread` is below the number given to [`new`](Self::new).
     pub fn thread(&self, thread: usize) -> &ThreadCounters {
         &self.threads[thread]
+    }
+
+    /// The last block: that of the thread that accepts connections.
+    pub fn last(&self) -> &ThreadCounters {
+        &self.threads[self.threads.len() - 1]
+    }
+
+    /// A gauge over all threads.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        let shares = self
+            .threads
+            .iter()
+            .map(|thread| thread.gauges[gauge as usize].load(Ordering::Relaxed));
+        // While it is summed it may seem to be below zero.
+        let sum = shares.fold(0_u64, u64::wrapping_add) as i64;
+        sum.max(0).unsigned_abs()
     }
 
     /// Sums since start.

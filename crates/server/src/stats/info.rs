@@ -92,10 +92,17 @@ fn errors(snapshot: &Snapshot, out: &mut String) {
 
 fn databases(snapshot: &Snapshot, out: &mut String) {
     for db in &snapshot.databases {
-        let mut text = format!("db{}:keys={},expires={}", db.index, db.keys, db.expires);
-        if let Some(ttl_ms) = db.average_ttl_ms {
-            write!(text, ",avg_ttl={ttl_ms}").expect("a String takes any text");
+        let mut text = format!("db{}:keys={}", db.index, db.keys);
+        let figures = [
+            ("expires", db.expires),
+            ("avg_ttl", db.average_ttl_ms),
+            ("subexpiry", db.subexpiry),
+        ];
+        for (name, figure) in figures {
+            if let Some(figure) = figure {
+                write!(text, ",{name}={figure}").expect("a String takes any text");
+            }
         }
-        line(out, format_args!("{text},subexpiry={}", db.subexpiry));
+        line(out, format_args!("{text}"));
     }
 }

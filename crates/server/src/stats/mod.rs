@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod errors;
 pub mod info;
+pub mod memory;
 pub mod process;
 pub mod rates;
 pub mod slowlog;
@@ -18,16 +19,21 @@ pub mod table;
 mod tests;
 
 use parking_lot::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use counters::{Baseline, CommandTotals, Counter, Counters, ThreadCounters, Totals};
+use counters::{Baseline, CommandTotals, Counter, Counters, Gauge, ThreadCounters, Totals};
 use errors::ErrorCodes;
 use rates::Rate;
-use slowlog::SlowLog;
+use slowlog::{Slow, SlowLog};
 use snapshot::ActivityInfo;
 
 /// All statistics of one server.
 pub struct Stats {
     counters: Counters,
+    names: &'static [String],
+    startup_bytes: OnceLock<u64>,
+    next_sample_ms: AtomicU64,
     baseline: Mutex<Baseline>,
     errors: Mutex<ErrorCodes>,
     rates: Mutex<Rates>,
@@ -53,10 +59,13 @@ pub struct Peak {
 }
 
 impl Stats {
-    /// Statistics for so many threads that count, and so many command numbers.
-    pub fn new(n_threads: usize, n_commands: usize) -> Stats {
+    /// Statistics of so many event loops, and of commands with these full names by their numbers.
+    pub fn new(n_threads: usize, names: &'static [String]) -> Stats {
         Stats {
-            counters: Counters::new(n_threads, n_commands),
+            counters: Counters::new(n_threads + 1, names.len()),
+            names,
+            startup_bytes: OnceLock::new(),
+            next_sample_ms: AtomicU64::new(0),
             baseline: Mutex::default(),
             errors: Mutex::default(),
             rates: Mutex::default(),
@@ -65,9 +74,37 @@ impl Stats {
         }
     }
 
-    /// The counters of one thread, which alone may bump them.
+    /// The counters of one event loop, which alone may bump them.
     pub fn thread(&self, thread: usize) -> &ThreadCounters {
         self.counters.thread(thread)
+    }
+
+    /// The counters of the thread that accepts connections.
+    pub fn acceptor(&self) -> &ThreadCounters {
+        self.counters.last()
+    }
+
+    /// A gauge over all threads.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.counters.gauge(gauge)
+    }
+
+    /// Notes what is allocated now as what the server takes without data.
+    pub fn note_startup(&self) {
+        if let Some(allocated) = memory::allocated() {
+            let _ = self.startup_bytes.set(allocated.used_bytes);
+        }
+    }
+
+    /// What the server takes without data, if known.
+    pub fn startup_bytes(&self) -> Option<u64> {
+        self.startup_bytes.get().copied()
+    }
+
+    /// Adds a command to the slow log. The caller has compared its time with
+    /// `slowlog-log-slower-than`; `max_len` is `slowlog-max-len`.
+    pub fn note_slow(&self, slow: &Slow<'_>, max_len: usize) {
+        self.slowlog.lock().add(slow, max_len);
     }
 
     /// Counts an error reply by its code; `line` is the reply without its dash. The number of error
@@ -81,9 +118,11 @@ impl Stats {
         self.baseline.lock().totals_since(&self.counters)
     }
 
-    /// Sums of each command since the last reset, by its number. O(threads * commands).
-    pub fn commands(&self) -> Vec<CommandTotals> {
-        self.baseline.lock().commands_since(&self.counters)
+    /// Sums of each command since the last reset, with its full name. O(threads * commands).
+    pub fn commands(&self) -> Vec<(&'static str, CommandTotals)> {
+        let totals = self.baseline.lock().commands_since(&self.counters);
+        let names = self.names.iter().map(String::as_str);
+        names.zip(totals).collect()
     }
 
     /// Error codes and their counts since the last reset.
@@ -91,9 +130,20 @@ impl Stats {
         self.errors.lock().all()
     }
 
-    /// Takes a sample of the rates if its time has come. `now_ms` is of a monotonic clock. Called
-    /// about every 100 ms while there is work.
+    /// Takes a sample of the rates and of the memory if its time has come: about every 100 ms.
+    /// `now_ms` is of a clock that does not go back. One load when there is nothing to do, so loops
+    /// call it in every tick.
+    #[inline]
     pub fn sample(&self, now_ms: u64) {
+        if self.next_sample_ms.load(Ordering::Relaxed) <= now_ms {
+            self.take_sample(now_ms);
+        }
+    }
+
+    #[cold]
+    fn take_sample(&self, now_ms: u64) {
+        let next_ms = now_ms + rates::PERIOD_MS;
+        self.next_sample_ms.store(next_ms, Ordering::Relaxed);
         let totals = self.counters.totals();
         let mut rates = self.rates.lock();
         rates
@@ -105,6 +155,10 @@ impl Stats {
         rates
             .output
             .sample(totals.get(Counter::NetOutputBytes), now_ms);
+        drop(rates);
+        if let Some(allocated) = memory::allocated() {
+            self.note_memory(allocated.used_bytes, now_ms / 1000);
+        }
     }
 
     /// The rates of this moment; the other figures of the result are left at their defaults.

@@ -7,6 +7,8 @@ use std::fs;
 pub struct ProcessUsage {
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Of that, what is no file's: heap and stacks.
+    pub anonymous_bytes: u64,
     /// CPU time in user code.
     pub cpu_user_s: f64,
     /// CPU time in the kernel.
@@ -16,12 +18,13 @@ pub struct ProcessUsage {
 impl ProcessUsage {
     /// Reads the figures of this moment; `None` where the system does not tell.
     pub fn read() -> Option<ProcessUsage> {
-        let resident_pages: u64 = fs::read_to_string("/proc/self/statm")
-            .ok()?
+        let pages = fs::read_to_string("/proc/self/statm").ok()?;
+        let mut pages = pages
             .split(' ')
-            .nth(1)?
-            .parse()
-            .ok()?;
+            .skip(1)
+            .map_while(|n| n.parse::<u64>().ok());
+        let (resident, shared) = (pages.next()?, pages.next()?);
+        let page_bytes = rustix::param::page_size() as u64;
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         // The second field, the program's name, may hold blanks and ends with the last parenthesis.
         let mut after_name = stat[stat.rfind(')')? + 1..]
@@ -30,7 +33,8 @@ impl ProcessUsage {
         let mut ticks = || after_name.next()?.parse::<f64>().ok();
         let per_second = rustix::param::clock_ticks_per_second() as f64;
         Some(ProcessUsage {
-            rss_bytes: resident_pages * rustix::param::page_size() as u64,
+            rss_bytes: resident * page_bytes,
+            anonymous_bytes: resident.saturating_sub(shared) * page_bytes,
             cpu_user_s: ticks()? / per_second,
             cpu_system_s: ticks()? / per_second,
         })

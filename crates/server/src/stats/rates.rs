@@ -4,7 +4,8 @@
 //! places as periods have passed, so that a rate decays by the clock and not by the number of calls.
 
 const N_SAMPLES: usize = 16;
-const PERIOD_MS: u64 = 100;
+/// Time between two samples.
+pub const PERIOD_MS: u64 = 100;
 
 /// One rate, in units per second.
 #[derive(Clone, Debug, Default)]

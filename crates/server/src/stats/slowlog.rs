@@ -24,6 +24,21 @@ pub struct SlowEntry {
     pub client_name: Vec<u8>,
 }
 
+/// A command that took long, as the engine knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Slow<'a> {
+    /// When it ran, Unix time.
+    pub time_s: i64,
+    /// How long it ran.
+    pub duration_us: u64,
+    /// Everything the client sent; secrets are already replaced.
+    pub args: &'a [&'a [u8]],
+    /// The client's address and port.
+    pub client_address: &'a str,
+    /// The client's name; may be empty.
+    pub client_name: &'a [u8],
+}
+
 /// The log. Bounded by the `slowlog-max-len` given with each entry.
 #[derive(Default)]
 pub struct SlowLog {
@@ -32,12 +47,17 @@ pub struct SlowLog {
 }
 
 impl SlowLog {
-    /// Adds a command. The entry's id is given here; `args` is everything the client sent.
-    pub fn add(&mut self, mut entry: SlowEntry, args: &[&[u8]], max_len: usize) {
-        entry.id = self.next_id;
-        entry.args = shortened(args);
+    /// Adds a command, and forgets the oldest ones beyond `max_len`.
+    pub fn add(&mut self, slow: &Slow<'_>, max_len: usize) {
+        self.entries.push_front(SlowEntry {
+            id: self.next_id,
+            time_s: slow.time_s,
+            duration_us: slow.duration_us,
+            args: shortened(slow.args),
+            client_address: slow.client_address.to_owned(),
+            client_name: slow.client_name.to_vec(),
+        });
         self.next_id += 1;
-        self.entries.push_front(entry);
         self.entries.truncate(max_len);
     }
 

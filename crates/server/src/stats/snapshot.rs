@@ -3,7 +3,9 @@
 //! The server fills a [`Snapshot`] from its rooms; the rows of [`table`](super::table) turn it into
 //! text. A figure that is `None` is not measured, and its field is absent from INFO.
 
+use super::Peak;
 use super::counters::{CommandTotals, Totals};
+use super::memory::Allocated;
 use super::process::ProcessUsage;
 
 /// The state of the server at one moment.
@@ -24,7 +26,7 @@ pub struct Snapshot {
     /// What the system says.
     pub process: Option<ProcessUsage>,
     /// Counts of each command that ran or was refused, by full name (`config|get`).
-    pub commands: Vec<(String, CommandTotals)>,
+    pub commands: Vec<(&'static str, CommandTotals)>,
     /// Counts of each error code.
     pub errors: Vec<(String, u64)>,
     /// Each database that holds keys, in order.
@@ -76,22 +78,18 @@ pub struct ClientsInfo {
     /// Waiting with a deadline.
     pub in_timeout_table: u64,
     /// Keys watched.
-    pub watched_keys: u64,
+    pub watched_keys: Option<u64>,
     /// Keys somebody waits for.
-    pub blocking_keys: u64,
-    /// Keys somebody waits for even if they go.
-    pub blocking_keys_on_nokey: u64,
+    pub blocking_keys: Option<u64>,
 }
 
 /// The memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryInfo {
-    /// Allocated now.
-    pub used_bytes: u64,
-    /// The most it ever was.
-    pub peak_bytes: u64,
-    /// When it was, Unix time.
-    pub peak_time_s: u64,
+    /// What the allocator tells.
+    pub allocated: Option<Allocated>,
+    /// The most that ever was allocated, and when.
+    pub peak: Option<Peak>,
     /// Allocated when the server had started and held no data.
     pub startup_bytes: Option<u64>,
     /// Of `used_bytes`, what is not data.
@@ -101,15 +99,13 @@ pub struct MemoryInfo {
     /// The Lua interpreter; `None` while there is none.
     pub lua_bytes: Option<u64>,
     /// Scripts held by the cache.
-    pub cached_scripts: u64,
+    pub cached_scripts: Option<u64>,
     /// Their sources.
-    pub script_bytes: u64,
+    pub script_bytes: Option<u64>,
     /// `maxmemory`.
     pub max_bytes: u64,
     /// `maxmemory-policy`.
     pub policy: String,
-    /// The allocator's name.
-    pub allocator: String,
     /// Values waiting for the background thread that frees them.
     pub lazyfree_pending: Option<u64>,
     /// Input and output buffers of clients.
@@ -126,9 +122,9 @@ pub struct ActivityInfo {
     /// Bytes written per second.
     pub output_bytes_per_s: f64,
     /// Channels with subscribers.
-    pub pubsub_channels: u64,
+    pub pubsub_channels: Option<u64>,
     /// Patterns with subscribers.
-    pub pubsub_patterns: u64,
+    pub pubsub_patterns: Option<u64>,
     /// Changes to the data since it was last saved, or since start.
     pub changes: Option<u64>,
     /// How late keys went lately, worst of the last moments.
@@ -144,6 +140,8 @@ pub struct ReplicationInfo {
     pub replid: String,
     /// Bytes of that history.
     pub offset: u64,
+    /// `repl-backlog-size`.
+    pub backlog_bytes: i64,
 }
 
 /// One database.
@@ -153,10 +151,10 @@ pub struct DatabaseInfo {
     pub index: usize,
     /// Its keys.
     pub keys: u64,
-    /// Those with a deadline.
-    pub expires: u64,
+    /// Those with a deadline, if counted.
+    pub expires: Option<u64>,
     /// The average time to live, in milliseconds, if known.
     pub average_ttl_ms: Option<u64>,
-    /// Hashes that have fields with a deadline.
-    pub subexpiry: u64,
+    /// Hashes that have fields with a deadline, if counted.
+    pub subexpiry: Option<u64>,
 }

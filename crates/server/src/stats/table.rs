@@ -27,6 +27,8 @@ pub enum Section {
     Replication,
     /// `cpu`
     Cpu,
+    /// `modules`
+    Modules,
     /// `commandstats`
     Commandstats,
     /// `errorstats`
@@ -39,7 +41,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in order.
-    pub const ALL: [Section; 11] = [
+    pub const ALL: [Section; 12] = [
         Section::Server,
         Section::Clients,
         Section::Memory,
@@ -47,6 +49,7 @@ impl Section {
         Section::Stats,
         Section::Replication,
         Section::Cpu,
+        Section::Modules,
         Section::Commandstats,
         Section::Errorstats,
         Section::Cluster,
@@ -63,6 +66,7 @@ impl Section {
             Section::Stats => "Stats",
             Section::Replication => "Replication",
             Section::Cpu => "CPU",
+            Section::Modules => "Modules",
             Section::Commandstats => "Commandstats",
             Section::Errorstats => "Errorstats",
             Section::Cluster => "Cluster",
@@ -114,6 +118,14 @@ const fn stats(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Fi
     field(Section::Stats, name, value)
 }
 
+const fn persistence(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Persistence, name, value)
+}
+
+const fn replication(name: &'static str, value: fn(&Snapshot) -> Option<String>) -> Field {
+    field(Section::Replication, name, value)
+}
+
 /// All fields, in the order INFO prints them.
 pub const FIELDS: &[Field] = &[
     server("redis_version", |_| text(REDIS_VERSION)),
@@ -139,52 +151,83 @@ pub const FIELDS: &[Field] = &[
     server("threads", |s| number(s.server.n_threads)),
     clients("connected_clients", |s| number(s.clients.connected)),
     clients("maxclients", |s| number(s.clients.max)),
+    clients("tracking_clients", |_| never()),
     clients("blocked_clients", |s| number(s.clients.blocked)),
     clients("pubsub_clients", |s| number(s.clients.pubsub)),
     clients("watching_clients", |s| number(s.clients.watching)),
     clients("clients_in_timeout_table", |s| number(s.clients.in_timeout_table)),
-    clients("total_watched_keys", |s| number(s.clients.watched_keys)),
-    clients("total_blocking_keys", |s| number(s.clients.blocking_keys)),
-    clients("total_blocking_keys_on_nokey", |s| number(s.clients.blocking_keys_on_nokey)),
-    memory("used_memory", |s| number(s.memory.used_bytes)),
-    memory("used_memory_human", |s| human(s.memory.used_bytes)),
+    clients("total_watched_keys", |s| number(s.clients.watched_keys?)),
+    clients("total_blocking_keys", |s| number(s.clients.blocking_keys?)),
+    memory("used_memory", |s| number(s.memory.allocated?.used_bytes)),
+    memory("used_memory_human", |s| human(s.memory.allocated?.used_bytes)),
     memory("used_memory_rss", |s| number(s.process?.rss_bytes)),
     memory("used_memory_rss_human", |s| human(s.process?.rss_bytes)),
-    memory("used_memory_peak", |s| number(s.memory.peak_bytes)),
-    memory("used_memory_peak_human", |s| human(s.memory.peak_bytes)),
-    memory("used_memory_peak_time", |s| number(s.memory.peak_time_s)),
-    memory("used_memory_peak_perc", |s| percent(s.memory.used_bytes, s.memory.peak_bytes)),
+    memory("used_memory_peak", |s| number(s.memory.peak?.bytes)),
+    memory("used_memory_peak_human", |s| human(s.memory.peak?.bytes)),
+    memory("used_memory_peak_time", |s| number(s.memory.peak?.time_s)),
+    memory("used_memory_peak_perc", |s| {
+        percent(s.memory.allocated?.used_bytes, s.memory.peak?.bytes)
+    }),
     memory("used_memory_overhead", |s| number(s.memory.overhead_bytes?)),
     memory("used_memory_startup", |s| number(s.memory.startup_bytes?)),
     memory("used_memory_dataset", |s| number(dataset_bytes(s)?)),
     memory("used_memory_dataset_perc", |s| {
-        let net = s.memory.used_bytes.saturating_sub(s.memory.startup_bytes?);
+        let used_bytes = s.memory.allocated?.used_bytes;
+        let net = used_bytes.saturating_sub(s.memory.startup_bytes?);
         percent(dataset_bytes(s)?, net)
+    }),
+    memory("allocator_allocated", |s| number(s.memory.allocated?.used_bytes)),
+    memory("allocator_active", |s| number(s.process?.anonymous_bytes)),
+    memory("allocator_frag_ratio", |s| {
+        let used_bytes = s.memory.allocated?.used_bytes.max(1) as f64;
+        Some(format!("{:.2}", s.process?.anonymous_bytes as f64 / used_bytes))
+    }),
+    memory("allocator_frag_bytes", |s| {
+        let used_bytes = s.memory.allocated?.used_bytes;
+        number(s.process?.anonymous_bytes.saturating_sub(used_bytes))
     }),
     memory("total_system_memory", |s| number(s.memory.system_bytes)),
     memory("total_system_memory_human", |s| human(s.memory.system_bytes)),
     memory("used_memory_lua", |s| number(s.memory.lua_bytes?)),
     memory("used_memory_vm_eval", |s| number(s.memory.lua_bytes?)),
     memory("used_memory_lua_human", |s| human(s.memory.lua_bytes?)),
-    memory("used_memory_scripts_eval", |s| number(s.memory.script_bytes)),
-    memory("number_of_cached_scripts", |s| number(s.memory.cached_scripts)),
+    memory("used_memory_scripts_eval", |s| number(s.memory.script_bytes?)),
+    memory("used_memory_scripts", |s| number(s.memory.script_bytes?)),
+    memory("number_of_cached_scripts", |s| number(s.memory.cached_scripts?)),
+    memory("number_of_functions", |_| never()),
+    memory("number_of_libraries", |_| never()),
     memory("maxmemory", |s| number(s.memory.max_bytes)),
     memory("maxmemory_human", |s| human(s.memory.max_bytes)),
     memory("maxmemory_policy", |s| text(&s.memory.policy)),
     memory("mem_fragmentation_ratio", |s| {
         let rss_bytes = s.process?.rss_bytes as f64;
-        Some(format!("{:.2}", rss_bytes / s.memory.used_bytes.max(1) as f64))
+        let used_bytes = s.memory.allocated?.used_bytes.max(1);
+        Some(format!("{:.2}", rss_bytes / used_bytes as f64))
     }),
     memory("mem_fragmentation_bytes", |s| {
-        Some((i128::from(s.process?.rss_bytes) - i128::from(s.memory.used_bytes)).to_string())
+        let used_bytes = s.memory.allocated?.used_bytes;
+        Some((i128::from(s.process?.rss_bytes) - i128::from(used_bytes)).to_string())
     }),
     memory("mem_clients_normal", |s| number(s.memory.clients_bytes?)),
-    memory("mem_allocator", |s| text(&s.memory.allocator)),
+    memory("mem_clients_slaves", |_| never()),
+    memory("mem_not_counted_for_evict", |_| never()),
+    memory("mem_replication_backlog", |_| never()),
+    memory("mem_total_replication_buffers", |_| never()),
+    memory("mem_aof_buffer", |_| never()),
+    memory("mem_allocator", |s| text(s.memory.allocated?.allocator)),
+    memory("active_defrag_running", |_| never()),
     memory("lazyfree_pending_objects", |s| number(s.memory.lazyfree_pending?)),
     memory("lazyfreed_objects", |s| counted(s, Counter::LazyFreedObjects)),
-    field(Section::Persistence, "loading", |_| text("0")),
-    field(Section::Persistence, "rdb_changes_since_last_save", |s| number(s.activity.changes?)),
-    field(Section::Persistence, "aof_enabled", |_| text("0")),
+    persistence("loading", |_| never()),
+    persistence("rdb_changes_since_last_save", |s| number(s.activity.changes?)),
+    persistence("rdb_bgsave_in_progress", |_| never()),
+    persistence("rdb_last_bgsave_status", |_| text("ok")),
+    persistence("rdb_saves", |_| never()),
+    persistence("aof_enabled", |_| never()),
+    persistence("aof_rewrite_in_progress", |_| never()),
+    persistence("aof_rewrite_scheduled", |_| never()),
+    persistence("aof_last_bgrewrite_status", |_| text("ok")),
+    persistence("aof_last_write_status", |_| text("ok")),
     stats("total_connections_received", |s| counted(s, Counter::ConnectionsReceived)),
     stats("total_commands_processed", |s| counted(s, Counter::CommandsProcessed)),
     stats("instantaneous_ops_per_sec", |s| number(s.activity.ops_per_s.round() as u64)),
@@ -193,13 +236,23 @@ pub const FIELDS: &[Field] = &[
     stats("instantaneous_input_kbps", |s| kilobytes(s.activity.input_bytes_per_s)),
     stats("instantaneous_output_kbps", |s| kilobytes(s.activity.output_bytes_per_s)),
     stats("rejected_connections", |s| counted(s, Counter::RejectedConnections)),
+    stats("sync_full", |_| never()),
+    stats("sync_partial_ok", |_| never()),
+    stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("expiry_lag", |s| number(s.activity.expiry_lag_us?)),
+    stats("evicted_keys", |_| never()),
+    stats("evicted_clients", |_| never()),
+    stats("total_eviction_exceeded_time", |_| never()),
+    stats("current_eviction_exceeded_time", |_| never()),
     stats("keyspace_hits", |s| counted(s, Counter::KeyspaceHits)),
     stats("keyspace_misses", |s| counted(s, Counter::KeyspaceMisses)),
-    stats("pubsub_channels", |s| number(s.activity.pubsub_channels)),
-    stats("pubsub_patterns", |s| number(s.activity.pubsub_patterns)),
+    stats("pubsub_channels", |s| number(s.activity.pubsub_channels?)),
+    stats("pubsub_patterns", |s| number(s.activity.pubsub_patterns?)),
+    stats("latest_fork_usec", |_| never()),
+    stats("total_forks", |_| never()),
+    stats("total_active_defrag_time", |_| never()),
     stats("unexpected_error_replies", |s| counted(s, Counter::UnexpectedErrorReplies)),
     stats("total_error_replies", |s| counted(s, Counter::ErrorReplies)),
     stats("total_reads_processed", |s| counted(s, Counter::ReadsProcessed)),
@@ -214,10 +267,17 @@ pub const FIELDS: &[Field] = &[
     stats("eventloop_duration_sum", |s| number(s.totals.get(Counter::LoopActiveNs) / 1000)),
     stats("eventloop_duration_cmd_sum", |s| number(s.totals.get(Counter::LoopCommandNs) / 1000)),
     stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
-    field(Section::Replication, "role", |_| text("master")),
-    field(Section::Replication, "connected_slaves", |_| text("0")),
-    field(Section::Replication, "master_replid", |s| text(&s.replication.replid)),
-    field(Section::Replication, "master_repl_offset", |s| number(s.replication.offset)),
+    replication("role", |_| text("master")),
+    replication("connected_slaves", |_| never()),
+    replication("master_failover_state", |_| text("no-failover")),
+    replication("master_replid", |s| text(&s.replication.replid)),
+    replication("master_replid2", |_| text("0".repeat(40))),
+    replication("master_repl_offset", |s| number(s.replication.offset)),
+    replication("second_repl_offset", |_| text("-1")),
+    replication("repl_backlog_active", |_| never()),
+    replication("repl_backlog_size", |s| number(s.replication.backlog_bytes)),
+    replication("repl_backlog_first_byte_offset", |_| never()),
+    replication("repl_backlog_histlen", |_| never()),
     field(Section::Cpu, "used_cpu_sys", |s| seconds(s.process?.cpu_system_s)),
     field(Section::Cpu, "used_cpu_user", |s| seconds(s.process?.cpu_user_s)),
     field(Section::Cpu, "used_active_time_main_thread", |s| {
@@ -225,6 +285,12 @@ pub const FIELDS: &[Field] = &[
     }),
     field(Section::Cluster, "cluster_enabled", |_| text("0")),
 ];
+
+/// The zero of what this server does not have, do or need, and so is a fact rather than a figure:
+/// keys evicted, replicas, forks.
+fn never() -> Option<String> {
+    Some("0".to_owned())
+}
 
 fn text(value: impl AsRef<str>) -> Option<String> {
     Some(value.as_ref().to_string())
@@ -258,6 +324,7 @@ fn dataset_bytes(snapshot: &Snapshot) -> Option<u64> {
     Some(
         snapshot
             .memory
+            .allocated?
             .used_bytes
             .saturating_sub(snapshot.memory.overhead_bytes?),
     )

@@ -1,15 +1,21 @@
 use super::Stats;
-use super::counters::{CommandTotals, Counter};
+use super::counters::{CommandTotals, Counter, Gauge};
 use super::info::{render, sections};
+use super::memory::Allocated;
 use super::process::ProcessUsage;
 use super::rates::Rate;
-use super::slowlog::{SlowEntry, SlowLog};
+use super::slowlog::{Slow, SlowLog};
 use super::snapshot::{DatabaseInfo, Snapshot};
 use super::table::{FIELDS, Section, human_bytes};
 
+fn stats(n_threads: usize) -> Stats {
+    let names = ["config|get", "get", "set"].map(String::from).to_vec();
+    Stats::new(n_threads, names.leak())
+}
+
 #[test]
 fn threads_are_summed_and_a_reset_starts_anew() {
-    let stats = Stats::new(2, 3);
+    let stats = stats(2);
     stats.thread(0).add(Counter::KeyspaceHits, 2);
     stats.thread(1).add(Counter::KeyspaceHits, 3);
     stats.thread(0).command_ran(1, 1500, false);
@@ -23,12 +29,19 @@ fn threads_are_summed_and_a_reset_starts_anew() {
         rejected: 0,
         failed: 1,
     };
-    assert_eq!(stats.commands()[1], ran);
-    assert_eq!(stats.commands()[2].rejected, 1);
+    assert_eq!(stats.commands()[1], ("get", ran));
+    assert_eq!(stats.commands()[2].1.rejected, 1);
+    stats.acceptor().add(Counter::KeyspaceHits, 1);
+    assert_eq!(stats.totals().get(Counter::KeyspaceHits), 6);
     stats.error_reply(b"WRONGTYPE Operation");
     stats.reset();
     assert_eq!(stats.totals().get(Counter::KeyspaceHits), 0);
-    assert_eq!(stats.commands(), vec![CommandTotals::default(); 3]);
+    assert!(
+        stats
+            .commands()
+            .iter()
+            .all(|(_, totals)| *totals == CommandTotals::default())
+    );
     assert!(stats.errors().is_empty());
     stats.thread(0).add(Counter::KeyspaceHits, 1);
     assert_eq!(stats.totals().get(Counter::KeyspaceHits), 1);
@@ -36,7 +49,7 @@ fn threads_are_summed_and_a_reset_starts_anew() {
 
 #[test]
 fn codes_are_bounded() {
-    let stats = Stats::new(1, 0);
+    let stats = stats(1);
     for code in 0..128 {
         stats.error_reply(format!("E{code} text").as_bytes());
     }
@@ -64,14 +77,25 @@ fn a_rate_decays_by_the_clock() {
     assert_eq!(rate.per_second(), 0.0);
 }
 
-fn entry() -> SlowEntry {
-    SlowEntry {
-        id: 0,
+#[test]
+fn a_gauge_may_fall_on_another_thread() {
+    let stats = stats(2);
+    stats.thread(0).adjust(Gauge::BlockedClients, 2);
+    stats.thread(1).adjust(Gauge::BlockedClients, -1);
+    assert_eq!(stats.gauge(Gauge::BlockedClients), 1);
+    stats.reset();
+    assert_eq!(stats.gauge(Gauge::BlockedClients), 1);
+    stats.thread(1).adjust(Gauge::BlockedClients, -9);
+    assert_eq!(stats.gauge(Gauge::BlockedClients), 0);
+}
+
+fn slow<'a>(args: &'a [&'a [u8]]) -> Slow<'a> {
+    Slow {
         time_s: 1,
         duration_us: 2,
-        args: Vec::new(),
-        client_address: "127.0.0.1:1".into(),
-        client_name: Vec::new(),
+        args,
+        client_address: "127.0.0.1:1",
+        client_name: b"",
     }
 }
 
@@ -81,7 +105,7 @@ fn slow_commands_are_shortened_and_bounded() {
     let long = vec![b'x'; 200];
     let args: Vec<&[u8]> = vec![&long; 40];
     for _ in 0..5 {
-        log.add(entry(), &args, 3);
+        log.add(&slow(&args), 3);
     }
     assert_eq!(log.len(), 3);
     let newest = &log.newest(1)[0];
@@ -90,7 +114,7 @@ fn slow_commands_are_shortened_and_bounded() {
     assert_eq!(newest.args[31], b"... (9 more arguments)");
     log.reset();
     assert!(log.is_empty());
-    log.add(entry(), &[b"a"], 3);
+    log.add(&slow(&[b"a"]), 3);
     assert_eq!(log.newest(10)[0].id, 5);
 }
 
@@ -105,22 +129,22 @@ fn sections_are_chosen_by_name() {
 
 #[test]
 fn the_text_has_what_is_known_and_no_more() {
-    let stats = Stats::new(1, 1);
+    let stats = stats(1);
     stats.thread(0).command_ran(0, 3000, false);
     let mut snapshot = Snapshot {
-        commands: vec![
-            ("get".into(), stats.commands()[0]),
-            ("set".into(), Default::default()),
-        ],
+        commands: vec![("get", stats.commands()[0].1), ("set", Default::default())],
         errors: vec![("ERR".into(), 3)],
         databases: vec![DatabaseInfo {
             keys: 5,
-            expires: 1,
+            subexpiry: Some(1),
             ..DatabaseInfo::default()
         }],
         ..Snapshot::default()
     };
-    snapshot.memory.used_bytes = 1536;
+    snapshot.memory.allocated = Some(Allocated {
+        used_bytes: 1536,
+        allocator: "none",
+    });
     let text = render(&snapshot, &sections(&[b"all"]));
     assert!(text.starts_with("# Server\r\nredis_version:8.2.0\r\n"));
     assert!(text.contains("\r\n\r\n# Memory\r\nused_memory:1536\r\nused_memory_human:1.50K\r\n"));
@@ -130,7 +154,7 @@ fn the_text_has_what_is_known_and_no_more() {
          failed_calls=0\r\n\r\n"
     ));
     assert!(text.contains("errorstat_ERR:count=3\r\n"));
-    assert!(text.ends_with("# Keyspace\r\ndb0:keys=5,expires=1,subexpiry=0\r\n"));
+    assert!(text.ends_with("# Keyspace\r\ndb0:keys=5,subexpiry=1\r\n"));
     assert_eq!(render(&snapshot, &[]), "");
 }
 

@@ -1,0 +1,41 @@
+//! The rows of all families, each with the number under which statistics count it.
+
+use crate::command::{Command, Kind};
+
+/// See the top of the file.
+pub struct Table {
+    /// Every command.
+    pub rows: &'static [Command],
+    /// Full names (`config|get`) by number; a container has a number too.
+    pub names: Vec<String>,
+}
+
+impl Table {
+    /// Numbers the rows. They stay for the life of the process.
+    pub fn new(families: &[&'static [Command]]) -> Table {
+        let mut names = Vec::new();
+        let rows = families
+            .iter()
+            .flat_map(|family| family.iter())
+            .map(|row| numbered(row, &mut names))
+            .collect::<Vec<_>>();
+        Table {
+            rows: rows.leak(),
+            names,
+        }
+    }
+}
+
+fn numbered(row: &Command, names: &mut Vec<String>) -> Command {
+    let mut row = *row;
+    row.number = names.len() as u16;
+    names.push(row.name.to_owned());
+    if let Kind::Container(rows) = row.kind {
+        let rows: Vec<Command> = rows.iter().map(|row| numbered(row, names)).collect();
+        row.kind = Kind::Container(rows.leak());
+    }
+    row.alone = row
+        .alone
+        .map(|alone| &*Box::leak(Box::new(numbered(alone, names))));
+    row
+}

@@ -1,0 +1,61 @@
+//! Orders from commands to the thread that accepts connections.
+//!
+//! A command that starts work of the process (SHUTDOWN, CONFIG SET port) posts an order here; the
+//! driver takes it when it wakes. The kinds of orders are a closed list.
+
+use mio::Waker;
+use parking_lot::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+/// How long a command waits for an order that it needs the result of.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a driver is asked to do.
+pub enum Order {
+    /// Stop the server.
+    Shutdown,
+    /// Wake every event loop: a directive that decides when they wake has changed.
+    WakeLoops,
+    /// Listen where `bind` and `port` say now, and no longer where they said before; whether it
+    /// worked. If not, nothing is listened on until the next such order.
+    Listen(SyncSender<bool>),
+}
+
+/// See the top of the file.
+#[derive(Default)]
+pub struct Control {
+    orders: Mutex<Vec<Order>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Control {
+    /// Names whom to wake for an order. Until then, and after `None`, orders are kept.
+    pub fn attach(&self, waker: Option<Waker>) {
+        *self.waker.lock() = waker;
+    }
+
+    /// Asks for something.
+    pub fn post(&self, order: Order) {
+        self.orders.lock().push(order);
+        if let Some(waker) = &*self.waker.lock() {
+            // A driver that cannot be woken has ended.
+            let _ = waker.wake();
+        }
+    }
+
+    /// Asks to listen anew, and waits for the outcome.
+    pub fn listen_anew(&self) -> bool {
+        if self.waker.lock().is_none() {
+            return false;
+        }
+        let (sender, receiver) = sync_channel(1);
+        self.post(Order::Listen(sender));
+        receiver.recv_timeout(PATIENCE).unwrap_or(false)
+    }
+
+    /// Takes what was asked for so far, in order.
+    pub fn take(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock())
+    }
+}

@@ -1,0 +1,105 @@
+//! What is counted of every command: how often, how long, how it ended; and the slow log.
+//!
+//! The clock is read once a command: one ends when the next begins.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::command::{Command, Flag};
+use crate::session::Session;
+use crate::stats::counters::{Counter, ThreadCounters};
+use crate::stats::slowlog::Slow;
+
+/// What stands for a secret in the slow log.
+const REDACTED: &[u8] = b"(redacted)";
+
+impl Engine {
+    /// The counters of this thread.
+    pub fn counters(&self) -> &'static ThreadCounters {
+        self.counters
+    }
+
+    /// Begins to measure: what came before was no command.
+    #[inline]
+    pub fn start_clock(&mut self) {
+        self.clock = Instant::now();
+    }
+
+    /// Counts a command that has run.
+    #[inline]
+    pub(super) fn count(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        request: &[&[u8]],
+        is_ok: bool,
+    ) {
+        let now = Instant::now();
+        let duration_ns = now.duration_since(self.clock).as_nanos() as u64;
+        self.clock = now;
+        self.counters.add(Counter::CommandsProcessed, 1);
+        self.counters
+            .command_ran(command.number.into(), duration_ns, !is_ok);
+        if self.slow_us >= 0 && duration_ns / 1000 >= self.slow_us as u64 {
+            self.note_slow(session, command, request, duration_ns / 1000);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&self, session: &Session, command: &Command, request: &[&[u8]], duration_us: u64) {
+        if command.has(Flag::SkipSlowlog) {
+            return;
+        }
+        let mut args = request.to_vec();
+        redact(command.name, &mut args);
+        let slow = Slow {
+            time_s: (self.now_ms / 1000) as i64,
+            duration_us,
+            args: &args,
+            client_address: &session.client.peer,
+            client_name: &session.client.name.lock(),
+        };
+        let max_len = self.state.config.slowlog_max_len();
+        self.state.stats.note_slow(&slow, max_len);
+    }
+
+    /// Counts an error that a command ended with.
+    #[cold]
+    pub(super) fn count_error(&self, line: &[u8]) {
+        self.counters.add(Counter::ErrorReplies, 1);
+        self.state.stats.error_reply(line);
+    }
+
+    /// Counts a request that was refused before it ran.
+    pub fn count_refusal(&self, command: Option<&Command>, line: &[u8]) {
+        if let Some(command) = command {
+            self.counters.command_rejected(command.number.into());
+        }
+        self.count_error(line);
+    }
+}
+
+/// Hides what nobody should read in the slow log.
+fn redact(name: &str, args: &mut [&[u8]]) {
+    let is = |arg: &[u8], word: &[u8]| arg.eq_ignore_ascii_case(word);
+    match name {
+        "auth" => args[1..].fill(REDACTED),
+        "hello" => {
+            if let Some(at) = args.iter().position(|arg| is(arg, b"AUTH")) {
+                args.iter_mut()
+                    .skip(at + 1)
+                    .take(2)
+                    .for_each(|arg| *arg = REDACTED);
+            }
+        }
+        "config|set" => {
+            for at in (2..args.len().saturating_sub(1)).step_by(2) {
+                let directive = crate::config::directive::find(args[at]);
+                if directive.is_some_and(|slot| slot.directive().sensitive) {
+                    args[at + 1] = REDACTED;
+                }
+            }
+        }
+        _ => {}
+    }
+}

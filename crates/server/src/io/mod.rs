@@ -1,0 +1,9 @@
+//! System calls that the drivers need: the process, its supervisor, its signals, its sockets.
+//!
+//! `unsafe` is in [`process`] alone.
+
+pub mod process;
+pub mod signals;
+pub mod sockets;
+pub mod stream;
+pub mod supervisor;

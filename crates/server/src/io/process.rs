@@ -1,0 +1,113 @@
+//! The process itself: into the background, its limits, its clock on the wall.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Descriptors that are open besides those of clients and event loops: files, listeners, signals.
+const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that an event loop has open.
+const DESCRIPTORS_PER_LOOP: u64 = 4;
+
+/// A moment as a clock on the wall shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    /// The year.
+    pub year: i32,
+    /// The month, from 0.
+    pub month: usize,
+    /// The day of the month, from 1.
+    pub day: i32,
+    /// Hour, minute, second.
+    pub time: (i32, i32, i32),
+}
+
+/// Unix time in the local time zone.
+pub fn local_time(unix_s: u64) -> LocalTime {
+    let time = unix_s as libc::time_t;
+    // SAFETY: all fields of `tm` may be zero; `c_char` pointer of the zone's name included.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call, and `localtime_r` keeps neither.
+    unsafe { libc::localtime_r(&time, &mut parts) };
+    LocalTime {
+        year: parts.tm_year + 1900,
+        month: usize::try_from(parts.tm_mon).unwrap_or(0).min(11),
+        day: parts.tm_mday,
+        time: (parts.tm_hour, parts.tm_min, parts.tm_sec),
+    }
+}
+
+/// Unix time.
+pub fn unix_time() -> std::time::Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Goes on in a child that has left the terminal; the parent exits with success here. Only for a
+/// process with a single thread.
+pub fn go_to_background() -> io::Result<()> {
+    // SAFETY: called before any thread is started, so the child, which has a copy of this thread
+    // alone, has no lock held by a thread that is missing.
+    match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        _ => std::process::exit(0),
+    }
+    rustix::process::setsid()?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Asks for descriptors for so many clients and event loops; how many clients are allowed.
+pub fn allow_clients(n_clients: usize, n_loops: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS + n_loops as u64 * DESCRIPTORS_PER_LOOP;
+    let wanted = n_clients as u64 + reserved;
+    let limit = getrlimit(Resource::Nofile);
+    let now = limit.current.unwrap_or(u64::MAX);
+    if now >= wanted {
+        return n_clients;
+    }
+    let ask = |current: u64| {
+        let maximum = limit.maximum.map(|maximum| maximum.max(current));
+        let current = Some(current);
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok()
+    };
+    let allowed = match limit.maximum {
+        _ if ask(wanted) => wanted,
+        Some(maximum) if maximum > now && ask(maximum) => maximum,
+        _ => now,
+    };
+    usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(n_clients)
+}
+
+/// Keeps the kernel from backing this process with huge pages.
+pub fn refuse_huge_pages() -> io::Result<()> {
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LocalTime, allow_clients, local_time};
+
+    #[test]
+    fn a_moment_has_a_date() {
+        let LocalTime {
+            year, month, day, ..
+        } = local_time(1_700_000_000);
+        assert_eq!((year, month), (2023, 10));
+        assert!((14..=15).contains(&day), "in any time zone");
+    }
+
+    #[test]
+    fn no_more_clients_than_asked_for() {
+        assert_eq!(allow_clients(10, 2), 10);
+        assert!(allow_clients(100_000_000, 2) <= 100_000_000);
+    }
+}

@@ -1,0 +1,37 @@
+//! Signals as something to poll.
+
+use mio::net::UnixStream;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use signal_hook::{SigId, flag};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// The signals that ask the server to stop.
+pub struct StopSignals {
+    /// Readable after SIGTERM.
+    pub terminate: UnixStream,
+    /// Readable after SIGINT.
+    pub interrupt: UnixStream,
+}
+
+/// From here on SIGTERM and the first SIGINT are told of, a second SIGINT ends the process at once,
+/// and SIGHUP is ignored. (SIGPIPE is ignored by every Rust program.)
+pub fn watch() -> io::Result<StopSignals> {
+    let was_interrupted = Arc::new(AtomicBool::new(false));
+    flag::register_conditional_shutdown(SIGINT, 1, was_interrupted.clone())?;
+    flag::register(SIGINT, was_interrupted)?;
+    flag::register(SIGHUP, Arc::default())?;
+    Ok(StopSignals {
+        terminate: readable_after(SIGTERM)?.1,
+        interrupt: readable_after(SIGINT)?.1,
+    })
+}
+
+fn readable_after(signal: i32) -> io::Result<(SigId, UnixStream)> {
+    let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    let id = pipe::register(signal, writer)?;
+    Ok((id, UnixStream::from_std(reader)))
+}

@@ -1,0 +1,175 @@
+//! Accepts connections and deals them out to the event loops; takes signals and orders.
+
+use crate::control::Order;
+use crate::error::reason;
+use crate::io::signals::{self, StopSignals};
+use crate::io::sockets::prepare_tcp;
+use crate::io::stream::{Incoming, Stream};
+use crate::mailbox::Mail;
+use crate::net::listener::Listeners;
+use crate::state::State;
+use crate::stats::counters::Counter;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+const ORDERS: Token = Token(usize::MAX);
+const TERMINATE: Token = Token(usize::MAX - 1);
+const INTERRUPT: Token = Token(usize::MAX - 2);
+/// How long it waits after a connection could not be accepted, for want of descriptors mostly.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// See the top of the file.
+pub struct Acceptor {
+    state: &'static State,
+    poll: Poll,
+    listeners: Listeners,
+    _signals: StopSignals,
+    next: usize,
+    /// Accepting failed; waiting connections cause no further event.
+    must_retry: bool,
+}
+
+impl Acceptor {
+    /// Listens. The error is for the operator.
+    pub fn new(state: &'static State) -> Result<Acceptor, String> {
+        let failed = |error: std::io::Error| format!("cannot poll: {}", reason(&error));
+        let poll = Poll::new().map_err(failed)?;
+        let registry = poll.registry();
+        let mut signals = signals::watch().map_err(failed)?;
+        registry
+            .register(&mut signals.terminate, TERMINATE, Interest::READABLE)
+            .and_then(|()| registry.register(&mut signals.interrupt, INTERRUPT, Interest::READABLE))
+            .map_err(failed)?;
+        let listeners = Listeners::open(&state.config, registry)?;
+        let waker = Waker::new(registry, ORDERS).map_err(failed)?;
+        state.control.attach(Some(waker));
+        Ok(Acceptor {
+            state,
+            poll,
+            listeners,
+            _signals: signals,
+            next: 0,
+            must_retry: false,
+        })
+    }
+
+    /// Says where it listens.
+    pub fn announce(&self) {
+        self.listeners.announce();
+    }
+
+    /// Serves until the server is to stop.
+    pub fn run(&mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let timeout = self.must_retry.then_some(RETRY);
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            if std::mem::take(&mut self.must_retry) {
+                (0..self.listeners.len()).for_each(|idx| self.accept(idx));
+            }
+            for event in &events {
+                match event.token() {
+                    TERMINATE => log::warn!("Received SIGTERM scheduling shutdown..."),
+                    INTERRUPT => log::warn!("Received SIGINT scheduling shutdown..."),
+                    ORDERS => {
+                        if self.obey() {
+                            continue;
+                        }
+                    }
+                    Token(idx) => {
+                        self.accept(idx);
+                        continue;
+                    }
+                }
+                log::info!("User requested shutdown...");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what it was asked to; false if it is to stop.
+    fn obey(&mut self) -> bool {
+        for order in self.state.control.take() {
+            match order {
+                Order::Shutdown => return false,
+                Order::WakeLoops => self.state.mailboxes.wake_all(),
+                Order::Listen(outcome) => {
+                    let registry = self.poll.registry();
+                    let is_done = self.listeners.reopen_tcp(&self.state.config, registry);
+                    // Who asked may have lost patience.
+                    let _ = outcome.send(is_done);
+                }
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, idx: usize) {
+        while let Some(accepted) = self.listeners.accept(idx) {
+            match accepted {
+                Ok(incoming) => {
+                    let group = self.next % self.state.mailboxes.len();
+                    self.next = self.next.wrapping_add(1);
+                    deal(self.state, incoming, group);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The other side was gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::warn!("Accepting client connection: {}", reason(&error));
+                    self.must_retry = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stops listening.
+    pub fn close(self) {
+        self.state.control.attach(None);
+        self.listeners.close();
+    }
+}
+
+/// Hands a new connection to a loop, or turns it away.
+fn deal(state: &State, mut incoming: Incoming, group: usize) {
+    let stats = state.stats.acceptor();
+    if let Some(refusal) = refusal(state, &incoming) {
+        stats.add(Counter::RejectedConnections, 1);
+        // The other side may be gone, or may not read.
+        let _ = incoming.stream.write(refusal.as_bytes());
+        return;
+    }
+    stats.add(Counter::ConnectionsReceived, 1);
+    if let Stream::Tcp(stream) = &incoming.stream {
+        prepare_tcp(stream, state.config.tcp_keepalive_s());
+    }
+    state.mailboxes.post(group, Mail::Socket(incoming));
+    state.mailboxes.wake();
+}
+
+/// Why a connection is turned away, if it is; otherwise it is counted as a client.
+fn refusal(state: &State, incoming: &Incoming) -> Option<&'static str> {
+    let is_exposed = state.config.protected_mode() && !state.config.requires_password();
+    if is_exposed && !incoming.is_local {
+        return Some(
+            "-DENIED Running in protected mode because protected mode is enabled and no password \
+             is set for the default user. In this mode connections are only accepted from the \
+             machine itself. To be reached from others, set a password ('requirepass', or CONFIG \
+             SET requirepass from this machine), or, if no stranger can reach this port, disable \
+             protected mode ('protected-mode no', or CONFIG SET protected-mode no; CONFIG REWRITE \
+             makes it last).\r\n",
+        );
+    }
+    if state.n_clients.fetch_add(1, Relaxed) >= state.config.max_clients() {
+        state.n_clients.fetch_sub(1, Relaxed);
+        return Some("-ERR max number of clients reached\r\n");
+    }
+    None
+}
