@@ -64,7 +64,9 @@ pub fn run(
         }
     };
     if session.replies != Replies::On && outcome == Outcome::Done {
-        mute(session, reply, mark);
+        // A push is no reply: it is sent whatever CLIENT REPLY says.
+        let is_push = reply.since(mark).first() == Some(&b'>');
+        mute(session, reply, mark, is_push);
     }
     outcome
 }
@@ -130,14 +132,17 @@ fn queue(session: &mut Session, request: &[&[u8]], reply: &mut Reply<'_>) {
 
 /// CLIENT REPLY: takes back what the session does not want to hear.
 #[cold]
-fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize) {
+fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize, is_push: bool) {
     match session.replies {
         Replies::On => {}
-        Replies::Off => reply.truncate(mark),
         Replies::SkipNext => session.replies = Replies::Skip,
+        Replies::Off if is_push => {}
+        Replies::Off => reply.truncate(mark),
         Replies::Skip => {
-            reply.truncate(mark);
             session.replies = Replies::On;
+            if !is_push {
+                reply.truncate(mark);
+            }
         }
     }
 }

@@ -197,7 +197,6 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         list_plain_bytes: usize::MAX.into(),
         stats,
         control: Default::default(),
-        n_changes: 0.into(),
         n_clients: 0.into(),
         is_stopping: false.into(),
         started: Instant::now(),

@@ -1,7 +1,7 @@
 //! The server's rooms, shared by all threads. Made once and never freed, so that every thread can
 //! hold a plain reference.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use keyspace::keyspace::Keyspace;
@@ -35,8 +35,6 @@ pub struct State {
     pub clients: Clients,
     /// Scripts by name.
     pub scripts: crate::scripts::Scripts,
-    /// Changes since the start.
-    pub n_changes: AtomicU64,
     /// Open connections.
     pub n_clients: AtomicUsize,
     /// The event loops are to stop.

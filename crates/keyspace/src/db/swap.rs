@@ -3,6 +3,7 @@
 use super::Db;
 use crate::keyspace::ShardId;
 use crate::shard::Room;
+use datatypes::encoding::table::hash;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Db<'_> {
@@ -13,13 +14,16 @@ impl Db<'_> {
         if database == other {
             return;
         }
-        let keyspace = locked.keyspace();
+        let (keyspace, now_ms) = (locked.keyspace(), self.view.terms.now_ms);
         locked.take_database(database.min(other));
         locked.take_database(database.max(other));
         keyspace.snapshot.note_swap();
         for shard in 0..keyspace.n_shards() {
             let (here, there) = (ShardId::new(database, shard), ShardId::new(other, shard));
             let (one, two) = (locked.room(here), locked.room(there));
+            for registry in [&one.registry, &two.registry].into_iter().flatten() {
+                registry.touch_if(|key| exists(one, key, now_ms) || exists(two, key, now_ms));
+            }
             let (one_at_cut, two_at_cut) = (one.database_at_cut(here), two.database_at_cut(there));
             one.displaced = two_at_cut ^ database;
             two.displaced = one_at_cut ^ other;
@@ -36,6 +40,11 @@ impl Db<'_> {
             }
         }
     }
+}
+
+fn exists(room: &Room, key: &[u8], now_ms: u64) -> bool {
+    let entry = room.table.get(hash(key), key);
+    entry.is_some_and(|entry| entry.deadline_ms().is_none_or(|ms| ms > now_ms))
 }
 
 fn earliest_ms(room: &Room) -> Option<u64> {

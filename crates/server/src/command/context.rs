@@ -169,6 +169,15 @@ impl<'a> WriteCtx<'a> {
         }
     }
 
+    /// The same for a key of another database, which a transaction may reach.
+    pub fn changed_in(&mut self, database: u16, event: Event, key: &[u8]) {
+        self.effects.n_changes += 1;
+        if self.db.other(database, |db| db.touch(key)) {
+            self.effects.ready.push((database, key.into()));
+        }
+        self.effects.event(event, database, key);
+    }
+
     fn remove_if_empty(&mut self, key: &[u8]) {
         let is_emptied = match self.db.value(key) {
             None | Some(ValueRef::String(_)) => false,

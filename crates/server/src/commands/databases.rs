@@ -64,7 +64,7 @@ fn copy(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     reply.int(i64::from(copied.is_some()));
     if let Some(entry) = copied {
         ctx.db.other(other, |db| db.put_entry(to, entry));
-        ctx.changed(Event::generic("copy_to"), to);
+        ctx.changed_in(other, Event::generic("copy_to"), to);
     }
     Ok(())
 }
@@ -79,7 +79,8 @@ fn move_key(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     if let Some(entry) = is_free.then(|| ctx.db.take(key)).flatten() {
         ctx.db.other(to, |db| db.put_entry(key, entry));
         ctx.changed(Event::generic("move_from"), key);
-        ctx.event(Event::generic("move_to"), key);
+        ctx.changed_in(to, Event::generic("move_to"), key);
+        ctx.effects.n_changes -= 1; // one change, seen from two sides
     }
     reply.int(i64::from(is_free));
     Ok(())
@@ -95,6 +96,8 @@ fn swapdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let (first, second) = (database(ctx, first)?, database(ctx, second)?);
     ctx.db.other(first, |db| db.swap(second));
     ctx.effects.n_changes += 1;
+    ctx.database_changed(first);
+    ctx.database_changed(second);
     reply.ok();
     Ok(())
 }

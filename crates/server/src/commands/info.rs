@@ -6,7 +6,7 @@ use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::io::process::unix_time;
 use crate::state::State;
-use crate::stats::counters::Gauge;
+use crate::stats::counters::{Counter, Gauge};
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
     ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
@@ -63,7 +63,7 @@ fn snapshot(state: &State) -> Snapshot {
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
-            changes: Some(state.n_changes.load(Relaxed)),
+            changes: Some(state.stats.totals_ever().get(Counter::Changes)),
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         replication: ReplicationInfo {

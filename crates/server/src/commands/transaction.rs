@@ -41,10 +41,19 @@ pub const COMMANDS: &[Command] = &[
         .about("2.2.0", "O(1)", "Forgets the watched keys."),
 ];
 
-fn multi(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if ctx.session.queue.is_some() {
-        return Err(Error::Plain("ERR MULTI calls can not be nested"));
+/// What may not stand inside a transaction spoils it.
+fn refuse_inside(ctx: &mut AdminCtx<'_>, line: &'static str) -> Result<()> {
+    match &mut ctx.session.queue {
+        None => Ok(()),
+        Some(queue) => {
+            queue.is_aborted = true;
+            Err(Error::Plain(line))
+        }
     }
+}
+
+fn multi(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    refuse_inside(ctx, "ERR Command 'multi' not allowed inside a transaction")?;
     ctx.session.queue = Some(Box::default());
     reply.ok();
     Ok(())
@@ -75,9 +84,7 @@ fn discard(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> R
 }
 
 fn watch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if ctx.session.queue.is_some() {
-        return Err(Error::Plain("ERR WATCH inside MULTI is not allowed"));
-    }
+    refuse_inside(ctx, "ERR Command 'watch' not allowed inside a transaction")?;
     let _ = args.rest(); // the engine takes the keys from the request
     ctx.order = Some(Order::Watch);
     reply.ok();

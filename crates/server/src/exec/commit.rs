@@ -20,7 +20,10 @@ impl Engine {
     /// See the top of the file. Called once for the outermost command, before its locks go.
     #[cold]
     pub(super) fn commit(&mut self, locked: &Locked<'static>) {
-        self.serve_waiters(locked);
+        if !self.effects.ready.is_empty() {
+            self.now_ms = super::unix_ms(); // a key may have run out while the command ran
+            self.serve_waiters(locked);
+        }
         if !self.unit.is_empty() {
             self.state.journal.append(&self.unit);
             self.unit.clear();

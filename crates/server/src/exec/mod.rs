@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
-use crate::stats::counters::ThreadCounters;
+use crate::stats::counters::{Counter, ThreadCounters};
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
@@ -174,14 +174,6 @@ impl Engine {
         self.slow_us = self.state.config.slowlog_threshold_us();
     }
 
-    /// Adds this tick's counts to the server's.
-    pub fn end_tick(&mut self) {
-        if self.effects.n_changes > 0 {
-            let n_changes = std::mem::take(&mut self.effects.n_changes);
-            self.state.n_changes.fetch_add(n_changes, Relaxed);
-        }
-    }
-
     /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
     #[inline]
     pub fn call(
@@ -219,6 +211,10 @@ impl Engine {
     /// The end of every outermost command: its effects, then its locks.
     #[inline]
     fn release(&mut self, locked: Locked<'static>) {
+        if self.effects.n_changes > 0 {
+            let n_changes = std::mem::take(&mut self.effects.n_changes);
+            self.counters.add(Counter::Changes, n_changes);
+        }
         if self.has_effects() {
             self.commit(&locked);
         }
@@ -235,7 +231,6 @@ impl Engine {
         request: &[&[u8]],
         reply: &mut Reply<'_>,
     ) -> Outcome {
-        self.end_tick();
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
         let outcome = match order {

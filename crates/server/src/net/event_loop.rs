@@ -142,7 +142,6 @@ impl EventLoop {
         self.send_listed();
         self.expire();
         self.sweep();
-        self.engine.end_tick();
         self.state.stats.sample(self.engine.now_ms());
         self.state.mailboxes.wake();
         if std::mem::take(&mut self.engine.has_lowered_due) {

@@ -18,6 +18,8 @@ pub enum Counter {
     ConnectionsReceived,
     /// Connections turned away for `maxclients`.
     RejectedConnections,
+    /// Changes to the data set.
+    Changes,
     /// Commands executed.
     CommandsProcessed,
     /// Error replies sent.

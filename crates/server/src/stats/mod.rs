@@ -113,6 +113,11 @@ impl Stats {
         self.errors.lock().count(line);
     }
 
+    /// Sums since start, which no reset takes back. O(threads).
+    pub fn totals_ever(&self) -> Totals {
+        self.counters.totals()
+    }
+
     /// Sums since the last reset. O(threads).
     pub fn totals(&self) -> Totals {
         self.baseline.lock().totals_since(&self.counters)
