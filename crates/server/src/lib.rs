@@ -20,3 +20,5 @@ pub mod commands;
 pub mod dispatch;
 pub mod net;
 pub mod run;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

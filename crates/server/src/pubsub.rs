@@ -20,7 +20,8 @@ type Book = HashMap<Box<[u8]>, Vec<Address>>;
 pub struct PubSub {
     channels: RwLock<Book>,
     patterns: RwLock<Book>,
-    /// Names in both books: zero means that nobody listens.
+    shard_channels: RwLock<Book>,
+    /// Names in all books: zero means that nobody listens.
     n_names: AtomicUsize,
 }
 
@@ -31,6 +32,8 @@ pub enum Topic {
     Channel,
     /// Every channel whose name matches.
     Pattern,
+    /// A channel of the slot that its name is in; apart from the other channels.
+    Shard,
 }
 
 impl PubSub {
@@ -38,6 +41,7 @@ impl PubSub {
         match topic {
             Topic::Channel => &self.channels,
             Topic::Pattern => &self.patterns,
+            Topic::Shard => &self.shard_channels,
         }
     }
 
@@ -91,9 +95,19 @@ impl PubSub {
         n_receivers
     }
 
-    /// Channels that have subscribers and match. O(channels).
-    pub fn channels(&self, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
-        let channels = self.channels.read();
+    /// SPUBLISH: posts a message to the subscribers of a shard channel; how many there are.
+    pub fn publish_in_shard(&self, channel: &[u8], message: &[u8], mailboxes: &Mailboxes) -> usize {
+        let book = self.shard_channels.read();
+        let Some(subscribers) = book.get(channel) else {
+            return 0;
+        };
+        post(subscribers, &[b"smessage", channel, message], mailboxes);
+        subscribers.len()
+    }
+
+    /// Channels of a kind that have subscribers and match. O(channels).
+    pub fn channels(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
+        let channels = self.book(topic).read();
         let matching = channels
             .keys()
             .filter(|name| pattern.is_none_or(|pattern| stdx::glob::matches(pattern, name, false)));
@@ -101,8 +115,8 @@ impl PubSub {
     }
 
     /// Subscribers of a channel, those of patterns left out.
-    pub fn n_subscribers(&self, channel: &[u8]) -> usize {
-        self.channels.read().get(channel).map_or(0, Vec::len)
+    pub fn n_subscribers(&self, topic: Topic, channel: &[u8]) -> usize {
+        self.book(topic).read().get(channel).map_or(0, Vec::len)
     }
 
     /// Channels that have subscribers.

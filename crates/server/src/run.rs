@@ -11,22 +11,16 @@ use crate::error::reason;
 use crate::io::process::{allow_clients, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
 use crate::logging;
-use crate::mailbox::Mailboxes;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
 use crate::state::State;
-use crate::stats::Stats;
 use crate::stats::table::REDIS_VERSION;
-use keyspace::keyspace::{Keyspace, Layout};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// Event loops that are started when the processors allow more.
 const THREADS_MAX: usize = 8;
-/// Shards for each event loop; see the lock protocol.
-const SHARDS_PER_THREAD: usize = 128;
 /// The stack of each event loop. Handlers do not recurse.
 const STACK_BYTES: usize = 2 << 20;
 /// Where the process id is written when nobody says otherwise.
@@ -106,12 +100,6 @@ fn stop_on_panic() {
     }));
 }
 
-fn random_id() -> Result<String, String> {
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     let config = &loaded.config;
     if config.daemonize() && config.supervised() == Supervised::No {
@@ -168,7 +156,6 @@ fn pid_file(loaded: &Loaded) -> Option<String> {
     loaded.config.pid_file().or_else(usual)
 }
 
-/// One server a process, for as long as that lives: every thread holds a plain reference.
 fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, String> {
     let config = loaded.config;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -177,35 +164,7 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    let layout = Layout {
-        n_databases: config.databases().min(usize::from(u16::MAX)) as u16,
-        n_shards: (n_threads * SHARDS_PER_THREAD)
-            .next_power_of_two()
-            .min(1024) as u16,
-        n_groups: n_threads,
-    };
-    let stats = Stats::new(n_threads, &commands::table().names);
-    stats.note_startup();
-    Ok(Box::leak(Box::new(State {
-        keyspace: Keyspace::new(layout),
-        mailboxes: Mailboxes::new(n_threads),
-        pubsub: Default::default(),
-        journal: Default::default(),
-        clients: Default::default(),
-        scripts: Default::default(),
-        expires_actively: true.into(),
-        list_plain_bytes: usize::MAX.into(),
-        stats,
-        control: Default::default(),
-        n_clients: 0.into(),
-        is_stopping: false.into(),
-        started: Instant::now(),
-        run_id: random_id()?,
-        replid: random_id()?,
-        supervisor,
-        n_threads,
-        config,
-    })))
+    State::leaked(config, &commands::table().names, n_threads, supervisor)
 }
 
 /// Lowers `maxclients` to what the system allows.

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
-use keyspace::keyspace::Keyspace;
+use keyspace::keyspace::{Keyspace, Layout};
 
 use crate::config::Config;
 use crate::control::Control;
@@ -12,8 +12,14 @@ use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
 use crate::pubsub::PubSub;
+use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::Stats;
+
+/// Shards of a database for each event loop; see the lock protocol.
+const SHARDS_PER_THREAD: usize = 128;
+/// Shards of a database at most.
+const SHARDS_MAX: usize = 1024;
 
 /// See the top of the file.
 pub struct State {
@@ -34,7 +40,7 @@ pub struct State {
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
-    pub scripts: crate::scripts::Scripts,
+    pub scripts: Scripts,
     /// Open connections.
     pub n_clients: AtomicUsize,
     /// The event loops are to stop.
@@ -53,4 +59,51 @@ pub struct State {
     pub supervisor: Supervisor,
     /// Event-loop threads.
     pub n_threads: usize,
+}
+
+impl State {
+    /// The rooms of a server that has so many event loops and counts commands of these names. They
+    /// stay for as long as the process lives, so that every thread can hold a plain reference. The
+    /// error is for the operator.
+    pub fn leaked(
+        config: Config,
+        names: &'static [String],
+        n_threads: usize,
+        supervisor: Supervisor,
+    ) -> Result<&'static State, String> {
+        let n_shards = (n_threads * SHARDS_PER_THREAD).next_power_of_two();
+        let layout = Layout {
+            n_databases: config.databases().min(usize::from(u16::MAX)) as u16,
+            n_shards: n_shards.min(SHARDS_MAX) as u16,
+            n_groups: n_threads,
+        };
+        let stats = Stats::new(n_threads, names);
+        stats.note_startup();
+        Ok(Box::leak(Box::new(State {
+            keyspace: Keyspace::new(layout),
+            config,
+            stats,
+            control: Control::default(),
+            mailboxes: Mailboxes::new(n_threads),
+            pubsub: PubSub::default(),
+            journal: Journal::default(),
+            clients: Clients::default(),
+            scripts: Scripts::default(),
+            n_clients: 0.into(),
+            is_stopping: false.into(),
+            expires_actively: true.into(),
+            list_plain_bytes: usize::MAX.into(),
+            started: Instant::now(),
+            run_id: random_id()?,
+            replid: random_id()?,
+            supervisor,
+            n_threads,
+        })))
+    }
+}
+
+fn random_id() -> Result<String, String> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -3,7 +3,7 @@
 
 use resp::reply::Reply;
 
-use crate::command::{AdminCtx, Args, Command, Flag};
+use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pubsub::Topic;
 
@@ -40,6 +40,30 @@ pub const COMMANDS: &[Command] = &[
         .for_subscribers()
         .group("pubsub")
         .about("2.0.0", "O(N) in the patterns", "Stops listening to patterns."),
+    Command::admin("spublish", 3, spublish)
+        .syntax("shardchannel message")
+        .fast()
+        .flags(&[Flag::Loading, Flag::MayReplicate, Flag::PubSub, Flag::Stale])
+        .key(1)
+        .access(Access::Channel)
+        .group("pubsub")
+        .about("7.0.0", "O(N) in the subscribers", "Sends a message to a shard channel."),
+    Command::admin("ssubscribe", -2, ssubscribe)
+        .syntax("shardchannel ...")
+        .keys(1, -1, 1)
+        .access(Access::Channel)
+        .flags(SUBSCRIBING)
+        .for_subscribers()
+        .group("pubsub")
+        .about("7.0.0", "O(N) in the channels", "Listens to shard channels."),
+    Command::admin("sunsubscribe", -1, sunsubscribe)
+        .syntax("[shardchannel ...]")
+        .keys(1, -1, 1)
+        .access(Access::Channel)
+        .flags(SUBSCRIBING)
+        .for_subscribers()
+        .group("pubsub")
+        .about("7.0.0", "O(N) in the channels", "Stops listening to shard channels."),
     Command::container("pubsub", PUBSUB).group("pubsub").about(
         "2.8.0",
         "Depends on the subcommand",
@@ -56,6 +80,14 @@ const PUBSUB: &[Command] = &[
     Command::admin("pubsub|numpat", 2, numpat)
         .group("pubsub")
         .about("2.8.0", "O(1)", "Counts patterns that have subscribers."),
+    Command::admin("pubsub|shardchannels", -2, shard_channels)
+        .syntax("[pattern]")
+        .group("pubsub")
+        .about("7.0.0", "O(N) in the channels", "Lists shard channels that have subscribers."),
+    Command::admin("pubsub|shardnumsub", -2, shard_numsub)
+        .syntax("[shardchannel ...]")
+        .group("pubsub")
+        .about("7.0.0", "O(N) in the channels", "Counts the subscribers of shard channels."),
     Command::admin("pubsub|numsub", -2, numsub)
         .syntax("[channel ...]")
         .group("pubsub")
@@ -67,6 +99,22 @@ fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let mailboxes = &ctx.state.mailboxes;
     reply.count(ctx.state.pubsub.publish(channel, message, mailboxes));
     Ok(())
+}
+
+fn spublish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (channel, message) = (args.take()?, args.take()?);
+    let mailboxes = &ctx.state.mailboxes;
+    let pubsub = &ctx.state.pubsub;
+    reply.count(pubsub.publish_in_shard(channel, message, mailboxes));
+    Ok(())
+}
+
+fn ssubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    begin(ctx, args, reply, (Topic::Shard, b"ssubscribe"))
+}
+
+fn sunsubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    end(ctx, args, reply, (Topic::Shard, b"sunsubscribe"))
 }
 
 fn confirm(reply: &mut Reply<'_>, word: &[u8], name: Option<&[u8]>, n: usize) {
@@ -89,7 +137,7 @@ fn begin(
         if subscriptions.of(topic).insert(name.into()) {
             ctx.state.pubsub.subscribe(topic, name, address);
         }
-        confirm(reply, word, Some(name), subscriptions.len());
+        confirm(reply, word, Some(name), subscriptions.count(topic));
     }
     Ok(())
 }
@@ -109,13 +157,13 @@ fn end(
         names = subscriptions.of(topic).iter().cloned().collect();
     }
     if names.is_empty() {
-        confirm(reply, word, None, subscriptions.len());
+        confirm(reply, word, None, subscriptions.count(topic));
     }
     for name in &names {
         if subscriptions.of(topic).remove(name) {
             ctx.state.pubsub.unsubscribe(topic, name, address);
         }
-        confirm(reply, word, Some(name), subscriptions.len());
+        confirm(reply, word, Some(name), subscriptions.count(topic));
     }
     ctx.session.subscriptions = (!subscriptions.is_empty()).then_some(subscriptions);
     Ok(())
@@ -139,10 +187,24 @@ fn punsubscribe(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'
 
 fn channels(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let pattern = args.rest().next();
-    let channels = ctx.state.pubsub.channels(pattern);
+    list(ctx, Topic::Channel, pattern, reply);
+    Ok(())
+}
+
+fn shard_channels(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let pattern = args.rest().next();
+    list(ctx, Topic::Shard, pattern, reply);
+    Ok(())
+}
+
+fn list(ctx: &AdminCtx<'_>, topic: Topic, pattern: Option<&[u8]>, reply: &mut Reply<'_>) {
+    let channels = ctx.state.pubsub.channels(topic, pattern);
     reply.array(channels.len());
     channels.iter().for_each(|channel| reply.bulk(channel));
-    Ok(())
 }
 
 fn numpat(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -151,10 +213,23 @@ fn numpat(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 fn numsub(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    count(ctx, Topic::Channel, args, reply)
+}
+
+fn shard_numsub(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    count(ctx, Topic::Shard, args, reply)
+}
+
+fn count(
+    ctx: &AdminCtx<'_>,
+    topic: Topic,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
     reply.array(2 * args.len());
     for channel in args.rest() {
         reply.bulk(channel);
-        reply.count(ctx.state.pubsub.n_subscribers(channel));
+        reply.count(ctx.state.pubsub.n_subscribers(topic, channel));
     }
     Ok(())
 }

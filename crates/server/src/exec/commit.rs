@@ -21,7 +21,7 @@ impl Engine {
     #[cold]
     pub(super) fn commit(&mut self, locked: &Locked<'static>) {
         if !self.effects.ready.is_empty() {
-            self.now_ms = super::unix_ms(); // a key may have run out while the command ran
+            self.read_clock(); // a key may have run out while the command ran
             self.serve_waiters(locked);
         }
         if !self.unit.is_empty() {

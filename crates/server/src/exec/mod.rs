@@ -65,6 +65,8 @@ pub struct Engine {
     state: &'static State,
     commands: &'static Commands,
     now_ms: u64,
+    /// How far this engine's clock was put forward.
+    ahead_ms: u64,
     limits: Limits,
     random: u64,
     departed: RefCell<Vec<Departed>>,
@@ -128,6 +130,7 @@ impl Engine {
             state,
             commands,
             now_ms: unix_ms(),
+            ahead_ms: 0,
             limits: limits(state),
             random: seed,
             departed: RefCell::default(),
@@ -159,13 +162,18 @@ impl Engine {
 
     /// Fixes what stays the same for all commands of a tick: the time, and what directives say.
     pub fn begin_tick(&mut self) {
-        self.begin_tick_at(unix_ms());
+        self.read_clock();
+        self.read_directives();
     }
 
-    /// A tick at a given Unix time.
-    pub fn begin_tick_at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        self.read_directives();
+    fn read_clock(&mut self) {
+        self.now_ms = unix_ms() + self.ahead_ms;
+    }
+
+    /// Puts this engine's clock forward, for tests.
+    pub fn advance(&mut self, ms: u64) {
+        self.ahead_ms += ms;
+        self.read_clock();
     }
 
     fn read_directives(&mut self) {

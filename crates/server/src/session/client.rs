@@ -28,6 +28,8 @@ pub struct Facts {
     pub n_channels: usize,
     /// Patterns it is subscribed to.
     pub n_patterns: usize,
+    /// Shard channels it is subscribed to.
+    pub n_shard_channels: usize,
     /// Commands queued since MULTI.
     pub n_queued: Option<usize>,
     /// Keys watched.
@@ -83,7 +85,7 @@ impl Client {
     /// The type as CLIENT LIST TYPE names it.
     pub fn kind(&self) -> &'static str {
         let facts = self.facts.lock();
-        match facts.n_channels + facts.n_patterns {
+        match facts.n_channels + facts.n_patterns + facts.n_shard_channels {
             0 => "normal",
             _ => "pubsub",
         }
@@ -101,12 +103,13 @@ impl Client {
         let multi = facts.n_queued.map_or(-1, |n| n as i64);
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
         let mut rest = format!(
-            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub=0 multi={multi} watch={} \
+            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
              qbuf={} omem={} events=r cmd=",
             flags(&facts, self),
             facts.database,
             facts.n_channels,
             facts.n_patterns,
+            facts.n_shard_channels,
             facts.n_watched,
             facts.input_bytes,
             facts.output_bytes,
@@ -137,7 +140,7 @@ impl Client {
 
 fn flags(facts: &Facts, client: &Client) -> String {
     let all = [
-        (facts.n_channels + facts.n_patterns > 0, 'P'),
+        (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),
         (facts.is_closing, 'c'),

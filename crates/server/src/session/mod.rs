@@ -44,12 +44,22 @@ pub struct Subscriptions {
     pub channels: HashSet<Box<[u8]>>,
     /// Patterns.
     pub patterns: HashSet<Box<[u8]>>,
+    /// Shard channels by name.
+    pub shard_channels: HashSet<Box<[u8]>>,
 }
 
 impl Subscriptions {
     /// How many there are in all.
     pub fn len(&self) -> usize {
-        self.channels.len() + self.patterns.len()
+        self.channels.len() + self.patterns.len() + self.shard_channels.len()
+    }
+
+    /// How many there are of those that are counted together with this kind.
+    pub fn count(&self, topic: Topic) -> usize {
+        match topic {
+            Topic::Channel | Topic::Pattern => self.channels.len() + self.patterns.len(),
+            Topic::Shard => self.shard_channels.len(),
+        }
     }
 
     /// Whether there are none.
@@ -62,6 +72,7 @@ impl Subscriptions {
         match topic {
             Topic::Channel => &mut self.channels,
             Topic::Pattern => &mut self.patterns,
+            Topic::Shard => &mut self.shard_channels,
         }
     }
 }
@@ -146,11 +157,19 @@ impl Session {
         let Some(subscriptions) = self.subscriptions.take() else {
             return;
         };
-        for channel in &subscriptions.channels {
-            pubsub.unsubscribe(Topic::Channel, channel, self.address());
-        }
-        for pattern in &subscriptions.patterns {
-            pubsub.unsubscribe(Topic::Pattern, pattern, self.address());
+        let Subscriptions {
+            channels,
+            patterns,
+            shard_channels,
+        } = *subscriptions;
+        for (topic, names) in [
+            (Topic::Channel, channels),
+            (Topic::Pattern, patterns),
+            (Topic::Shard, shard_channels),
+        ] {
+            for name in &names {
+                pubsub.unsubscribe(topic, name, self.address());
+            }
         }
     }
 
@@ -165,6 +184,10 @@ impl Session {
             last_container: self.last_container,
             n_channels: self.subscriptions.as_ref().map_or(0, |s| s.channels.len()),
             n_patterns: self.subscriptions.as_ref().map_or(0, |s| s.patterns.len()),
+            n_shard_channels: self
+                .subscriptions
+                .as_ref()
+                .map_or(0, |s| s.shard_channels.len()),
             n_queued: self.queue.as_ref().map(|queue| queue.len()),
             n_watched: self.watching.as_ref().map_or(0, |w| w.keys.len()),
             is_blocked: self.waiter.is_some(),

@@ -1,0 +1,297 @@
+//! The journal against the data set: whatever random commands do, replaying what they left in the
+//! journal into an empty server gives an equal data set; and a command that fails leaves both as
+//! they were.
+
+use server::testing::{Group, Server, requests};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % n
+    }
+}
+
+/// Commands with places: `K` a key, `S` another one of the same type or not, `V` a value, `I` an
+/// integer, `F` a float, `M` a member, `T` a time to live in milliseconds.
+const COMMANDS: &[&str] = &[
+    "SET K V",
+    "SET K I",
+    "SET K V PX T",
+    "SET K V KEEPTTL",
+    "SET K V NX",
+    "SET K V XX GET",
+    "GETSET K V",
+    "GETDEL K",
+    "GETEX K PX T",
+    "GETEX K PERSIST",
+    "APPEND K V",
+    "INCR K",
+    "INCRBY K I",
+    "INCRBYFLOAT K F",
+    "DECR K",
+    "SETRANGE K 3 V",
+    "MSET K V S V",
+    "MSETNX K V S V",
+    "SETEX K 100 V",
+    "PSETEX K T V",
+    "SETNX K V",
+    "DEL K",
+    "UNLINK K S",
+    "EXPIRE K 100",
+    "PEXPIRE K T",
+    "PEXPIRE K -1",
+    "PERSIST K",
+    "RENAME K S",
+    "RENAMENX K S",
+    "COPY K S REPLACE",
+    "LPUSH K V I",
+    "RPUSH K V V V",
+    "LPUSHX K V",
+    "LPOP K",
+    "RPOP K 2",
+    "LINSERT K BEFORE V V",
+    "LSET K 0 V",
+    "LREM K 1 V",
+    "LTRIM K 0 5",
+    "LMOVE K S LEFT RIGHT",
+    "RPOPLPUSH K S",
+    "LMPOP 2 K S LEFT COUNT 2",
+    "BLPOP K S 0.001",
+    "BLMOVE K S RIGHT LEFT 0.001",
+    "BLMPOP 0.001 2 K S RIGHT",
+    "SADD K M M I",
+    "SREM K M",
+    "SPOP K",
+    "SPOP K 3",
+    "SMOVE K S M",
+    "SUNIONSTORE K S K",
+    "SINTERSTORE K S K",
+    "SDIFFSTORE K S K",
+    "HSET K M V M V",
+    "HSETNX K M V",
+    "HDEL K M M",
+    "HINCRBY K M I",
+    "HINCRBYFLOAT K M F",
+    "HPEXPIRE K T FIELDS 1 M",
+    "HPERSIST K FIELDS 1 M",
+    "HGETDEL K FIELDS 1 M",
+    "HGETEX K PX T FIELDS 1 M",
+    "HSETEX K PX T FIELDS 1 M V",
+    "HPEXPIRE K 0 FIELDS 1 M",
+    "ZADD K F M F M",
+    "ZADD K GT CH F M",
+    "ZADD K INCR F M",
+    "ZINCRBY K F M",
+    "ZREM K M",
+    "ZPOPMIN K",
+    "ZPOPMAX K 2",
+    "ZREMRANGEBYRANK K 0 1",
+    "ZREMRANGEBYSCORE K 0 F",
+    "ZUNIONSTORE K 2 S K WEIGHTS 2 1",
+    "ZINTERSTORE K 2 S K",
+    "ZDIFFSTORE K 2 S K",
+    "ZRANGESTORE K S 0 -1",
+    "ZMPOP 2 K S MIN COUNT 2",
+    "BZPOPMIN K S 0.001",
+    "BZMPOP 0.001 2 K S MAX",
+    "MOVE K 1",
+    "SELECT 1",
+    "SELECT 0",
+    "SWAPDB 0 1",
+    "MULTI",
+    "EXEC",
+    "DISCARD",
+    "FLUSHDB",
+    "EVAL redis.call('set',KEYS[1],ARGV[1]);redis.call('incr','n') 1 K V",
+    "GET K",
+    "LRANGE K 0 -1",
+    "SMEMBERS K",
+    "HGETALL K",
+    "ZRANGE K 0 -1",
+    "TTL K",
+];
+
+fn fill(template: &str, random: &mut Random) -> Vec<Vec<u8>> {
+    let words = template.split(' ').map(|word| match word {
+        "K" | "S" => format!("k{}", random.below(12)),
+        "V" => "v".repeat(random.below(90) as usize) + &random.below(50).to_string(),
+        "I" => (random.below(2000) as i64 - 1000).to_string(),
+        "F" => format!("{}.25", random.below(40) as i64 - 20),
+        "M" => format!("m{}", random.below(20)),
+        "T" => (1 + random.below(60)).to_string(),
+        word => word.to_owned(),
+    });
+    words.map(String::into_bytes).collect()
+}
+
+fn send(group: &mut Group, place: usize, words: &[Vec<u8>]) -> Vec<u8> {
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    group.call(place, &words)
+}
+
+/// Asked for in a session of its own, which has nothing else going.
+fn digest(group: &mut Group) -> Vec<u8> {
+    let place = group.connect();
+    let digest = group.call(place, &[b"DEBUG", b"DIGEST"]);
+    group.disconnect(place);
+    digest
+}
+
+fn replay(into: &mut Group, place: usize, journal: &[u8]) {
+    for request in requests(journal) {
+        let reply = send(into, place, &request);
+        let shown = || format!("{}", String::from_utf8_lossy(&request.join(&b' ')));
+        assert!(!reply.starts_with(b"-"), "{} -> {:?}", shown(), String::from_utf8_lossy(&reply));
+    }
+}
+
+fn run(seed: u64, n_commands: usize) {
+    let directives = [("enable-debug-command", "yes")];
+    let (server, copy) = (Server::new(1, &directives), Server::new(1, &directives));
+    let (mut group, mut twin) = (server.group(0), copy.group(0));
+    let (place, other, twin_place) = (group.connect(), group.connect(), twin.connect());
+    let reader = server.state.journal.attach(64 << 20);
+    let mut random = Random(seed);
+    for step in 0..n_commands {
+        let template = COMMANDS[random.below(COMMANDS.len() as u64) as usize];
+        // Only one of the two queues and changes databases; the other blocks now and then.
+        let is_stateful = ["MULTI", "EXEC", "DISCARD"].contains(&template);
+        let who = if is_stateful || random.below(3) > 0 {
+            place
+        } else {
+            other
+        };
+        let words = fill(template, &mut random);
+        send(&mut group, who, &words);
+        if random.below(10) == 0 {
+            let ms = random.below(30);
+            group.advance(ms);
+        }
+        if step % 50 == 49 {
+            send(&mut group, place, &[b"DISCARD".to_vec()]);
+            group.advance(2); // what blocks gives up, so that it is out of the way
+            replay(&mut twin, twin_place, &reader.take().unwrap());
+            // Deadlines are absolute and nothing runs out on its own there: time stands still.
+            let before = digest(&mut group);
+            replay(&mut twin, twin_place, &reader.take().unwrap());
+            assert_eq!(digest(&mut twin), before, "seed {seed}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn replaying_the_journal_gives_an_equal_data_set() {
+    for seed in 1..=8 {
+        run(seed, 3_000);
+    }
+}
+
+#[test]
+fn a_command_that_fails_changes_nothing() {
+    let server = Server::new(1, &[("enable-debug-command", "yes")]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    for fill in [
+        "SET s v",
+        "SET n 9223372036854775807",
+        "RPUSH l a",
+        "SADD set m",
+        "ZADD z 1 a",
+        "HSET h f v",
+        "HSET h n nan",
+    ] {
+        send(&mut group, place, &words(fill));
+    }
+    let reader = server.state.journal.attach(1 << 20);
+    let before = digest(&mut group);
+    for failing in [
+        "INCR s",
+        "INCR n",
+        "INCRBY n 1",
+        "LPUSH s x",
+        "SET s v EX 0",
+        "SET s v NX XX",
+        "APPEND l x",
+        "HINCRBY h f 1",
+        "HINCRBY s f 1",
+        "HSET h f",
+        "ZADD z nan a",
+        "ZADD z 1 b nan c",
+        "ZINCRBY z inf",
+        "SADD l x",
+        "LSET l 5 x",
+        "RENAME absent x",
+        "LMOVE l s LEFT LEFT",
+        "MSET a 1 b",
+        "SETRANGE s -1 x",
+        "EXPIRE s x",
+        "SINTERSTORE d set l",
+        "ZUNIONSTORE d 1 l",
+        "GETEX s EX 0",
+        "COPY s s",
+        "SMOVE set l m",
+        "RPOPLPUSH l s",
+        "LINSERT l UP a b",
+        "INCRBYFLOAT s 1",
+        "NOSUCH x",
+        "BLPOP s 0",
+        "MOVE s 99",
+    ] {
+        let reply = send(&mut group, place, &words(failing));
+        assert!(reply.starts_with(b"-"), "{failing} -> {}", String::from_utf8_lossy(&reply));
+        let journal = reader.take().unwrap();
+        assert!(journal.is_empty(), "{failing} -> {}", String::from_utf8_lossy(&journal));
+        assert_eq!(digest(&mut group), before, "{failing}");
+    }
+}
+
+fn words(line: &str) -> Vec<Vec<u8>> {
+    line.split(' ')
+        .map(|word| word.as_bytes().to_vec())
+        .collect()
+}
+
+#[test]
+fn a_reader_that_does_not_keep_up_is_told_so() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(100);
+    send(&mut group, place, &words("SET k v"));
+    assert_eq!(requests(&reader.take().unwrap()).len(), 2); // with SELECT
+    send(&mut group, place, &[b"SET".to_vec(), b"k".to_vec(), vec![b'x'; 200]]);
+    assert_eq!(reader.take(), None);
+    send(&mut group, place, &words("SET k v"));
+    assert_eq!(reader.take(), None, "a gap does not close by itself");
+}
+
+#[test]
+fn a_transaction_is_one_block() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let (place, waiting) = (group.connect(), group.connect());
+    let reader = server.state.journal.attach(1 << 20);
+    send(&mut group, waiting, &words("BLPOP q 0"));
+    for line in ["MULTI", "SET a 1", "GET a", "RPUSH q x y", "EXEC"] {
+        send(&mut group, place, &words(line));
+    }
+    let lines: Vec<String> = requests(&reader.take().unwrap())
+        .iter()
+        .map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "SELECT 0",
+            "MULTI",
+            "SET a 1",
+            "RPUSH q x y",
+            "LPOP q",
+            "EXEC"
+        ]
+    );
+}
