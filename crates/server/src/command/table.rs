@@ -34,8 +34,10 @@ fn numbered(row: &Command, names: &mut Vec<String>) -> Command {
         let rows: Vec<Command> = rows.iter().map(|row| numbered(row, names)).collect();
         row.kind = Kind::Container(rows.leak());
     }
-    row.alone = row
-        .alone
-        .map(|alone| &*Box::leak(Box::new(numbered(alone, names))));
+    if let Some(alone) = row.alone {
+        let mut alone = *alone;
+        alone.number = row.number; // it goes by the container's name
+        row.alone = Some(Box::leak(Box::new(alone)));
+    }
     row
 }

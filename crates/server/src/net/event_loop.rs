@@ -142,6 +142,7 @@ impl EventLoop {
         self.send_listed();
         self.expire();
         self.sweep();
+        self.engine.counters().add(Counter::LoopCycles, 1);
         self.state.stats.sample(self.engine.now_ms());
         self.state.mailboxes.wake();
         if std::mem::take(&mut self.engine.has_lowered_due) {
@@ -323,6 +324,15 @@ impl EventLoop {
         connection
             .session
             .publish(self.engine.now_ms(), n_in, n_out);
+        if n_in > limit {
+            self.state
+                .stats
+                .count(Counter::QueryBufferDisconnections, 1);
+            log::warn!(
+                "Closing client {} that reached max query buffer length",
+                connection.session.client.peer
+            );
+        }
         if !is_alive || is_done || n_in > limit {
             self.close(idx);
             return false;
@@ -583,8 +593,21 @@ fn send_replies(
     is_alive
 }
 
-/// Whether more is unsent than `client-output-buffer-limit` allows.
+/// Whether a connection is to be closed for what it leaves unread; counts that.
 fn is_hoarding(state: &State, connection: &mut Connection) -> bool {
+    let is_over = is_over_limit(state, connection);
+    if is_over {
+        state.stats.count(Counter::OutputBufferDisconnections, 1);
+        log::warn!(
+            "Client {} closed for overcoming of output buffer limits.",
+            connection.session.client.peer
+        );
+    }
+    is_over
+}
+
+/// Whether more is unsent than `client-output-buffer-limit` allows.
+fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
     let unsent = connection.unsent_bytes() as u64;
     if unsent == 0 {
         connection.soft_since = None;
