@@ -14,11 +14,10 @@ impl Table {
     /// Numbers the rows. They stay for the life of the process.
     pub fn new(families: &[&'static [Command]]) -> Table {
         let mut names = Vec::new();
-        let rows = families
-            .iter()
-            .flat_map(|family| family.iter())
-            .map(|row| numbered(row, &mut names))
-            .collect::<Vec<_>>();
+        let n_rows = families.iter().map(|family| family.len()).sum();
+        let mut rows = Vec::with_capacity(n_rows);
+        let all = families.iter().flat_map(|family| family.iter());
+        rows.extend(all.map(|row| numbered(row, &mut names)));
         Table {
             rows: rows.leak(),
             names,

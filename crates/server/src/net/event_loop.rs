@@ -91,7 +91,7 @@ impl EventLoop {
             poll,
             connections: Slab::new(),
             engine: Engine::new(state, commands, group, seed),
-            buffer: vec![0; READ_BYTES],
+            buffer: Vec::new(),
             replies: Vec::new(),
             spans: Vec::new(),
             again: Vec::new(),
@@ -283,7 +283,9 @@ impl EventLoop {
             &mut connection.input
         });
         let n_kept = if is_fresh { 0 } else { buffer.len() };
-        if !is_fresh {
+        if buffer.is_empty() {
+            buffer.resize(READ_BYTES, 0); // the first time; an idle server needs none
+        } else if !is_fresh {
             // Grows with what has come, up to what the request is known to lack.
             let room = connection.parser.hint().min(n_kept).max(READ_BYTES);
             buffer.resize(n_kept + room, 0);
