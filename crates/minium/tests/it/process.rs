@@ -478,3 +478,29 @@ fn slow_commands_are_logged_without_secrets() {
     assert_eq!(text("SLOWLOG RESET", &mut client), "+OK");
     assert_eq!(text("SLOWLOG LEN", &mut client), ":0");
 }
+
+#[test]
+fn a_relative_configuration_file_is_rewritten_wherever_dir_leads() {
+    let folder = folder("rewrite");
+    fs::create_dir(folder.join("data")).unwrap();
+    let port = free_port();
+    fs::write(folder.join("conf"), format!("dir data\nbind 127.0.0.1\nport {port}\n")).unwrap();
+    let mut process = Command::new(MINIUM)
+        .arg("conf")
+        .current_dir(&folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let mut client = connect(port);
+    assert_eq!(text("CONFIG SET hz 50", &mut client), "+OK");
+    assert_eq!(text("CONFIG REWRITE", &mut client), "+OK");
+    assert!(
+        fs::read_to_string(folder.join("conf"))
+            .unwrap()
+            .contains("\nhz 50\n")
+    );
+    assert!(fs::read_dir(folder.join("data")).unwrap().next().is_none());
+    shut_down(&mut client);
+    assert_eq!(exit_code(&mut process), Some(0));
+}
