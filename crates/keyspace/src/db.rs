@@ -96,6 +96,8 @@ pub struct View<'a> {
     locked: &'a Locked<'a>,
     database: u16,
     terms: Terms<'a>,
+    /// Keys looked for, and keys found.
+    lookups: Cell<(u32, u32)>,
     /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
     known: Cell<Option<(&'a [u8], u64)>>,
 }
@@ -108,6 +110,7 @@ impl<'a> View<'a> {
             locked,
             database,
             terms,
+            lookups: Cell::new((0, 0)),
             known: Cell::new(None),
         }
     }
@@ -166,9 +169,24 @@ impl<'a> View<'a> {
         self.len() == 0
     }
 
+    /// How many keys this view was asked for, and how many of them there were.
+    #[inline]
+    pub fn lookups(&self) -> (u32, u32) {
+        self.lookups.get()
+    }
+
     /// The entry of `key`. O(1).
     #[inline]
     pub fn entry(&self, key: &[u8]) -> Option<Ref<'_, Entry>> {
+        let found = self.look_up(key);
+        let (asked, hits) = self.lookups.get();
+        self.lookups
+            .set((asked + 1, hits + u32::from(found.is_some())));
+        found
+    }
+
+    #[inline]
+    fn look_up(&self, key: &[u8]) -> Option<Ref<'_, Entry>> {
         let hash = self.hash_of(key);
         let id = self.shard_of(hash);
         if !self.locked.reaches(id) && !self.is_made() {

@@ -73,6 +73,7 @@ pub struct Keyspace {
     /// The snapshot in progress, if any.
     pub snapshot: Snapshot,
     trash: OnceLock<Sender<Trash>>,
+    n_discarded: AtomicU64,
 }
 
 impl Keyspace {
@@ -88,6 +89,7 @@ impl Keyspace {
             transaction: RawLock::new(),
             snapshot: Snapshot::default(),
             trash: OnceLock::new(),
+            n_discarded: AtomicU64::new(0),
         }
     }
 
@@ -100,9 +102,17 @@ impl Keyspace {
         match (&trash, self.trash.get()) {
             (Trash::Entry(entry), _) if !entry.is_heavy() => drop(trash),
             // The receiver is gone at shutdown only; then freeing here is as good.
-            (_, Some(sender)) => drop(sender.send(trash)),
+            (_, Some(sender)) => {
+                self.n_discarded.fetch_add(1, Relaxed);
+                drop(sender.send(trash));
+            }
             _ => drop(trash),
         }
+    }
+
+    /// How much has been sent to where big values go to be freed.
+    pub fn n_discarded(&self) -> u64 {
+        self.n_discarded.load(Relaxed)
     }
 
     /// How many databases there are.

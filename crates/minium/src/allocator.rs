@@ -38,8 +38,8 @@ thread_local! {
 pub struct Counting;
 
 /// What mimalloc, built as the workspace's cargo configuration says, takes for a request of so many
-/// bytes: whole words up to 64 bytes, then four sizes between two powers of two. Above that it takes pages; the difference is
-/// less than one in a hundred.
+/// bytes: whole words up to 64 bytes, then four sizes between two powers of two. Above 64 KiB it
+/// takes pages; the difference is a few in a hundred at most.
 const fn block_bytes(size: usize) -> usize {
     match size {
         0 => 8,

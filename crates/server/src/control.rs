@@ -15,8 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Order {
     /// Stop the server.
     Shutdown,
-    /// Wake every event loop: a directive that decides when they wake has changed.
-    WakeLoops,
     /// Listen where `bind` and `port` say now, and no longer where they said before; whether it
     /// worked. If not, nothing is listened on until the next such order.
     Listen(SyncSender<bool>),

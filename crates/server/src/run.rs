@@ -14,6 +14,7 @@ use crate::logging;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
 use crate::state::State;
+use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
@@ -117,7 +118,12 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     }
     let (trash, garbage) = mpsc::channel();
     state.keyspace.set_trash(trash);
-    std::thread::spawn(move || garbage.into_iter().for_each(drop));
+    std::thread::spawn(move || {
+        for garbage in garbage {
+            drop(garbage);
+            state.stats.count(Counter::LazyFreedObjects, 1);
+        }
+    });
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     log::info!("Server initialized");
     acceptor.announce();

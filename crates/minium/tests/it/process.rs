@@ -420,3 +420,87 @@ fn the_name_it_is_started_under_decides() {
     assert_eq!(output.status.code(), Some(1));
     assert!(!output.stderr.is_empty());
 }
+
+#[test]
+fn what_happens_is_counted() {
+    let server = Server::start(&["--requirepass", "secret", "--threads", "2"]);
+    let mut client = server.client();
+    assert_eq!(text("AUTH secret", &mut client), "+OK");
+    assert_eq!(text("CONFIG RESETSTAT", &mut client), "+OK");
+    text("SET key value", &mut client);
+    text("GET key", &mut client);
+    text("GET absent", &mut client);
+    text("LPUSH key x", &mut client);
+    text("GET", &mut client);
+    text("NOSUCH", &mut client);
+    text("AUTH wrong", &mut client);
+    text("SET short lived PX 1", &mut client);
+    wait_for("the key goes", || (text("DBSIZE", &mut client) == ":1").then_some(()));
+    let all = text("INFO everything", &mut client);
+    for line in [
+        "keyspace_hits:1\\r",
+        "keyspace_misses:1\\r",
+        "expired_keys:1\\r",
+        "total_error_replies:4\\r",
+        "acl_access_denied_auth:1\\r",
+        "errorstat_ERR:count=2\\r",
+        "errorstat_WRONGTYPE:count=1\\r",
+        "errorstat_WRONGPASS:count=1\\r",
+        "cmdstat_config|resetstat:calls=1,",
+        "cmdstat_get:calls=2,",
+        "rejected_calls=1,failed_calls=0",
+    ] {
+        assert!(all.contains(line), "{line} in {all}");
+    }
+}
+
+#[test]
+fn slow_commands_are_logged_without_secrets() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "3"]);
+    let mut client = server.client();
+    text("CLIENT SETNAME tester", &mut client);
+    text("CONFIG SET requirepass secret", &mut client);
+    text("SET key value", &mut client);
+    let log = text("SLOWLOG GET 2", &mut client);
+    for part in [
+        "\"SET\"",
+        "\"key\"",
+        "\"requirepass\"",
+        "(redacted)",
+        "tester",
+        "127.0.0.1:",
+    ] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(!log.contains("secret"), "{log}");
+    assert_eq!(text("SLOWLOG LEN", &mut client), ":3");
+    text("CONFIG SET slowlog-log-slower-than -1", &mut client);
+    assert_eq!(text("SLOWLOG RESET", &mut client), "+OK");
+    assert_eq!(text("SLOWLOG LEN", &mut client), ":0");
+}
+
+#[test]
+fn a_relative_configuration_file_is_rewritten_wherever_dir_leads() {
+    let folder = folder("rewrite");
+    fs::create_dir(folder.join("data")).unwrap();
+    let port = free_port();
+    fs::write(folder.join("conf"), format!("dir data\nbind 127.0.0.1\nport {port}\n")).unwrap();
+    let mut process = Command::new(MINIUM)
+        .arg("conf")
+        .current_dir(&folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let mut client = connect(port);
+    assert_eq!(text("CONFIG SET hz 50", &mut client), "+OK");
+    assert_eq!(text("CONFIG REWRITE", &mut client), "+OK");
+    assert!(
+        fs::read_to_string(folder.join("conf"))
+            .unwrap()
+            .contains("\nhz 50\n")
+    );
+    assert!(fs::read_dir(folder.join("data")).unwrap().next().is_none());
+    shut_down(&mut client);
+    assert_eq!(exit_code(&mut process), Some(0));
+}

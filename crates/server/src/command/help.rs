@@ -7,9 +7,10 @@ use resp::reply::Reply;
 /// The handler of every `HELP`: the container is the first half of the command's name.
 pub fn help(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let container = args.name().split('|').next().unwrap_or_default();
-    let lines = ctx
-        .commands
-        .get(container)
+    // By the name of its row: `rename-command` may have given it another.
+    let mut rows = ctx.commands.values();
+    let lines = rows
+        .find(|row| row.name == container)
         .map_or_else(Vec::new, |row| lines(row));
     reply.array(lines.len());
     for line in &lines {

@@ -14,11 +14,10 @@ impl Table {
     /// Numbers the rows. They stay for the life of the process.
     pub fn new(families: &[&'static [Command]]) -> Table {
         let mut names = Vec::new();
-        let rows = families
-            .iter()
-            .flat_map(|family| family.iter())
-            .map(|row| numbered(row, &mut names))
-            .collect::<Vec<_>>();
+        let n_rows = families.iter().map(|family| family.len()).sum();
+        let mut rows = Vec::with_capacity(n_rows);
+        let all = families.iter().flat_map(|family| family.iter());
+        rows.extend(all.map(|row| numbered(row, &mut names)));
         Table {
             rows: rows.leak(),
             names,
@@ -34,8 +33,10 @@ fn numbered(row: &Command, names: &mut Vec<String>) -> Command {
         let rows: Vec<Command> = rows.iter().map(|row| numbered(row, names)).collect();
         row.kind = Kind::Container(rows.leak());
     }
-    row.alone = row
-        .alone
-        .map(|alone| &*Box::leak(Box::new(numbered(alone, names))));
+    if let Some(alone) = row.alone {
+        let mut alone = *alone;
+        alone.number = row.number; // it goes by the container's name
+        row.alone = Some(Box::leak(Box::new(alone)));
+    }
     row
 }

@@ -3,7 +3,6 @@
 use crate::command::traits::ADMIN;
 use crate::command::{AdminCtx, Args, Command};
 use crate::config::directive::Directive;
-use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::io::process::allow_clients;
 use crate::logging;
@@ -30,7 +29,7 @@ const CONFIG: &[Command] = &[
     Command::admin("config|rewrite", 2, config_rewrite)
         .flags(ADMIN)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-        .about("2.8.0", "O(N) in the file", "Writes the present values into the file."),
+        .about("2.8.0", "O(1)", "Writes the present values into the file."),
     Command::admin("config|set", -4, config_set)
         .syntax("data(parameter value) ...")
         .flags(ADMIN)
@@ -91,7 +90,7 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             }
         }
         "timeout" => {
-            state.control.post(Order::WakeLoops);
+            state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())
         }
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT, and what drivers ask at first.
+//! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT.
 
 use crate::command::context::Order;
 use crate::command::traits::{ALWAYS, META};
@@ -6,6 +6,7 @@ use crate::command::{AdminCtx, Args, Command};
 use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
 use crate::session::Replies;
+use crate::stats::counters::Counter;
 use resp::reply::{Proto, Reply};
 
 /// The family's table.
@@ -103,6 +104,7 @@ fn is_same_secret(a: &[u8], b: &[u8]) -> bool {
 fn log_in(ctx: &mut AdminCtx<'_>, user: &[u8], password: &[u8]) -> Result<()> {
     let known = ctx.state.config.password();
     if user != b"default" || (!known.is_empty() && !is_same_secret(&known, password)) {
+        ctx.state.stats.count(Counter::DeniedAuth, 1);
         return Err(Error::Plain("WRONGPASS invalid username-password pair or user is disabled."));
     }
     ctx.session.is_authenticated = true;

@@ -6,7 +6,7 @@ use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::io::process::unix_time;
 use crate::state::State;
-use crate::stats::counters::{Counter, Gauge};
+use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
     ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
@@ -64,6 +64,8 @@ fn snapshot(state: &State) -> Snapshot {
         totals: state.stats.totals(),
         activity: ActivityInfo {
             changes: Some(state.stats.totals_ever().get(Counter::Changes)),
+            pubsub_channels: state.pubsub.n_channels() as u64,
+            pubsub_patterns: state.pubsub.n_patterns() as u64,
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         replication: ReplicationInfo {
@@ -111,22 +113,28 @@ fn listeners(state: &State) -> Vec<String> {
     listeners
 }
 
+/// O(clients): each is asked how it stood lately.
 fn clients(state: &State) -> ClientsInfo {
-    ClientsInfo {
+    let mut info = ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
-        pubsub: state.stats.gauge(Gauge::PubsubClients),
-        watching: state.stats.gauge(Gauge::WatchingClients),
-        in_timeout_table: state.stats.gauge(Gauge::ClientsInTimeoutTable),
-        watched_keys: None,
-        blocking_keys: None,
+        ..ClientsInfo::default()
+    };
+    for client in state.clients.all() {
+        let facts = client.facts.lock();
+        info.pubsub += u64::from(facts.n_channels + facts.n_patterns > 0);
+        info.watching += u64::from(facts.n_watched > 0);
+        info.buffer_bytes += (facts.input_bytes + facts.output_bytes) as u64;
     }
+    info
 }
 
 fn memory(state: &State) -> MemoryInfo {
     let allocated = memory::allocated();
     let now_s = unix_time().as_secs();
+    let (n_scripts, script_bytes) = state.scripts.size();
+    let n_freed = state.stats.totals_ever().get(Counter::LazyFreedObjects);
     MemoryInfo {
         allocated,
         peak: allocated.map(|allocated| state.stats.note_memory(allocated.used_bytes, now_s)),
@@ -134,12 +142,11 @@ fn memory(state: &State) -> MemoryInfo {
         overhead_bytes: None,
         system_bytes: total_system_memory_bytes(),
         lua_bytes: None,
-        cached_scripts: None,
-        script_bytes: None,
+        cached_scripts: n_scripts as u64,
+        script_bytes: script_bytes as u64,
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
-        lazyfree_pending: Some(state.stats.gauge(Gauge::LazyfreePending)),
-        clients_bytes: Some(state.stats.gauge(Gauge::ClientBytes)),
+        lazyfree_pending: state.keyspace.n_discarded().saturating_sub(n_freed),
     }
 }
 

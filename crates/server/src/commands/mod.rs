@@ -55,10 +55,11 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::blocking::COMMANDS,
 ];
 
-#[cfg(test)]
-mod tests;
 /// All rows, numbered.
 pub fn table() -> &'static Table {
     static TABLE: LazyLock<Table> = LazyLock::new(|| Table::new(FAMILIES));
     &TABLE
 }
+
+#[cfg(test)]
+mod tests;

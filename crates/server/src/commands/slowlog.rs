@@ -1,12 +1,14 @@
 //! SLOWLOG: the commands that took longer than `slowlog-log-slower-than`.
 
-use crate::command::traits::ADMIN;
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::{AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use resp::reply::Reply;
 
 /// Entries that SLOWLOG GET answers when it is not told how many.
 const COUNT: usize = 10;
+
+/// What all of its subcommands have.
+const FLAGS: &[Flag] = &[Flag::Admin, Flag::Loading, Flag::Stale];
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[Command::container("slowlog", SLOWLOG)
@@ -16,12 +18,12 @@ pub const COMMANDS: &[Command] = &[Command::container("slowlog", SLOWLOG)
 const SLOWLOG: &[Command] = &[
     Command::admin("slowlog|get", -2, slowlog_get)
         .syntax("[count]")
-        .flags(ADMIN)
+        .flags(FLAGS)
         .tips(&["request_policy:all_nodes", "nondeterministic_output"])
         .about("2.2.12", "O(N) in the entries", "Returns the newest entries."),
-    Command::help("slowlog|help"),
+    Command::help("slowlog|help").since("6.2.0"),
     Command::admin("slowlog|len", 2, slowlog_len)
-        .flags(ADMIN)
+        .flags(FLAGS)
         .tips(&[
             "request_policy:all_nodes",
             "response_policy:agg_sum",
@@ -29,7 +31,7 @@ const SLOWLOG: &[Command] = &[
         ])
         .about("2.2.12", "O(1)", "Returns the number of entries."),
     Command::admin("slowlog|reset", 2, slowlog_reset)
-        .flags(ADMIN)
+        .flags(FLAGS)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .about("2.2.12", "O(N) in the entries", "Forgets all entries."),
 ];

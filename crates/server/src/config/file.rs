@@ -129,10 +129,12 @@ pub fn load(args: &[String]) -> Result<Loaded, FatalConfig> {
         text.push(b'\n');
         text.extend(options.lines);
     }
+    // Before a `dir` line changes what the path is relative to.
+    let path = path.map(|path| absolute(path)).transpose()?;
     let mut loaded = parse(&text)?;
     loaded.is_default = args.is_empty();
     if let Some(path) = path {
-        loaded.config.set_file(absolute(path)?);
+        loaded.config.set_file(path);
     }
     Ok(loaded)
 }

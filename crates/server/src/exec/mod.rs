@@ -344,7 +344,13 @@ impl Engine {
                     db.remember_hash(key, hash);
                 }
                 let random = &mut self.random;
-                run(&mut ReadCtx { db, random }, &mut args, reply)
+                let mut ctx = ReadCtx { db, random };
+                let result = run(&mut ctx, &mut args, reply);
+                let (n_lookups, n_hits) = ctx.db.lookups();
+                self.counters.add(Counter::KeyspaceHits, n_hits.into());
+                self.counters
+                    .add(Counter::KeyspaceMisses, (n_lookups - n_hits).into());
+                result
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);

@@ -97,7 +97,6 @@ impl Acceptor {
         for order in self.state.control.take() {
             match order {
                 Order::Shutdown => return false,
-                Order::WakeLoops => self.state.mailboxes.wake_all(),
                 Order::Listen(outcome) => {
                     let registry = self.poll.registry();
                     let is_done = self.listeners.reopen_tcp(&self.state.config, registry);

@@ -91,7 +91,7 @@ impl EventLoop {
             poll,
             connections: Slab::new(),
             engine: Engine::new(state, commands, group, seed),
-            buffer: vec![0; READ_BYTES],
+            buffer: Vec::new(),
             replies: Vec::new(),
             spans: Vec::new(),
             again: Vec::new(),
@@ -142,6 +142,7 @@ impl EventLoop {
         self.send_listed();
         self.expire();
         self.sweep();
+        self.engine.counters().add(Counter::LoopCycles, 1);
         self.state.stats.sample(self.engine.now_ms());
         self.state.mailboxes.wake();
         if std::mem::take(&mut self.engine.has_lowered_due) {
@@ -282,7 +283,9 @@ impl EventLoop {
             &mut connection.input
         });
         let n_kept = if is_fresh { 0 } else { buffer.len() };
-        if !is_fresh {
+        if buffer.is_empty() {
+            buffer.resize(READ_BYTES, 0); // the first time; an idle server needs none
+        } else if !is_fresh {
             // Grows with what has come, up to what the request is known to lack.
             let room = connection.parser.hint().min(n_kept).max(READ_BYTES);
             buffer.resize(n_kept + room, 0);
@@ -323,6 +326,15 @@ impl EventLoop {
         connection
             .session
             .publish(self.engine.now_ms(), n_in, n_out);
+        if n_in > limit {
+            self.state
+                .stats
+                .count(Counter::QueryBufferDisconnections, 1);
+            log::warn!(
+                "Closing client {} that reached max query buffer length",
+                connection.session.client.peer
+            );
+        }
         if !is_alive || is_done || n_in > limit {
             self.close(idx);
             return false;
@@ -583,8 +595,21 @@ fn send_replies(
     is_alive
 }
 
-/// Whether more is unsent than `client-output-buffer-limit` allows.
+/// Whether a connection is to be closed for what it leaves unread; counts that.
 fn is_hoarding(state: &State, connection: &mut Connection) -> bool {
+    let is_over = is_over_limit(state, connection);
+    if is_over {
+        state.stats.count(Counter::OutputBufferDisconnections, 1);
+        log::warn!(
+            "Client {} closed for overcoming of output buffer limits.",
+            connection.session.client.peer
+        );
+    }
+    is_over
+}
+
+/// Whether more is unsent than `client-output-buffer-limit` allows.
+fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
     let unsent = connection.unsent_bytes() as u64;
     if unsent == 0 {
         connection.soft_since = None;

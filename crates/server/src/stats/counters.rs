@@ -24,8 +24,6 @@ pub enum Counter {
     CommandsProcessed,
     /// Error replies sent.
     ErrorReplies,
-    /// Error replies a script or a transaction could not expect.
-    UnexpectedErrorReplies,
     /// Bytes read from clients.
     NetInputBytes,
     /// Bytes written to clients.
@@ -52,32 +50,9 @@ pub enum Counter {
     LazyFreedObjects,
     /// Turns of the event loops.
     LoopCycles,
-    /// Nanoseconds the event loops were awake.
-    LoopActiveNs,
-    /// Nanoseconds the event loops spent in commands.
-    LoopCommandNs,
 }
 
-const N_COUNTERS: usize = Counter::LoopCommandNs as usize + 1;
-
-/// What goes up and down, as a sum over threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gauge {
-    /// Clients waiting in a blocking command.
-    BlockedClients,
-    /// Of those, the ones with a deadline.
-    ClientsInTimeoutTable,
-    /// Clients subscribed to something.
-    PubsubClients,
-    /// Clients watching a key.
-    WatchingClients,
-    /// Bytes of input and output buffers that clients own.
-    ClientBytes,
-    /// Values waiting to be freed by the background thread.
-    LazyfreePending,
-}
-
-const N_GAUGES: usize = Gauge::LazyfreePending as usize + 1;
+const N_COUNTERS: usize = Counter::LoopCycles as usize + 1;
 
 /// One command's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,7 +92,6 @@ struct CommandCounters {
 #[repr(align(128))]
 pub struct ThreadCounters {
     counters: [AtomicU64; N_COUNTERS],
-    gauges: [AtomicU64; N_GAUGES],
     commands: Box<[CommandCounters]>,
 }
 
@@ -129,7 +103,6 @@ impl ThreadCounters {
     fn new(n_commands: usize) -> ThreadCounters {
         ThreadCounters {
             counters: Default::default(),
-            gauges: Default::default(),
             commands: (0..n_commands)
                 .map(|_| CommandCounters::default())
                 .collect(),
@@ -140,12 +113,6 @@ impl ThreadCounters {
     #[inline]
     pub fn add(&self, counter: Counter, by: u64) {
         bump(&self.counters[counter as usize], by);
-    }
-
-    /// Moves a gauge up or down. What one thread adds another may take away.
-    #[inline]
-    pub fn adjust(&self, gauge: Gauge, by: i64) {
-        bump(&self.gauges[gauge as usize], by as u64);
     }
 
     /// This thread's share of a counter, since start.
@@ -174,6 +141,8 @@ impl ThreadCounters {
 /// All threads' blocks.
 pub struct Counters {
     threads: Box<[ThreadCounters]>,
+    /// What is counted rarely, by any thread.
+    shared: [AtomicU64; N_COUNTERS],
     n_commands: usize,
 }
 
@@ -185,6 +154,7 @@ impl Counters {
             .collect();
         Counters {
             threads,
+            shared: Default::default(),
             n_commands,
         }
     }
@@ -199,20 +169,17 @@ impl Counters {
         &self.threads[self.threads.len() - 1]
     }
 
-    /// A gauge over all threads.
-    pub fn gauge(&self, gauge: Gauge) -> u64 {
-        let shares = self
-            .threads
-            .iter()
-            .map(|thread| thread.gauges[gauge as usize].load(Ordering::Relaxed));
-        // While it is summed it may seem to be below zero.
-        let sum = shares.fold(0_u64, u64::wrapping_add) as i64;
-        sum.max(0).unsigned_abs()
+    /// Adds to a counter from any thread, with an atomic addition.
+    pub fn add(&self, counter: Counter, by: u64) {
+        self.shared[counter as usize].fetch_add(by, Ordering::Relaxed);
     }
 
     /// Sums since start.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
+        for (sum, cell) in totals.counters.iter_mut().zip(&self.shared) {
+            *sum = cell.load(Ordering::Relaxed);
+        }
         for thread in &self.threads {
             for (sum, cell) in totals.counters.iter_mut().zip(&thread.counters) {
                 *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));

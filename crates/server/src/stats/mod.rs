@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use counters::{Baseline, CommandTotals, Counter, Counters, Gauge, ThreadCounters, Totals};
+use counters::{Baseline, CommandTotals, Counter, Counters, ThreadCounters, Totals};
 use errors::ErrorCodes;
 use rates::Rate;
 use slowlog::{Slow, SlowLog};
@@ -84,9 +84,9 @@ impl Stats {
         self.counters.last()
     }
 
-    /// A gauge over all threads.
-    pub fn gauge(&self, gauge: Gauge) -> u64 {
-        self.counters.gauge(gauge)
+    /// Counts what happens rarely, from any thread.
+    pub fn count(&self, counter: Counter, by: u64) {
+        self.counters.add(counter, by);
     }
 
     /// Notes what is allocated now as what the server takes without data.

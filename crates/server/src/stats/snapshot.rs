@@ -75,12 +75,8 @@ pub struct ClientsInfo {
     pub pubsub: u64,
     /// Watching a key.
     pub watching: u64,
-    /// Waiting with a deadline.
-    pub in_timeout_table: u64,
-    /// Keys watched.
-    pub watched_keys: Option<u64>,
-    /// Keys somebody waits for.
-    pub blocking_keys: Option<u64>,
+    /// Bytes of unfinished requests and unsent replies.
+    pub buffer_bytes: u64,
 }
 
 /// The memory.
@@ -99,17 +95,15 @@ pub struct MemoryInfo {
     /// The Lua interpreter; `None` while there is none.
     pub lua_bytes: Option<u64>,
     /// Scripts held by the cache.
-    pub cached_scripts: Option<u64>,
+    pub cached_scripts: u64,
     /// Their sources.
-    pub script_bytes: Option<u64>,
+    pub script_bytes: u64,
     /// `maxmemory`.
     pub max_bytes: u64,
     /// `maxmemory-policy`.
     pub policy: String,
     /// Values waiting for the background thread that frees them.
-    pub lazyfree_pending: Option<u64>,
-    /// Input and output buffers of clients.
-    pub clients_bytes: Option<u64>,
+    pub lazyfree_pending: u64,
 }
 
 /// Figures of this moment.
@@ -122,15 +116,13 @@ pub struct ActivityInfo {
     /// Bytes written per second.
     pub output_bytes_per_s: f64,
     /// Channels with subscribers.
-    pub pubsub_channels: Option<u64>,
+    pub pubsub_channels: u64,
     /// Patterns with subscribers.
-    pub pubsub_patterns: Option<u64>,
+    pub pubsub_patterns: u64,
     /// Changes to the data since it was last saved, or since start.
     pub changes: Option<u64>,
     /// How late keys went lately, worst of the last moments.
     pub expiry_lag_us: Option<u64>,
-    /// How long the first event loop has been busy in all.
-    pub main_thread_active_us: Option<u64>,
 }
 
 /// The place in replication.

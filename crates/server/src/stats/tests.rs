@@ -1,5 +1,5 @@
 use super::Stats;
-use super::counters::{CommandTotals, Counter, Gauge};
+use super::counters::{CommandTotals, Counter};
 use super::info::{render, sections};
 use super::memory::Allocated;
 use super::process::ProcessUsage;
@@ -33,6 +33,8 @@ fn threads_are_summed_and_a_reset_starts_anew() {
     assert_eq!(stats.commands()[2].1.rejected, 1);
     stats.acceptor().add(Counter::KeyspaceHits, 1);
     assert_eq!(stats.totals().get(Counter::KeyspaceHits), 6);
+    stats.count(Counter::KeyspaceHits, 1);
+    assert_eq!(stats.totals().get(Counter::KeyspaceHits), 7);
     stats.error_reply(b"WRONGTYPE Operation");
     stats.reset();
     assert_eq!(stats.totals().get(Counter::KeyspaceHits), 0);
@@ -75,18 +77,6 @@ fn a_rate_decays_by_the_clock() {
     assert_eq!(rate.per_second(), 250.0);
     rate.sample(800, 1_000_000);
     assert_eq!(rate.per_second(), 0.0);
-}
-
-#[test]
-fn a_gauge_may_fall_on_another_thread() {
-    let stats = stats(2);
-    stats.thread(0).adjust(Gauge::BlockedClients, 2);
-    stats.thread(1).adjust(Gauge::BlockedClients, -1);
-    assert_eq!(stats.gauge(Gauge::BlockedClients), 1);
-    stats.reset();
-    assert_eq!(stats.gauge(Gauge::BlockedClients), 1);
-    stats.thread(1).adjust(Gauge::BlockedClients, -9);
-    assert_eq!(stats.gauge(Gauge::BlockedClients), 0);
 }
 
 fn slow<'a>(args: &'a [&'a [u8]]) -> Slow<'a> {
