@@ -8,9 +8,11 @@
 //!   the others   Big      a `Collection`, boxed
 //! ```
 
-use crate::encoding::quicklist::QuickList;
+use crate::encoding::listpack::Item;
+use crate::encoding::marks::Marks;
+use crate::encoding::quicklist::{Frozen, QuickList};
 use crate::encoding::zsettree::ZsetTree;
-use crate::hash::HashTable;
+use crate::hash::{Field, HashTable};
 use crate::set::SetTable;
 
 /// The type of a value, as `TYPE` names it.
@@ -119,10 +121,10 @@ pub enum Collection {
     Zset(ZsetTree),
 }
 
-/// Up to this many allocations are freed on the spot.
-const QUICK_TO_FREE_MAX: usize = 64;
+/// Up to this many allocations are freed, or added up, on the spot.
+const FEW: usize = 64;
 /// Up to this many bytes, too: giving pages back to the system takes time.
-const QUICK_TO_FREE_BYTES_MAX: usize = 1 << 20;
+const QUICK_BYTES_MAX: usize = 1 << 20;
 
 impl Collection {
     /// Whether freeing it takes long enough to be done elsewhere. O(1).
@@ -136,9 +138,94 @@ impl Collection {
     }
 }
 
+/// From this many bytes on a collection is saved in pieces.
+const LONG_BYTES: usize = 64 << 10;
+
+/// A part of a collection that is saved in pieces.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// An item of a list, in order, or a member of a set.
+    Item(Item<'a>),
+    /// A field of a hash.
+    Field(Field<'a>),
+    /// A member of a sorted set, in no order.
+    Scored(&'a [u8], f64),
+}
+
+/// What is needed to save a collection in pieces as it is now.
+#[derive(Debug)]
+pub enum Begun {
+    /// The list as it was; the collection is not needed any more.
+    Frozen(Frozen),
+    /// The collection itself, see [`Collection::step`].
+    Walk,
+}
+
+impl Collection {
+    /// Whether saving it takes long enough to be done in pieces. O(1).
+    pub fn is_long(&self) -> bool {
+        match self {
+            Collection::List(list) => {
+                list.nodes().len() > FEW || list.allocated_bytes() >= LONG_BYTES
+            }
+            Collection::Set(set) => set.allocated_bytes() >= LONG_BYTES,
+            Collection::Hash(hash) => hash.allocated_bytes() >= LONG_BYTES,
+            Collection::Zset(zset) => zset.record_bytes() >= LONG_BYTES,
+        }
+    }
+
+    fn marks_mut(&mut self) -> Option<&mut Marks> {
+        match self {
+            Collection::List(_) => None,
+            Collection::Set(set) => Some(set.marks_mut()),
+            Collection::Hash(hash) => Some(hash.marks_mut()),
+            Collection::Zset(zset) => Some(zset.marks_mut()),
+        }
+    }
+
+    /// Begins to save it as it is now, under a number of the caller's. O(1), or O(nodes) of a list.
+    pub fn begin(&mut self, id: u64) -> Begun {
+        match self {
+            Collection::List(list) => Begun::Frozen(list.freeze()),
+            other => {
+                other
+                    .marks_mut()
+                    .into_iter()
+                    .for_each(|marks| marks.begin(id));
+                Begun::Walk
+            }
+        }
+    }
+
+    /// The number under which it is being saved in pieces.
+    #[inline]
+    pub fn walk_id(&self) -> Option<u64> {
+        match self {
+            Collection::List(_) => None,
+            Collection::Set(set) => set.walk_id(),
+            Collection::Hash(hash) => hash.walk_id(),
+            Collection::Zset(zset) => zset.walk_id(),
+        }
+    }
+
+    /// Shows some `n` pieces that were not shown yet; whether some are left.
+    pub fn step(&mut self, n: usize, see: &mut dyn FnMut(Piece<'_>)) -> bool {
+        match self {
+            Collection::List(_) => false,
+            Collection::Set(set) => {
+                set.step(n, &mut |member| see(Piece::Item(Item::Bytes(member))))
+            }
+            Collection::Hash(hash) => hash.step(n, &mut |field| see(Piece::Field(field))),
+            Collection::Zset(zset) => {
+                zset.step(n, &mut |member, score| see(Piece::Scored(member, score)))
+            }
+        }
+    }
+}
+
 /// Bytes are asked for of few allocations only, as lists and sorted sets add them up.
 fn is_heavy(n_allocations: usize, bytes: impl FnOnce() -> usize) -> bool {
-    n_allocations > QUICK_TO_FREE_MAX || bytes() > QUICK_TO_FREE_BYTES_MAX
+    n_allocations > FEW || bytes() > QUICK_BYTES_MAX
 }
 
 /// What a home holds, for reading.

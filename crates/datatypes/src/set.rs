@@ -13,6 +13,7 @@ use stdx::number::parse_i64;
 use crate::encoding::blob::{Blob, HomeBlob};
 use crate::encoding::intset;
 use crate::encoding::listpack::{self, Item, ItemBuffer};
+use crate::encoding::marks::Marks;
 use crate::encoding::record::{Block, Keyed, body_in_table};
 use crate::encoding::table::{Table, hash};
 use crate::home::{Collection, Encoding, Home, Limits, NewPayload, Payload};
@@ -36,6 +37,7 @@ type Member = Block<WholeBody>;
 pub struct SetTable {
     members: Table<Member>,
     member_bytes: usize,
+    marks: Marks,
 }
 
 impl SetTable {
@@ -46,12 +48,14 @@ impl SetTable {
         }
         let record = Member::new(&[member]);
         self.member_bytes += record.allocated_bytes();
-        self.members.insert(hash, record);
+        self.marks.born(&mut self.members.insert(hash, record));
         true
     }
 
     fn take(&mut self, member: &[u8]) -> Option<Member> {
-        let record = self.members.find_mut(hash(member), member)?.remove();
+        let mut place = self.members.find_mut(hash(member), member)?;
+        self.marks.before(&mut place, |old| old.body().into());
+        let record = place.remove();
         self.member_bytes -= record.allocated_bytes();
         Some(record)
     }
@@ -62,6 +66,28 @@ impl SetTable {
 
     pub(crate) fn allocated_bytes(&self) -> usize {
         size_of::<Collection>() + self.members.allocated_bytes() + self.member_bytes
+    }
+
+    /// What a walk has saved; see [`Marks`].
+    pub fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// The number of the walk under way.
+    #[inline]
+    pub fn walk_id(&self) -> Option<u64> {
+        self.marks.walk_id()
+    }
+
+    /// See [`Marks::step`].
+    pub fn step(&mut self, n: usize, see: &mut dyn FnMut(&[u8])) -> bool {
+        let see = std::cell::RefCell::new(see);
+        self.marks.step(
+            &mut self.members,
+            n,
+            &mut |record| see.borrow_mut()(record.body()),
+            &mut |copy| see.borrow_mut()(copy),
+        )
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {

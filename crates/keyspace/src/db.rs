@@ -580,7 +580,8 @@ impl<'a> Db<'a> {
         home.save_first();
         let (old, is_heavy) = {
             let entry = home.place.read();
-            (entry.deadline_ms(), entry.is_heavy())
+            let is_heavy = entry.is_heavy() || entry.walk_id().is_some();
+            (entry.deadline_ms(), is_heavy)
         };
         let new = expiry.after(old);
         if is_heavy {
@@ -681,7 +682,8 @@ impl<'a> Db<'a> {
             .is_some()
     }
 
-    /// Takes `key` out, with value and deadline.
+    /// Takes `key` out, with value and deadline, to be put elsewhere by [`Db::put_entry`] under the
+    /// same locks.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
         let (id, _, found) = self.find(key);
         Some(take_out(self.view.locked, id, found?))
@@ -695,6 +697,9 @@ impl<'a> Db<'a> {
         let locked = self.view.locked;
         let entry = entry.with_key(key, locked.keyspace().snapshot.mark());
         let fields = next_field_ms(&entry);
+        if let Some(walk_id) = entry.walk_id() {
+            locked.keyspace().snapshot.follow(walk_id, id, key);
+        }
         let mut home = insert(locked, id, locked.room(id), hash, entry);
         if let Some(deadline_ms) = fields {
             home.schedule(deadline_ms);
@@ -863,9 +868,14 @@ fn gather(table: &Entries) -> DeadlineIndex {
     fresh
 }
 
-fn save_first(locked: &Locked<'_>, at_cut: u16, place: &mut Occupied<'_, Entry, Inline>) {
+fn save_first(
+    locked: &Locked<'_>,
+    (id, at_cut): (ShardId, u16),
+    place: &mut Occupied<'_, Entry, Inline>,
+) {
     place.update(|mut entry| {
-        locked.keyspace().snapshot.save_first(at_cut, &mut entry);
+        let snapshot = &locked.keyspace().snapshot;
+        snapshot.save_first((id, at_cut), &mut entry);
         entry
     });
 }
@@ -903,7 +913,7 @@ impl<'a> EntryMut<'a> {
 
     fn save_first(&mut self) {
         if self.locked.keyspace().snapshot.is_walking() {
-            save_first(self.locked, self.at_cut, &mut self.place);
+            save_first(self.locked, (self.id, self.at_cut), &mut self.place);
         }
     }
 

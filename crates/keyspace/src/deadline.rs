@@ -93,19 +93,28 @@ impl DeadlineIndex {
         Some(hint & HASH_MASK)
     }
 
+    /// Lets the hint on top sink to its place.
     fn sift_down(&mut self) {
-        let mut at = 0;
-        loop {
-            let children = 4 * at + 1..(4 * at + 5).min(self.heap.len());
-            let Some(least) = children.min_by_key(|&child| self.heap[child]) else {
-                return;
-            };
-            if self.heap[at] <= self.heap[least] {
-                return;
+        let Some(&hint) = self.heap.first() else {
+            return;
+        };
+        let (mut at, mut first) = (0, 1);
+        while first < self.heap.len() {
+            let children = &self.heap[first..self.heap.len().min(first + 4)];
+            let (mut least, mut least_hint) = (0, children[0]);
+            for (idx, &child) in children.iter().enumerate().skip(1) {
+                if child < least_hint {
+                    (least, least_hint) = (idx, child);
+                }
             }
-            self.heap.swap(at, least);
-            at = least;
+            if hint <= least_hint {
+                break;
+            }
+            self.heap[at] = least_hint;
+            at = first + least;
+            first = 4 * at + 1;
         }
+        self.heap[at] = hint;
     }
 }
 

@@ -548,6 +548,23 @@ impl Entry {
         }
     }
 
+    /// Whether saving this entry takes long enough to be done in pieces.
+    pub fn is_long(&self) -> bool {
+        self.form() == Form::Box && matches!(self.payload(), Payload::Big(big) if big.is_long())
+    }
+
+    /// The number under which the collection is being saved in pieces.
+    #[inline]
+    pub fn walk_id(&self) -> Option<u64> {
+        if self.form() != Form::Box {
+            return None;
+        }
+        match self.payload() {
+            Payload::Big(big) => big.walk_id(),
+            Payload::Int(_) | Payload::Blob(_) => None,
+        }
+    }
+
     /// Bytes of the entry's own block, and of its vector.
     pub fn allocated_bytes(&self) -> usize {
         let vec = match (self.form(), self.payload()) {

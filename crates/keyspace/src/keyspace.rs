@@ -99,6 +99,12 @@ impl Keyspace {
     }
 
     pub(crate) fn discard(&self, trash: Trash) {
+        let trash = match trash {
+            Trash::Entry(entry) if entry.walk_id().is_some() => {
+                return self.snapshot.keep_walking(entry); // it is freed when it is saved
+            }
+            other => other,
+        };
         match (&trash, self.trash.get()) {
             (Trash::Entry(entry), _) if !entry.is_heavy() => drop(trash),
             // The receiver is gone at shutdown only; then freeing here is as good.

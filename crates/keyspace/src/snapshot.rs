@@ -10,24 +10,63 @@
 //!
 //! The mark is one bit of the entry that alternates in meaning from epoch to epoch, so a walk must
 //! mark everything before the next cut: an aborted one goes on without saving.
-//! A collection is saved as a whole by whoever meets it first.
+//!
+//! A small entry is saved as a whole by whoever meets it first. A long collection is only begun: a
+//! list shares its nodes with the snapshot, a table turns its marks (`encoding/marks.rs`). Then the
+//! walk takes it piece by piece, and a writer copies the node or the record that it changes.
+//! Wherever the collection goes meanwhile, the walk follows it:
+//!
+//! ```text
+//!   InShard  under its key            renamed or moved: a second work says where to
+//!   Taken    deleted, overwritten, expired: kept until it is saved, then freed
+//!   Frozen   the shared nodes of a list, needing nobody
+//! ```
 
 use crate::entry::Entry;
 use crate::keyspace::{Keyspace, ShardId, Trash};
 use crate::locked::Locked;
 use crate::shard::Entries;
-use datatypes::encoding::table::Record;
+use datatypes::encoding::listpack::Item;
+use datatypes::encoding::quicklist::Frozen;
+use datatypes::encoding::table::{Record, hash};
+use datatypes::home::{Begun, Piece};
 use parking_lot::Mutex;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 
-/// Buckets' worth of entries that a walk saves under one hold of a lock.
+/// Entries, pieces or nodes that a walk saves under one hold of a lock.
 const SLICE_ENTRIES: usize = 256;
+/// Nodes of a frozen list, of some kilobytes each, that are saved in one step.
+const SLICE_NODES: usize = 16;
 
 /// Takes what a snapshot saves, from several threads, under shard locks: it must not block.
 pub trait Sink: Send + Sync {
     /// Saves one key as it was at the cut, in the database it was in then.
     fn save(&self, database: u16, entry: &Entry);
+    /// Begins a long collection: `entry` is as it was at the cut, with key, deadline and length;
+    /// its content follows in pieces with the same number.
+    fn begin(&self, id: u64, database: u16, entry: &Entry);
+    /// Saves a part of a collection.
+    fn piece(&self, id: u64, piece: Piece<'_>);
+    /// Ends a collection.
+    fn end(&self, id: u64);
+}
+
+/// A collection that was begun.
+struct Work {
+    id: u64,
+    place: Place,
+}
+
+enum Place {
+    InShard(ShardId, Box<[u8]>),
+    Taken(Entry),
+    Frozen(Frozen),
 }
 
 /// The snapshot part of a keyspace.
@@ -42,6 +81,13 @@ pub struct Snapshot {
     detached: Mutex<Vec<(u16, Entries)>>,
     /// Databases were exchanged, so that there may be entries behind the walk.
     is_swapped: AtomicBool,
+    n_swaps: AtomicU64,
+    /// Collections that are being saved in pieces.
+    works: Mutex<Vec<Work>>,
+    last_id: AtomicU64,
+    /// Collections that were begun and not ended, wherever they are: one that is renamed belongs
+    /// to no work for a moment.
+    n_open: AtomicUsize,
 }
 
 impl Snapshot {
@@ -57,14 +103,19 @@ impl Snapshot {
         self.is_walking.load(Relaxed)
     }
 
-    /// Saves an entry that is about to change, if the walk has not come to it.
+    /// Saves an entry of a shard that is about to change, if the walk has not come to it; one that
+    /// takes long is begun.
     #[cold]
-    pub(crate) fn save_first(&self, database_at_cut: u16, entry: &mut Entry) {
+    pub(crate) fn save_first(&self, (id, database_at_cut): (ShardId, u16), entry: &mut Entry) {
         if entry.is_marked() == self.mark() {
             return;
         }
         if let Some(sink) = &*self.sink.lock() {
-            sink.save(database_at_cut, entry);
+            if entry.is_long() {
+                self.begin(&**sink, (id, database_at_cut), entry);
+            } else {
+                sink.save(database_at_cut, entry);
+            }
         }
         entry.set_mark(self.mark());
     }
@@ -72,7 +123,35 @@ impl Snapshot {
     /// Says that databases are being exchanged, by somebody who holds all their shards.
     pub(crate) fn note_swap(&self) {
         let _detached = self.detached.lock(); // so that a walk does not end meanwhile
+        self.n_swaps.fetch_add(1, AcqRel);
         self.is_swapped.store(true, Relaxed);
+    }
+
+    fn begin(&self, sink: &dyn Sink, (shard, database): (ShardId, u16), entry: &mut Entry) {
+        let id = self.last_id.fetch_add(1, AcqRel) + 1;
+        sink.begin(id, database, entry);
+        let key = entry.key().into();
+        let place = match entry.big_mut().map(|collection| collection.begin(id)) {
+            Some(Begun::Frozen(list)) => Place::Frozen(list),
+            Some(Begun::Walk) => Place::InShard(shard, key),
+            None => return,
+        };
+        self.n_open.fetch_add(1, AcqRel);
+        self.works.lock().push(Work { id, place });
+    }
+
+    /// Says where a collection that is being saved has gone to.
+    pub(crate) fn follow(&self, id: u64, shard: ShardId, key: &[u8]) {
+        let place = Place::InShard(shard, key.into());
+        self.works.lock().push(Work { id, place });
+    }
+
+    /// Keeps an entry that was to be freed, but is being saved.
+    pub(crate) fn keep_walking(&self, entry: Entry) {
+        if let Some(id) = entry.walk_id() {
+            let place = Place::Taken(entry);
+            self.works.lock().push(Work { id, place });
+        }
     }
 
     /// Hands a flushed table over; it is freed when the walk has saved it.
@@ -137,6 +216,9 @@ impl<'k> Walk<'k> {
         if self.keyspace.snapshot.is_swapped.swap(false, Relaxed) {
             (self.next, self.cursor) = (ShardId::new(0, 0), 0);
         }
+        if self.step_work() {
+            return true;
+        }
         if self.next.database() < self.keyspace.n_databases() {
             self.save_slice();
             return true;
@@ -161,7 +243,7 @@ impl<'k> Walk<'k> {
             while room.walk_mark != snapshot.mark() && !snapshot.is_swapped.load(Relaxed) {
                 self.cursor = room.table.scan(self.cursor, &mut |entry| {
                     n_seen += 1;
-                    save(snapshot, database_at_cut, &entry);
+                    save(snapshot, (self.next, database_at_cut), &entry);
                 });
                 if self.cursor == 0 {
                     room.walk_mark = snapshot.mark();
@@ -183,19 +265,134 @@ impl<'k> Walk<'k> {
 
     fn save_detached(&self) {
         let detached = std::mem::take(&mut *self.keyspace.snapshot.detached.lock());
+        let snapshot = &self.keyspace.snapshot;
         for (database_at_cut, table) in detached {
             for entry in table.iter() {
-                save(&self.keyspace.snapshot, database_at_cut, &entry);
+                let walk_id = entry.walk_id();
+                let mut handle = handle_of(&entry);
+                match walk_id {
+                    Some(id) => while self.step_collection(id, &mut handle) {},
+                    None if handle.is_marked() != snapshot.mark() => {
+                        if let Some(sink) = &*snapshot.sink.lock() {
+                            sink.save(database_at_cut, &handle);
+                        }
+                    }
+                    None => {}
+                }
             }
             self.keyspace.discard(Trash::Tables(vec![table]));
         }
     }
 
-    /// Ends the walk, unless a table was flushed since it was last looked for.
+    /// Saves a slice of a collection that was begun; whether there was one.
+    fn step_work(&self) -> bool {
+        let snapshot = &self.keyspace.snapshot;
+        let work = snapshot.works.lock().pop();
+        let Some(Work { id, place }) = work else {
+            return false;
+        };
+        let rest = match place {
+            Place::Frozen(mut list) => self.step_list(id, &mut list).then_some(Place::Frozen(list)),
+            Place::Taken(mut entry) => {
+                if self.step_collection(id, &mut entry) {
+                    Some(Place::Taken(entry))
+                } else {
+                    self.keyspace.discard(Trash::Entry(entry));
+                    None
+                }
+            }
+            Place::InShard(shard, key) => self
+                .step_in_shard(id, shard, &key)
+                .then_some(Place::InShard(shard, key)),
+        };
+        if let Some(place) = rest {
+            snapshot.works.lock().push(Work { id, place });
+        }
+        true
+    }
+
+    fn step_list(&self, id: u64, list: &mut Frozen) -> bool {
+        let sink = self.keyspace.snapshot.sink.lock().clone();
+        let mut see = |item: Item<'_>| {
+            if let Some(sink) = &sink {
+                sink.piece(id, Piece::Item(item));
+            }
+        };
+        if (0..SLICE_NODES).all(|_| list.step(&mut see)) {
+            return true;
+        }
+        self.end(id);
+        false
+    }
+
+    fn end(&self, id: u64) {
+        let snapshot = &self.keyspace.snapshot;
+        if let Some(sink) = &*snapshot.sink.lock() {
+            sink.end(id);
+        }
+        snapshot.n_open.fetch_sub(1, AcqRel);
+    }
+
+    /// Saves some pieces of a collection; whether some are left.
+    fn step_collection(&self, id: u64, entry: &mut Entry) -> bool {
+        let sink = self.keyspace.snapshot.sink.lock().clone();
+        let mut see = |piece: Piece<'_>| {
+            if let Some(sink) = &sink {
+                sink.piece(id, piece);
+            }
+        };
+        let is_more = entry
+            .big_mut()
+            .is_some_and(|collection| collection.step(SLICE_ENTRIES, &mut see));
+        if !is_more {
+            self.end(id);
+        }
+        is_more
+    }
+
+    /// The same for one that is in a shard, or in that of another database since an exchange. False
+    /// too if it has gone from there: then another work follows it.
+    fn step_in_shard(&self, id: u64, shard: ShardId, key: &[u8]) -> bool {
+        let n_swaps = &self.keyspace.snapshot.n_swaps;
+        loop {
+            let before = n_swaps.load(Acquire);
+            let others = (0..self.keyspace.n_databases())
+                .filter(|&database| self.keyspace.existing_shards(database).is_some())
+                .map(|database| ShardId::new(database, shard.shard()));
+            let found = std::iter::once(shard)
+                .chain(others)
+                .find_map(|shard| self.step_there(id, shard, key));
+            // Whoever exchanges holds the locks from before it counts, so nothing was overlooked.
+            if found.is_some() || n_swaps.load(Acquire) == before {
+                return found == Some(true);
+            }
+        }
+    }
+
+    /// `None`: it is not there.
+    fn step_there(&self, id: u64, shard: ShardId, key: &[u8]) -> Option<bool> {
+        let home = self.keyspace.shard(shard);
+        home.lock.lock();
+        // SAFETY: the lock is held until the end of the block.
+        unsafe {
+            let found = home.room().table.get(hash(key), key);
+            let is_more = found
+                .filter(|entry| entry.walk_id() == Some(id))
+                .map(|entry| self.step_collection(id, &mut handle_of(&entry)));
+            home.lock.unlock();
+            is_more
+        }
+    }
+
+    /// Ends the walk, unless a table was flushed since it was last looked for, or a collection that
+    /// is being saved is about to be put somewhere else.
     fn finish(&mut self) -> bool {
         let snapshot = &self.keyspace.snapshot;
         let detached = snapshot.detached.lock();
-        if !detached.is_empty() || snapshot.is_swapped.load(Relaxed) {
+        if !detached.is_empty()
+            || snapshot.is_swapped.load(Relaxed)
+            || snapshot.n_open.load(Acquire) > 0
+        {
             return true;
         }
         snapshot.is_walking.store(false, Relaxed);
@@ -206,17 +403,18 @@ impl<'k> Walk<'k> {
 }
 
 /// Saves and marks an entry that a walk meets under its lock.
-fn save(snapshot: &Snapshot, database_at_cut: u16, entry: &Entry) {
-    if entry.is_marked() == snapshot.mark() {
-        return;
+fn save(snapshot: &Snapshot, place: (ShardId, u16), entry: &Entry) {
+    if entry.is_marked() != snapshot.mark() {
+        snapshot.save_first(place, &mut handle_of(entry));
     }
-    // SAFETY: the caller has the entry to itself, by its shard's lock or as a detached table's
-    // owner; the second handle is forgotten, so the table keeps ownership.
+}
+
+/// A second handle on an entry that the caller has to itself, by its shard's lock or as a detached
+/// table's owner. It does not own the entry.
+fn handle_of(entry: &Entry) -> ManuallyDrop<Entry> {
+    // SAFETY: an entry is one pointer, and the handle is forgotten, so the table keeps ownership.
     unsafe {
-        let raw = std::ptr::from_ref(entry)
-            .cast::<std::ptr::NonNull<u8>>()
-            .read();
-        let mut handle = std::mem::ManuallyDrop::new(Entry::from_raw(raw));
-        snapshot.save_first(database_at_cut, &mut handle);
+        let raw = std::ptr::from_ref(entry).cast::<NonNull<u8>>().read();
+        ManuallyDrop::new(Entry::from_raw(raw))
     }
 }

@@ -150,7 +150,7 @@ fn two_that_take_all_finish() {
 #[test]
 fn a_waiter_is_served_once_or_cancelled_and_never_both() {
     model(3, || {
-        let waiter = Arc::new(Waiter::new(1, false));
+        let waiter = Arc::new(Waiter::new(Box::new(()), false));
         let ends = Arc::new(AtomicUsize::new(0));
         let servers: Vec<_> = (0..2)
             .map(|_| {
@@ -177,7 +177,7 @@ fn a_waiter_is_served_once_or_cancelled_and_never_both() {
 #[test]
 fn a_claim_given_back_loses_neither_a_ready_key_nor_a_timeout() {
     model(3, || {
-        let waiter = Arc::new(Waiter::new(1, false));
+        let waiter = Arc::new(Waiter::new(Box::new(()), false));
         let ends = Arc::new(AtomicUsize::new(0));
         let idle = thread::spawn({
             let (waiter, ends) = (waiter.clone(), ends.clone());
@@ -210,7 +210,7 @@ fn a_claim_given_back_loses_neither_a_ready_key_nor_a_timeout() {
 fn a_waiter_of_two_keys_in_two_shards_is_served_by_one_of_them() {
     model(4, || {
         let keyspace = keyspace();
-        let waiter = Arc::new(Waiter::new(1, false));
+        let waiter = Arc::new(Waiter::new(Box::new(()), false));
         {
             let locked = both(&keyspace);
             locked.registry_or_new(LOW).wait(b"a", waiter.clone());

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use datatypes::encoding::table::{Record, hash};
-use datatypes::home::Limits;
+use datatypes::home::{Limits, Piece};
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, Departed, Expiry, Terms, expire_shard};
 use keyspace::entry::Entry;
@@ -148,6 +148,16 @@ impl Sink for Saved {
             .insert((database, entry.key().to_vec()), value);
         assert!(before.is_none(), "a key is saved once");
     }
+
+    fn begin(&self, _id: u64, _database: u16, entry: &Entry) {
+        panic!("{entry:?} is short");
+    }
+
+    fn piece(&self, _id: u64, piece: Piece<'_>) {
+        panic!("{piece:?} belongs to nothing");
+    }
+
+    fn end(&self, _id: u64) {}
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //!  cell 63:| bytes | pad to 128 |   everybody else
 //! ```
 
+use libmimalloc_sys::{mi_malloc, mi_realloc, mi_zalloc};
 use mimalloc::MiMalloc;
 use server::stats::memory::Allocated;
 use std::alloc::{GlobalAlloc, Layout};
@@ -33,6 +34,10 @@ thread_local! {
     // Without a destructor and with a constant start, so that reading it never allocates.
     static MINE: ThreadCell<usize> = const { ThreadCell::new(UNSET) };
 }
+
+/// Every block is aligned to so many bytes. Asked for such an alignment by name, mimalloc would look
+/// for a block of up to seven bytes more unless the size is a power of two.
+const ALIGN: usize = 8;
 
 /// The allocator. See the top of the file.
 pub struct Counting;
@@ -82,13 +87,18 @@ fn claim() -> usize {
     idx
 }
 
-// SAFETY: every call is handed on to `MiMalloc` with its arguments unchanged, and its result is
+// SAFETY: every call is handed on to mimalloc with its arguments unchanged, and its result is
 // returned unchanged; counting touches no memory that it hands out, and does not allocate.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the promises that `alloc` asks for.
-        let block = unsafe { MiMalloc.alloc(layout) };
+        // SAFETY: the caller keeps the promises that `alloc` asks for; see `ALIGN` for the rest.
+        let block = unsafe {
+            match layout.align() {
+                ..=ALIGN => mi_malloc(layout.size()).cast(),
+                _ => MiMalloc.alloc(layout),
+            }
+        };
         if !block.is_null() {
             count(counted_bytes(layout.size()));
         }
@@ -97,8 +107,13 @@ unsafe impl GlobalAlloc for Counting {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the promises that `alloc_zeroed` asks for.
-        let block = unsafe { MiMalloc.alloc_zeroed(layout) };
+        // SAFETY: the caller keeps the promises that `alloc_zeroed` asks for; see `ALIGN` for the rest.
+        let block = unsafe {
+            match layout.align() {
+                ..=ALIGN => mi_zalloc(layout.size()).cast(),
+                _ => MiMalloc.alloc_zeroed(layout),
+            }
+        };
         if !block.is_null() {
             count(counted_bytes(layout.size()));
         }
@@ -114,8 +129,13 @@ unsafe impl GlobalAlloc for Counting {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller keeps the promises that `realloc` asks for.
-        let moved = unsafe { MiMalloc.realloc(block, layout, new_size) };
+        // SAFETY: the caller keeps the promises that `realloc` asks for; see `ALIGN` for the rest.
+        let moved = unsafe {
+            match layout.align() {
+                ..=ALIGN => mi_realloc(block.cast(), new_size).cast(),
+                _ => MiMalloc.realloc(block, layout, new_size),
+            }
+        };
         if !moved.is_null() {
             count(counted_bytes(new_size) - counted_bytes(layout.size()));
         }

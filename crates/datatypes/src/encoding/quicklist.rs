@@ -9,11 +9,13 @@
 //!
 //! An index is found by hopping over the counts, which lie side by side, from the nearer end. The
 //! first and the last node have room to grow; the others are sealed to their exact size. No node is
-//! ever empty. Nodes fill up, split and merge where Redis's would, so that the list goes back to a
+//! ever empty. [`QuickList::freeze`] keeps the list as it is for a snapshot by sharing its nodes; who
+//! changes one afterwards copies that one. Nodes fill up, split and merge where Redis's would, so that the list goes back to a
 //! single listpack at the same moments.
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use self::pack::Pack;
 use super::blob::Blob;
@@ -98,10 +100,12 @@ pub struct QuickList {
     len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Node {
     Pack(Pack),
     Plain(Box<[u8]>),
+    /// A node of the other kinds that a [`Frozen`] list holds, too; copied by whoever changes it.
+    Shared(Arc<Node>),
 }
 
 const _: () = assert!(size_of::<Node>() == 32);
@@ -129,19 +133,38 @@ impl Node {
         match self {
             Node::Pack(pack) => pack.count as usize,
             Node::Plain(_) => 1,
+            Node::Shared(node) => node.count(),
         }
+    }
+
+    fn peek(&self) -> NodeRef<'_> {
+        match self {
+            Node::Pack(pack) => NodeRef::Pack(pack.bytes()),
+            Node::Plain(text) => NodeRef::Plain(text),
+            Node::Shared(node) => node.peek(),
+        }
+    }
+
+    /// The node as this list's own, for changing. O(bytes) if a frozen list holds it still.
+    fn thaw(&mut self) -> &mut Node {
+        if let Node::Shared(node) = self {
+            let empty = Arc::new(Node::Plain(Box::default()));
+            let node = std::mem::replace(node, empty);
+            *self = Arc::try_unwrap(node).unwrap_or_else(|node| (*node).clone());
+        }
+        self
     }
 
     /// The pack, if it may take one more item of so many bytes.
     fn with_room(&mut self, item_bytes: usize, limit: NodeLimit) -> Option<&mut Pack> {
-        match self {
+        match self.thaw() {
             Node::Pack(pack) => {
                 let bytes = pack.bytes().len() + item_bytes + ITEM_OVERHEAD;
                 let fits =
                     !limit.is_large(item_bytes) && limit.allows(bytes, pack.count as usize + 1);
                 fits.then_some(pack)
             }
-            Node::Plain(_) => None,
+            Node::Plain(_) | Node::Shared(_) => None,
         }
     }
 
@@ -149,6 +172,34 @@ impl Node {
         if let Node::Pack(pack) = self {
             pack.seal();
         }
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        match self {
+            Node::Pack(pack) => pack.allocated_bytes(),
+            Node::Plain(text) => text.len(),
+            Node::Shared(node) => size_of::<Node>() + 16 + node.allocated_bytes(),
+        }
+    }
+}
+
+/// The nodes of a list as it was, some of which the list may still use.
+#[derive(Debug)]
+pub struct Frozen {
+    nodes: VecDeque<Arc<Node>>,
+}
+
+impl Frozen {
+    /// Shows the next node's items and lets go of it; whether there was one.
+    pub fn step(&mut self, visit: &mut dyn FnMut(Item<'_>)) -> bool {
+        let Some(node) = self.nodes.pop_front() else {
+            return false;
+        };
+        match node.peek() {
+            NodeRef::Plain(text) => visit(Item::Bytes(text)),
+            NodeRef::Pack(pack) => listpack::iter(pack).for_each(visit),
+        }
+        true
     }
 }
 
@@ -224,10 +275,23 @@ impl QuickList {
 
     /// The nodes in order, for writing them out.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeRef<'_>> {
-        self.nodes.iter().map(|node| match node {
-            Node::Pack(pack) => NodeRef::Pack(pack.bytes()),
-            Node::Plain(text) => NodeRef::Plain(text),
-        })
+        self.nodes.iter().map(Node::peek)
+    }
+
+    /// The list as it is now, to be read while this one changes. O(nodes).
+    pub fn freeze(&mut self) -> Frozen {
+        let share = |node: &mut Node| {
+            if let Node::Shared(node) = node {
+                return node.clone();
+            }
+            let own = std::mem::replace(node, Node::Plain(Box::default()));
+            let shared = Arc::new(own);
+            *node = Node::Shared(shared.clone());
+            shared
+        };
+        Frozen {
+            nodes: self.nodes.iter_mut().map(share).collect(),
+        }
     }
 
     /// Adds a valid listpack as the last node, if it has items. For reading a list in.
@@ -274,7 +338,8 @@ impl QuickList {
             Side::Tail => self.nodes.back_mut(),
         };
         let Some(node) = node else { return false };
-        match node {
+        match node.thaw() {
+            Node::Shared(_) => {}
             Node::Plain(text) => visit(Item::Bytes(text)),
             Node::Pack(pack) => {
                 let bytes = pack.bytes();
@@ -329,7 +394,7 @@ impl QuickList {
     /// Replaces the item at an index below the length. O(nodes + node bytes).
     pub fn set(&mut self, index: usize, text: &[u8], limit: NodeLimit) {
         let (at, offset) = self.locate(index);
-        if let Node::Pack(pack) = &mut self.nodes[at]
+        if let Node::Pack(pack) = self.nodes[at].thaw()
             && !limit.is_large(text.len())
         {
             let position = pack.position(offset);
@@ -392,7 +457,7 @@ impl QuickList {
             let taken = left.min(count - offset);
             if taken == count {
                 whole += 1;
-            } else if let Node::Pack(pack) = &mut self.nodes[at] {
+            } else if let Node::Pack(pack) = self.nodes[at].thaw() {
                 pack.remove(offset..offset + taken);
                 pack.seal();
             }
@@ -412,7 +477,8 @@ impl QuickList {
                 break;
             }
             let at = if reverse { self.nodes.len() - 1 - n } else { n };
-            match &mut self.nodes[at] {
+            match self.nodes[at].thaw() {
+                Node::Shared(_) => {}
                 Node::Plain(text) if **text == *needle => {
                     self.nodes[at] = Node::Pack(Pack::new(Vec::new(), 0));
                     removed += 1;
@@ -436,7 +502,10 @@ impl QuickList {
 
     /// The only node's listpack, if there is one node and it may be the whole list again.
     pub fn take_single(&mut self, limit: NodeLimit) -> Option<Vec<u8>> {
-        let [Node::Pack(pack)] = self.nodes.make_contiguous() else {
+        let [node] = self.nodes.make_contiguous() else {
+            return None;
+        };
+        let Node::Pack(pack) = node.thaw() else {
             return None;
         };
         if !limit.allows_return(pack.bytes().len(), pack.count as usize) {
@@ -451,10 +520,7 @@ impl QuickList {
 
     /// Bytes asked of the allocator. O(nodes).
     pub fn allocated_bytes(&self) -> usize {
-        let nodes = self.nodes.iter().map(|node| match node {
-            Node::Pack(pack) => pack.allocated_bytes(),
-            Node::Plain(text) => text.len(),
-        });
+        let nodes = self.nodes.iter().map(Node::allocated_bytes);
         nodes.sum::<usize>() + self.nodes.capacity() * size_of::<Node>()
     }
 
@@ -462,9 +528,9 @@ impl QuickList {
     pub fn check_invariants(&self) {
         let mut len = 0;
         for node in &self.nodes {
-            if let Node::Pack(pack) = node {
-                assert_eq!(listpack::validate(pack.bytes()), Ok(()));
-                assert_eq!(listpack::len(pack.bytes()), pack.count as usize, "count of a node");
+            if let NodeRef::Pack(pack) = node.peek() {
+                assert_eq!(listpack::validate(pack), Ok(()));
+                assert_eq!(listpack::len(pack), node.count(), "count of a node");
             }
             assert!(node.count() > 0, "no node is empty");
             len += node.count();
@@ -500,7 +566,7 @@ impl QuickList {
 
     /// Splits a pack in two before `offset`, which lies inside it.
     fn split(&mut self, at: usize, offset: usize) {
-        if let Node::Pack(pack) = &mut self.nodes[at] {
+        if let Node::Pack(pack) = self.nodes[at].thaw() {
             let right = pack.split_off(offset);
             self.nodes.insert(at + 1, Node::Pack(right));
         }
@@ -512,17 +578,21 @@ impl QuickList {
             let Some(right) = self.nodes.get(left + 1) else {
                 continue;
             };
-            let (Node::Pack(one), Node::Pack(other)) = (&self.nodes[left], right) else {
+            let count = self.nodes[left].count() + right.count();
+            let (NodeRef::Pack(one), NodeRef::Pack(other)) =
+                (self.nodes[left].peek(), right.peek())
+            else {
                 continue;
             };
-            let bytes = one.bytes().len() + other.bytes().len() - listpack::EMPTY.len();
-            if !limit.allows(bytes, (one.count + other.count) as usize) {
+            let bytes = one.len() + other.len() - listpack::EMPTY.len();
+            if !limit.allows(bytes, count) {
                 continue;
             }
-            if let Some(Node::Pack(right)) = self.nodes.remove(left + 1)
-                && let Some(Node::Pack(left)) = self.nodes.get_mut(left)
+            if let Some(mut right) = self.nodes.remove(left + 1)
+                && let Node::Pack(right) = right.thaw()
+                && let Node::Pack(left) = self.nodes[left].thaw()
             {
-                left.append(&right);
+                left.append(right);
             }
         }
     }
@@ -598,6 +668,7 @@ impl Node {
     /// The items of this node from `offset` on, or back.
     fn run(&self, offset: usize, reverse: bool) -> Run<'_> {
         match self {
+            Node::Shared(node) => node.run(offset, reverse),
             Node::Plain(text) => Run::Plain(text),
             Node::Pack(pack) if reverse => {
                 Run::Backward(listpack::iter_rev_from(pack.bytes(), pack.position(offset + 1)))

@@ -610,6 +610,42 @@ impl<R: Record, D: Directory> Table<R, D> {
         ((cursor | !mask).reverse_bits().wrapping_add(1)).reverse_bits()
     }
 
+    /// Like [`Table::scan`], for the records whose flag is not `mark`, which is then set so.
+    pub fn sweep(&mut self, cursor: u64, mark: bool, visit: &mut dyn FnMut(&R)) -> u64 {
+        let n = self.buckets();
+        if n == 0 {
+            return 0;
+        }
+        let bits = usize::BITS - 1 - n.leading_zeros(); // 2^bits <= n
+        let low_bits = (1_u64 << bits) - 1;
+        let low = (cursor & low_bits) as usize;
+        self.sweep_chain(self.bucket(low), mark, visit);
+        if low + (1 << bits) < n {
+            self.sweep_chain(self.bucket(low + (1 << bits)), mark, visit);
+        }
+        ((cursor | !low_bits).reverse_bits().wrapping_add(1)).reverse_bits()
+    }
+
+    fn sweep_chain(&mut self, root: *mut Bucket, mark: bool, visit: &mut dyn FnMut(&R)) {
+        let mut next = NonNull::new(root);
+        while let Some(mut bucket) = next {
+            // SAFETY: the chain's buckets are alive and reached through &mut self alone.
+            let here = unsafe { bucket.as_mut() };
+            let mut used = here.used();
+            while used != 0 {
+                let word = &mut here.slots[used.trailing_zeros() as usize / 8];
+                if (*word & FLAG != 0) != mark {
+                    // SAFETY: the word comes from a slot in use.
+                    let record = unsafe { view::<R>(*word) };
+                    visit(&record);
+                    *word ^= FLAG;
+                }
+                used &= used - 1;
+            }
+            next = here.overflow();
+        }
+    }
+
     /// A record chosen by `random` (64 random bits). Near uniform: buckets are equally likely,
     /// then the records in one. `None` when empty. O(1) unless nearly all buckets are empty.
     pub fn sample(&self, random: u64) -> Option<Ref<'_, R>> {

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::marks::Marks;
 use super::ranktree::{Entries, Entry, RankTree};
 use super::scored::{Scored, member_at};
 use super::table::{Ref, Table, hash};
@@ -22,6 +23,7 @@ pub struct ZsetTree {
     tree: RankTree,
     table: Table<Scored>,
     block_bytes: usize,
+    marks: Marks,
 }
 
 /// What an update did to a member.
@@ -56,6 +58,13 @@ impl fmt::Debug for ZsetTree {
     }
 }
 
+/// Score and member, to be read by [`ZsetTree::step`].
+fn copy_of(scored: &Scored) -> Box<[u8]> {
+    [&scored.score().to_le_bytes()[..], scored.member()]
+        .concat()
+        .into()
+}
+
 /// The member of a record, for as long as its table is borrowed.
 fn member<'a>(record: &Ref<'a, Scored>) -> &'a [u8] {
     // SAFETY: the record stays in the table for 'a, and its block with it.
@@ -64,11 +73,12 @@ fn member<'a>(record: &Ref<'a, Scored>) -> &'a [u8] {
 
 impl ZsetTree {
     /// An empty set, which has allocated nothing.
-    pub const fn new() -> ZsetTree {
+    pub fn new() -> ZsetTree {
         ZsetTree {
             tree: RankTree::new(),
             table: Table::new(),
             block_bytes: 0,
+            marks: Marks::default(),
         }
     }
 
@@ -123,6 +133,7 @@ impl ZsetTree {
             None => Change::Skipped,
             Some(new) if new == old => Change::Same(old),
             Some(new) => {
+                self.marks.before(&mut place, copy_of);
                 place.update(|mut scored| {
                     scored.set_score(new);
                     scored
@@ -137,7 +148,7 @@ impl ZsetTree {
         let scored = Scored::new(score, member);
         self.block_bytes += scored.allocated_bytes();
         let block = scored.block();
-        self.table.insert(hash, scored);
+        self.marks.born(&mut self.table.insert(hash, scored));
         // SAFETY: the table keeps the block, and gives it back in `remove` and `remove_ranks` only,
         // which take it out of the tree before they drop it. Dropping the tree reads no block.
         unsafe { self.tree.insert(score, block) };
@@ -145,7 +156,9 @@ impl ZsetTree {
 
     /// Removes a member; the score it had. O(log n).
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let scored = self.table.find_mut(hash(member), member)?.remove();
+        let mut place = self.table.find_mut(hash(member), member)?;
+        self.marks.before(&mut place, copy_of);
+        let scored = place.remove();
         self.tree.remove(scored.score(), member);
         self.block_bytes -= scored.allocated_bytes();
         Some(scored.score())
@@ -160,11 +173,9 @@ impl ZsetTree {
             for entry in self.tree.range(chunk.clone()) {
                 let member = entry.member();
                 let place = self.table.find_mut(hash(member), member);
-                taken.push(
-                    place
-                        .expect("a member of the tree is in the table")
-                        .remove(),
-                );
+                let mut place = place.expect("a member of the tree is in the table");
+                self.marks.before(&mut place, copy_of);
+                taken.push(place.remove());
             }
             self.tree.remove_ranks(chunk);
             left -= taken.len();
@@ -179,6 +190,38 @@ impl ZsetTree {
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(&[u8], f64)) -> u64 {
         self.table
             .scan(cursor, &mut |record| visit(record.member(), record.score()))
+    }
+
+    /// What a walk has saved; see [`Marks`].
+    pub fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// The number of the walk under way.
+    #[inline]
+    pub fn walk_id(&self) -> Option<u64> {
+        self.marks.walk_id()
+    }
+
+    /// See [`Marks::step`].
+    pub fn step(&mut self, n: usize, see: &mut dyn FnMut(&[u8], f64)) -> bool {
+        let see = std::cell::RefCell::new(see);
+        self.marks.step(
+            &mut self.table,
+            n,
+            &mut |scored| see.borrow_mut()(scored.member(), scored.score()),
+            &mut |copy| {
+                let (score, member) = copy.split_at(size_of::<f64>());
+                let mut bytes = [0; size_of::<f64>()];
+                bytes.copy_from_slice(score);
+                see.borrow_mut()(member, f64::from_le_bytes(bytes));
+            },
+        )
+    }
+
+    /// Bytes of members and their table, without the tree. O(1).
+    pub fn record_bytes(&self) -> usize {
+        self.table.allocated_bytes() + self.block_bytes
     }
 
     /// A member chosen by `random`, 64 random bits. O(1).

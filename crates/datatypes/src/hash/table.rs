@@ -15,6 +15,7 @@ use std::collections::BinaryHeap;
 
 use super::{Field, FieldDeadline};
 use crate::encoding::listpack::Item;
+use crate::encoding::marks::Marks;
 use crate::encoding::record::{Block, Keyed, body_in_table};
 use crate::encoding::table::{Table, hash};
 use crate::home::Collection;
@@ -125,6 +126,7 @@ fn changed(mut old: Record, value: Option<&[u8]>, deadline_ms: Option<u64>) -> R
 pub struct HashTable {
     fields: Table<Record>,
     field_bytes: usize,
+    marks: Marks,
     /// Absent while no field has a deadline.
     deadlines: Option<Box<Deadlines>>,
 }
@@ -175,10 +177,11 @@ impl HashTable {
             let new_ms = deadline.after(None);
             let record = record(field, value, new_ms);
             self.field_bytes += record.allocated_bytes();
-            self.fields.insert(hash, record);
+            self.marks.born(&mut self.fields.insert(hash, record));
             self.deadline_moved(hash, None, new_ms);
             return true;
         };
+        self.marks.before(&mut place, |old| old.body().into());
         let old_ms = parts(place.read().body()).deadline_ms;
         let new_ms = deadline.after(old_ms);
         self.field_bytes -= place.read().allocated_bytes();
@@ -194,6 +197,7 @@ impl HashTable {
         let Some(mut place) = self.fields.find_mut(hash, field) else {
             return false;
         };
+        self.marks.before(&mut place, |old| old.body().into());
         let old_ms = parts(place.read().body()).deadline_ms;
         self.field_bytes -= place.read().allocated_bytes();
         place.update(|old| changed(old, None, new_ms));
@@ -205,9 +209,10 @@ impl HashTable {
     /// Removes a field; whether it was there. O(1), O(log n) with deadlines.
     pub fn remove(&mut self, field: &[u8]) -> bool {
         let hash = hash(field);
-        let Some(place) = self.fields.find_mut(hash, field) else {
+        let Some(mut place) = self.fields.find_mut(hash, field) else {
             return false;
         };
+        self.marks.before(&mut place, |old| old.body().into());
         let record = place.remove();
         self.field_bytes -= record.allocated_bytes();
         self.deadline_moved(hash, parts(record.body()).deadline_ms, None);
@@ -249,6 +254,28 @@ impl HashTable {
             .as_ref()
             .map_or(0, |deadlines| deadlines.allocated_bytes());
         size_of::<Collection>() + self.fields.allocated_bytes() + self.field_bytes + deadlines
+    }
+
+    /// What a walk has saved; see [`Marks`].
+    pub fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// The number of the walk under way.
+    #[inline]
+    pub fn walk_id(&self) -> Option<u64> {
+        self.marks.walk_id()
+    }
+
+    /// See [`Marks::step`].
+    pub fn step(&mut self, n: usize, see: &mut dyn FnMut(Field<'_>)) -> bool {
+        let see = std::cell::RefCell::new(see);
+        self.marks.step(
+            &mut self.fields,
+            n,
+            &mut |record| see.borrow_mut()(parts(record.body())),
+            &mut |copy| see.borrow_mut()(parts(copy)),
+        )
     }
 
     /// The fields that a hint may speak of: those of its hash with its deadline.

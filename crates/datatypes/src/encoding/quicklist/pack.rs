@@ -15,7 +15,7 @@ const STEP_BYTES_MIN: usize = 32;
 const STEP_BYTES_MAX: usize = 4096;
 
 /// The bytes of one listpack.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pack {
     buffer: Vec<u8>,
     start: u32,

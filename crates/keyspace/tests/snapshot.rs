@@ -1,0 +1,348 @@
+//! A snapshot of long collections against the state at its cut, while random commands change, rename,
+//! overwrite, delete and flush them.
+
+#![allow(clippy::unwrap_used)]
+
+use datatypes::encoding::quicklist::Side;
+use datatypes::encoding::table::Record;
+use datatypes::hash::FieldDeadline;
+use datatypes::home::{Limits, Piece};
+use datatypes::value::ValueRef;
+use keyspace::db::{Db, Departed, Expiry, Terms};
+use keyspace::entry::Entry;
+use keyspace::keyspace::{Keyspace, Layout};
+use keyspace::locked::Locked;
+use keyspace::snapshot::{Sink, Walk};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % n
+    }
+}
+
+type Bytes = Vec<u8>;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Content {
+    Text(Bytes),
+    List(Vec<Bytes>),
+    Set(BTreeMap<Bytes, ()>),
+    Hash(BTreeMap<Bytes, Bytes>),
+    Zset(BTreeMap<Bytes, f64>),
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        match self {
+            Content::Text(_) => false,
+            Content::List(items) => items.is_empty(),
+            Content::Set(members) => members.is_empty(),
+            Content::Hash(fields) => fields.is_empty(),
+            Content::Zset(members) => members.is_empty(),
+        }
+    }
+
+    /// What an entry of this type starts from.
+    fn empty_like(entry: &Entry) -> (Content, usize) {
+        match ValueRef::new(entry.encoding(), entry.payload()) {
+            ValueRef::String(text) => (Content::Text(text.to_vec()), 0),
+            ValueRef::List(list) => (Content::List(vec![]), list.len()),
+            ValueRef::Set(set) => (Content::Set(BTreeMap::new()), set.len()),
+            ValueRef::Hash(hash) => (Content::Hash(BTreeMap::new()), hash.len()),
+            ValueRef::Zset(zset) => (Content::Zset(BTreeMap::new()), zset.len()),
+        }
+    }
+
+    fn add(&mut self, piece: Piece<'_>) {
+        let is_new = match (self, piece) {
+            (Content::List(items), Piece::Item(item)) => {
+                items.push(item.to_vec());
+                true
+            }
+            (Content::Set(members), Piece::Item(item)) => {
+                members.insert(item.to_vec(), ()).is_none()
+            }
+            (Content::Hash(fields), Piece::Field(field)) => fields
+                .insert(field.field.to_vec(), field.value.to_vec())
+                .is_none(),
+            (Content::Zset(members), Piece::Scored(member, score)) => {
+                members.insert(member.to_vec(), score).is_none()
+            }
+            (content, piece) => panic!("{piece:?} in {content:?}"),
+        };
+        assert!(is_new, "a piece comes once");
+    }
+
+    fn of(entry: &Entry) -> Content {
+        let (mut content, _) = Content::empty_like(entry);
+        match ValueRef::new(entry.encoding(), entry.payload()) {
+            ValueRef::String(_) => {}
+            ValueRef::List(list) => list.iter().for_each(|item| content.add(Piece::Item(item))),
+            ValueRef::Set(set) => set.iter().for_each(|item| content.add(Piece::Item(item))),
+            ValueRef::Hash(hash) => hash
+                .iter()
+                .for_each(|field| content.add(Piece::Field(field))),
+            ValueRef::Zset(zset) => {
+                for (member, score) in zset.iter() {
+                    content.add(Piece::Scored(&member.to_vec(), score));
+                }
+            }
+        }
+        content
+    }
+}
+
+type State = BTreeMap<(u16, Bytes), Content>;
+
+/// A collection on its way: its key, what has come, and how many elements it was to have.
+type Open = ((u16, Bytes), Content, usize);
+
+#[derive(Default)]
+struct Saved {
+    state: Mutex<State>,
+    open: Mutex<BTreeMap<u64, Open>>,
+    n_begun: Mutex<usize>,
+}
+
+impl Saved {
+    fn put(&self, key: (u16, Bytes), content: Content) {
+        let before = self.state.lock().unwrap().insert(key, content);
+        assert!(before.is_none(), "a key is saved once");
+    }
+}
+
+impl Sink for Saved {
+    fn save(&self, database: u16, entry: &Entry) {
+        self.put((database, entry.key().to_vec()), Content::of(entry));
+    }
+
+    fn begin(&self, id: u64, database: u16, entry: &Entry) {
+        let (content, len) = Content::empty_like(entry);
+        let open = ((database, entry.key().to_vec()), content, len);
+        assert!(self.open.lock().unwrap().insert(id, open).is_none());
+        *self.n_begun.lock().unwrap() += 1;
+    }
+
+    fn piece(&self, id: u64, piece: Piece<'_>) {
+        let mut open = self.open.lock().unwrap();
+        open.get_mut(&id).expect("it was begun").1.add(piece);
+    }
+
+    fn end(&self, id: u64) {
+        let (key, content, len) = self.open.lock().unwrap().remove(&id).unwrap();
+        let found = match &content {
+            Content::Text(_) => 0,
+            Content::List(items) => items.len(),
+            Content::Set(members) => members.len(),
+            Content::Hash(fields) => fields.len(),
+            Content::Zset(members) => members.len(),
+        };
+        assert_eq!(found, len, "as many as were announced");
+        self.put(key, content);
+    }
+}
+
+/// Databases, and the model of what they hold.
+struct World<'k> {
+    keyspace: &'k Keyspace,
+    model: State,
+    random: Random,
+}
+
+const DATABASES: u64 = 2;
+const LONG: u64 = 4_000;
+
+impl World<'_> {
+    fn element(&mut self) -> Bytes {
+        format!("an element of {}", self.random.below(2 * LONG)).into_bytes()
+    }
+
+    /// One random command, here and in the model.
+    fn change(&mut self) {
+        let database = self.random.below(DATABASES) as u16;
+        let key = format!("key:{}", self.random.below(24)).into_bytes();
+        let n = match self.random.below(40) {
+            0 => LONG,
+            _ => 1 + self.random.below(3),
+        };
+        let elements: Vec<Bytes> = (0..n).map(|_| self.element()).collect();
+        let what = self.random.below(1_000);
+        let pick = self.random.below(1 << 40);
+        let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+        let locked = Locked::transaction(self.keyspace, Duration::ZERO).unwrap();
+        let terms = Terms {
+            now_ms: 1,
+            clock: None,
+            limits: &limits,
+            departed: &departed,
+        };
+        let mut db = Db::new(&locked, database, terms);
+        let at = (database, key.clone());
+        match what {
+            0 => {
+                db.clear();
+                self.model.retain(|(other, _), _| *other != database);
+            }
+            1..=10 => assert_eq!(db.remove(&key), self.model.remove(&at).is_some()),
+            11..=20 => {
+                db.set_string(&key, b"text", Expiry::Clear);
+                self.model.insert(at, Content::Text(b"text".to_vec()));
+            }
+            21..=23 => {
+                db.swap(1 - database);
+                let model = std::mem::take(&mut self.model);
+                self.model = model
+                    .into_iter()
+                    .map(|((at, key), content)| ((1 - at, key), content))
+                    .collect();
+            }
+            24..=80 => {
+                let to = (pick % DATABASES) as u16;
+                let target = format!("key:{}", pick % 24).into_bytes();
+                if let Some(entry) = db.take(&key) {
+                    db.other(to, |db| db.put_entry(&target, entry));
+                    let content = self.model.remove(&at).unwrap();
+                    self.model.insert((to, target), content);
+                }
+            }
+            _ => edit(&mut db, &mut self.model, at, &elements, pick),
+        }
+    }
+}
+
+/// Adds to or removes from the collection at a key, or starts one.
+fn edit(db: &mut Db<'_>, model: &mut State, at: (u16, Bytes), elements: &[Bytes], pick: u64) {
+    let key = at.1.clone();
+    let adds = !pick.is_multiple_of(3);
+    let content = model.entry(at.clone()).or_insert_with(|| match pick % 4 {
+        0 => Content::List(vec![]),
+        1 => Content::Set(BTreeMap::new()),
+        2 => Content::Hash(BTreeMap::new()),
+        _ => Content::Zset(BTreeMap::new()),
+    });
+    match content {
+        Content::Text(_) => {}
+        Content::List(items) => {
+            let mut list = db.list_or_new(&key).unwrap();
+            let len = items.len() as u64;
+            match pick % 7 {
+                _ if len == 0 || elements.len() > 100 => {
+                    list.push(Side::Tail, elements.iter().map(|item| &item[..]));
+                    items.extend_from_slice(elements);
+                }
+                0 | 1 => {
+                    list.push(Side::Head, std::iter::once(&elements[0][..]));
+                    items.insert(0, elements[0].clone());
+                }
+                2 | 3 => {
+                    let index = (pick >> 8) % len;
+                    list.set(index as i64, &elements[0]);
+                    items[index as usize] = elements[0].clone();
+                }
+                4 => {
+                    list.pop(Side::Head, 1, &mut |_| {});
+                    items.remove(0);
+                }
+                5 => {
+                    list.remove(&elements[0], 0);
+                    items.retain(|item| *item != elements[0]);
+                }
+                _ => {
+                    let start = ((pick >> 8) % len) as usize / 8;
+                    list.trim(start..len as usize);
+                    items.drain(..start);
+                }
+            }
+        }
+        Content::Set(members) => {
+            let mut set = db.set_or_new(&key, b"x", elements.len()).unwrap();
+            for element in elements {
+                if adds {
+                    assert_eq!(set.add(element), members.insert(element.clone(), ()).is_none());
+                } else {
+                    assert_eq!(set.remove(element), members.remove(element).is_some());
+                }
+            }
+        }
+        Content::Hash(fields) => {
+            let mut hash = db.hash_or_new(&key).unwrap();
+            for element in elements {
+                if adds {
+                    let value = pick.to_string().into_bytes();
+                    hash.set(element, &value, FieldDeadline::Clear);
+                    fields.insert(element.clone(), value);
+                } else {
+                    assert_eq!(hash.remove(element), fields.remove(element).is_some());
+                }
+            }
+        }
+        Content::Zset(members) => {
+            let mut zset = db.zset_or_new(&key).unwrap();
+            if !adds && pick.is_multiple_of(5) {
+                zset.remove_ranks(0..3, &mut |member, _| {
+                    members.remove(member);
+                });
+            }
+            for element in elements {
+                if adds {
+                    zset.set_score(element, (pick % 1000) as f64);
+                    members.insert(element.clone(), (pick % 1000) as f64);
+                } else {
+                    assert_eq!(zset.remove(element).is_some(), members.remove(element).is_some());
+                }
+            }
+        }
+    }
+    if content.is_empty() {
+        db.remove(&key);
+        model.remove(&at);
+    }
+}
+
+#[test]
+fn long_collections_are_saved_as_they_were_at_the_cut() {
+    let keyspace = Keyspace::new(Layout {
+        n_databases: DATABASES as u16,
+        n_shards: 4,
+        n_groups: 1,
+    });
+    let mut world = World {
+        keyspace: &keyspace,
+        model: State::new(),
+        random: Random(3),
+    };
+    let mut n_begun = 0;
+    for round in 0..40 {
+        (0..150).for_each(|_| world.change());
+        let (sink, at_cut) = (Arc::new(Saved::default()), world.model.clone());
+        let locked = Locked::transaction(&keyspace, Duration::ZERO).unwrap();
+        let mut walk = Walk::cut(&locked, sink.clone()).expect("no other walk is under way");
+        drop(locked);
+        let is_aborted = round % 5 == 4;
+        while walk.step() {
+            (0..world.random.below(6)).for_each(|_| world.change());
+            if is_aborted {
+                walk.abort();
+            }
+        }
+        n_begun += *sink.n_begun.lock().unwrap();
+        if !is_aborted {
+            assert!(sink.open.lock().unwrap().is_empty(), "what was begun was ended");
+            let saved = sink.state.lock().unwrap();
+            for (key, content) in &at_cut {
+                assert_eq!(saved.get(key), Some(content), "round {round}, {key:?}");
+            }
+            assert_eq!(saved.len(), at_cut.len(), "round {round}");
+        }
+    }
+    assert!(n_begun > 100, "only {n_begun} collections were long");
+}
