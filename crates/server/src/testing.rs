@@ -72,10 +72,12 @@ impl Server {
         }
     }
 
-    /// The group number `number`; to be made once.
+    /// The group number `number`, whose clock stands still until it is moved; to be made once.
     pub fn group(&self, number: usize) -> Group {
+        let mut engine = Engine::new(self.state, self.commands, number, 1 + number as u64);
+        engine.set_clock(engine.now_ms());
         Group {
-            engine: Engine::new(self.state, self.commands, number, 1 + number as u64),
+            engine,
             state: self.state,
             number,
             parties: Slab::new(),
@@ -269,7 +271,7 @@ impl Group {
 
     /// Lets time pass.
     pub fn advance(&mut self, ms: u64) {
-        self.engine.advance(ms);
+        self.engine.set_clock(self.engine.now_ms() + ms);
         self.settle();
     }
 }

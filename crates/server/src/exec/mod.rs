@@ -65,8 +65,8 @@ pub struct Engine {
     state: &'static State,
     commands: &'static Commands,
     now_ms: u64,
-    /// How far this engine's clock was put forward.
-    ahead_ms: u64,
+    /// What the clock shows if it is moved by hand.
+    hand_ms: Option<u64>,
     limits: Limits,
     random: u64,
     departed: RefCell<Vec<Departed>>,
@@ -130,7 +130,7 @@ impl Engine {
             state,
             commands,
             now_ms: unix_ms(),
-            ahead_ms: 0,
+            hand_ms: None,
             limits: limits(state),
             random: seed,
             departed: RefCell::default(),
@@ -167,12 +167,13 @@ impl Engine {
     }
 
     fn read_clock(&mut self) {
-        self.now_ms = unix_ms() + self.ahead_ms;
+        self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
     }
 
-    /// Puts this engine's clock forward, for tests.
-    pub fn advance(&mut self, ms: u64) {
-        self.ahead_ms += ms;
+    /// Sets this engine's clock, which stands still from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn set_clock(&mut self, now_ms: u64) {
+        self.hand_ms = Some(now_ms);
         self.read_clock();
     }
 

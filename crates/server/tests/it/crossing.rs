@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use datatypes::home::Piece;
 use keyspace::entry::Entry;
 use keyspace::locked::Locked;
 use keyspace::snapshot::{Sink, Walk};
@@ -150,7 +151,7 @@ fn elements_that_are_waited_for_arrive_once_and_in_order() {
                     group.send(place, &line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
                 }
             }
-            group.settle();
+            group.advance(1);
         }
         places.into_iter().for_each(|place| group.disconnect(place));
     });
@@ -204,6 +205,14 @@ impl Sink for Saved {
         use datatypes::encoding::table::Record;
         self.keys.lock().unwrap().push(entry.key().into());
     }
+
+    fn begin(&self, _: u64, database: u16, entry: &Entry) {
+        self.save(database, entry);
+    }
+
+    fn piece(&self, _: u64, _: Piece<'_>) {}
+
+    fn end(&self, _: u64) {}
 }
 
 #[test]

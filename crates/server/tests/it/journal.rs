@@ -178,9 +178,42 @@ fn run(seed: u64, n_commands: usize) {
             // Deadlines are absolute and nothing runs out on its own there: time stands still.
             let before = digest(&mut group);
             replay(&mut twin, twin_place, &reader.take().unwrap());
-            assert_eq!(digest(&mut twin), before, "seed {seed}, step {step}");
+            if digest(&mut twin) != before {
+                panic!("seed {seed}, step {step}: {}", differences(&mut group, &mut twin));
+            }
         }
     }
+}
+
+/// The keys that the two do not have in common, as both have them.
+fn differences(group: &mut Group, twin: &mut Group) -> String {
+    let mut text = String::new();
+    for database in ["0", "1"] {
+        for key in (0..12).map(|n| format!("k{n}")).chain(["n".to_owned()]) {
+            let [one, two] = [&mut *group, &mut *twin].map(|group| {
+                let place = group.connect();
+                send(group, place, &words(&format!("SELECT {database}")));
+                [
+                    "DEBUG DIGEST-VALUE",
+                    "TYPE",
+                    "PEXPIRETIME",
+                    "HGETALL",
+                    "GET",
+                    "LRANGE",
+                ]
+                .map(|line| {
+                    let range = if line == "LRANGE" { " 0 -1" } else { "" };
+                    let reply = send(group, place, &words(&format!("{line} {key}{range}")));
+                    String::from_utf8_lossy(&reply).replace("\r\n", " ")
+                })
+                .to_vec()
+            });
+            if one[..3] != two[..3] {
+                text.push_str(&format!("\n{database} {key}\n  {one:?}\n  {two:?}"));
+            }
+        }
+    }
+    text
 }
 
 #[test]
