@@ -69,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(1) in the elements", "Adds elements before the first one."),
+        .about("1.0.0", "O(1) for each element", "Adds elements before the first one."),
     Command::write("lpushx", -3, lpushx)
         .syntax("key element ...")
         .key(1)
@@ -79,7 +79,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(1) in the elements",
+            "O(1) for each element",
             "Adds elements before the first, if there is a list.",
         ),
     Command::read("lrange", 4, lrange)
@@ -118,7 +118,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(1, 2, 1)
         .deny_oom()
         .accesses(Access::Take, Access::Insert)
-        .deprecated("6.2.0", "LMOVE RIGHT LEFT")
+        .deprecated("6.2.0", "`LMOVE` with `RIGHT` and `LEFT`")
         .group("list")
         .about("1.2.0", "O(1)", "Moves the last element of a list before the first of another."),
     Command::write("rpush", -3, rpush)
@@ -128,7 +128,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(1) in the elements", "Adds elements behind the last one."),
+        .about("1.0.0", "O(1) for each element", "Adds elements behind the last one."),
     Command::write("rpushx", -3, rpushx)
         .syntax("key element ...")
         .key(1)
@@ -138,7 +138,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(1) in the elements",
+            "O(1) for each element",
             "Adds elements behind the last, if there is a list.",
         ),
 ];
