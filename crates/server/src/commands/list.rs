@@ -411,6 +411,9 @@ fn linsert(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
 
 fn lrem(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (key, count, text) = (args.take()?, args.int()?, args.take()?);
+    if count == i64::MIN {
+        return Err(RANK_OUT_OF_RANGE);
+    }
     let n = match ctx.db.list_mut(key)? {
         Some(mut list) => list.remove(text, count),
         None => 0,

@@ -11,7 +11,7 @@ use datatypes::encoding::listpack::Item;
 use datatypes::encoding::zsettree::Change;
 use datatypes::zset::ZsetRef;
 use resp::reply::{Proto, Reply};
-use stdx::double::format_f64;
+use stdx::double::{format_f64, format_g17};
 use stdx::number::{I64Text, parse_i64};
 
 use crate::command::event::Event;
@@ -386,6 +386,11 @@ fn zscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         return Ok(());
     };
     let options = ScanOptions::parse(args)?;
+    // A big set's scores are shown otherwise than everywhere else, as the original does.
+    let show = match zset.is_tree() {
+        true => format_g17,
+        false => format_f64,
+    };
     let (mut members, mut n_seen): (Pairs, usize) = (Vec::new(), 0);
     for _ in 0..options.count.saturating_mul(10) {
         cursor = zset.scan(cursor, &mut |member, score| {
@@ -403,7 +408,7 @@ fn zscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     reply.array(members.len() * 2);
     for (member, score) in members {
         let mut text = Vec::with_capacity(25);
-        format_f64(score, &mut text);
+        show(score, &mut text);
         reply.bulk(&member);
         reply.bulk(&text);
     }
