@@ -3,8 +3,8 @@
 
 use resp::reply::Reply;
 
-use super::{move_item, pop_first, pop_option, popped, side, write_item};
-use crate::command::grammar::wait_until;
+use super::{move_item, pop_first, popped, side, write_item};
+use crate::command::grammar::{pop_option, wait_until};
 use crate::command::traits::BLOCKING;
 use crate::command::{Access, Args, Command, WriteCtx};
 use crate::error::Result;
@@ -87,7 +87,7 @@ fn brpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 
 fn blmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
-    let (keys, side, count) = pop_option(args)?;
+    let (keys, side, count) = pop_option(args, side)?;
     if !pop_first(ctx, keys, (side, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);

@@ -3,8 +3,8 @@
 
 use resp::reply::Reply;
 
-use super::{End, pop_first, pop_members, pop_option};
-use crate::command::grammar::wait_until;
+use super::{End, end, pop_first, pop_members};
+use crate::command::grammar::{pop_option, wait_until};
 use crate::command::traits::BLOCKING;
 use crate::command::{Access, Args, Command, WriteCtx};
 use crate::error::Result;
@@ -66,7 +66,7 @@ fn bzpopmax(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn bzmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
-    let (keys, end, count) = pop_option(args)?;
+    let (keys, end, count) = pop_option(args, end)?;
     if !pop_first(ctx, keys, (end, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);
