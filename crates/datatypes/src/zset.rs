@@ -145,6 +145,11 @@ impl<'a> ZsetRef<'a> {
         self.len() == 0
     }
 
+    /// Whether it is stored as a table and a tree.
+    pub fn is_tree(self) -> bool {
+        matches!(self.view, View::Tree(_))
+    }
+
     /// The score of a member. O(1); O(n) in a listpack.
     pub fn score(self, member: &[u8]) -> Option<f64> {
         match self.view {

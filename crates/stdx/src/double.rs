@@ -316,6 +316,43 @@ const POWERS: [u64; 87] = [
     0xaf87023b9bf0ee6b,
 ];
 
+/// Appends `value` with 17 significant digits at most, as C's `%.17g` does: what is exact in
+/// binary stays short, anything else shows all of them.
+pub fn format_g17(value: f64, out: &mut Vec<u8>) {
+    if !value.is_finite() {
+        format_f64(value, out);
+        return;
+    }
+    let text = format!("{value:.16e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    let digits = digits.replace('.', "");
+    let kept = digits.trim_end_matches('0');
+    let kept = if kept.is_empty() { "0" } else { kept };
+    out.extend_from_slice(sign.as_bytes());
+    let text = match exponent {
+        ..-4 | 17.. => {
+            let (first, rest) = kept.split_at(1);
+            let point = if rest.is_empty() { "" } else { "." };
+            let mark = if exponent < 0 { '-' } else { '+' };
+            format!("{first}{point}{rest}e{mark}{:02}", exponent.unsigned_abs())
+        }
+        -4..0 => format!("0.{}{kept}", "0".repeat(exponent.unsigned_abs() as usize - 1)),
+        0..17 => {
+            let n_whole = exponent as usize + 1;
+            match kept.len() > n_whole {
+                true => format!("{}.{}", &kept[..n_whole], &kept[n_whole..]),
+                false => format!("{kept:0<n_whole$}"),
+            }
+        }
+    };
+    out.extend_from_slice(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,6 +414,34 @@ mod tests {
             if value.is_finite() {
                 assert_eq!(text(value).parse::<f64>().unwrap().to_bits(), state);
             }
+        }
+    }
+
+    #[test]
+    fn seventeen_digits_are_those_of_c() {
+        let shown = |value| {
+            let mut out = Vec::new();
+            format_g17(value, &mut out);
+            String::from_utf8(out).expect("ascii")
+        };
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (-1.5, "-1.5"),
+            (5.14, "5.1399999999999997"),
+            (0.2, "0.20000000000000001"),
+            (0.001, "0.001"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1e300, "1.0000000000000001e+300"),
+            (123_456_789.125, "123456789.125"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(shown(value), text);
         }
     }
 }

@@ -192,6 +192,38 @@ pub fn wait_until(timeout: &[u8], now_ms: u64) -> Result<Option<u64>> {
     Ok((ms > 0.0).then(|| now_ms + ms as u64))
 }
 
+/// A number that may not be negative is.
+pub const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
+/// A LIMIT that may not be negative is.
+pub const NEGATIVE_LIMIT: &str = "ERR LIMIT can't be negative";
+
+/// `text` as a number of at least `least`, else this error.
+pub fn at_least(least: usize, text: &[u8], error: &'static str) -> Result<usize> {
+    stdx::number::parse_i64(text)
+        .and_then(|number| usize::try_from(number).ok())
+        .filter(|number| *number >= least)
+        .ok_or(Error::Plain(error))
+}
+
+/// What the pops from several keys take: the keys, from which end, and how many elements.
+pub type PopOption<'a, End> = (&'a [&'a [u8]], End, usize);
+
+/// `numkeys key [key ...] end [COUNT count]`, where `end` reads which end is meant.
+pub fn pop_option<'a, End>(
+    args: &mut Args<'a>,
+    end: impl FnOnce(&mut Args<'a>) -> Result<End>,
+) -> Result<PopOption<'a, End>> {
+    let n_keys = at_least(1, args.take()?, "ERR numkeys should be greater than 0")?;
+    let keys = args.take_n(n_keys)?;
+    let end = end(args)?;
+    let mut count = 1;
+    if args.eat(b"COUNT") {
+        count = at_least(1, args.take()?, "ERR count should be greater than 0")?;
+    }
+    args.end()?;
+    Ok((keys, end, count))
+}
+
 /// Takes the cursor of a scan.
 pub fn cursor(args: &mut Args<'_>) -> Result<u64> {
     let text = args.take()?.trim_ascii_start();

@@ -44,3 +44,37 @@ pub fn lines(container: &Command) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn help_lists_the_subcommands_with_their_arguments_and_itself_last() {
+        const ROWS: &[Command] = &[
+            Command::help("box|help"),
+            Command::admin("box|open", -3, nothing)
+                .syntax("key [WITH tool ...]")
+                .about("1.0.0", "O(1)", "Opens a box."),
+        ];
+        const ALONE: Command =
+            Command::admin("box", -1, nothing).about("1.0.0", "O(1)", "Counts boxes.");
+        let container = Command::container("box", ROWS).alone(&ALONE);
+        assert_eq!(
+            lines(&container),
+            [
+                "BOX <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+                "(no subcommand)",
+                "    Counts boxes.",
+                "OPEN <key> [WITH <tool> [<tool> ...]]",
+                "    Opens a box.",
+                "HELP",
+                "    Prints this help.",
+            ]
+        );
+    }
+}

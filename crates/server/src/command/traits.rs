@@ -31,6 +31,8 @@ pub enum Flag {
     NoScript,
     /// About channels.
     PubSub,
+    /// Looks at keys at most, though its kind does not tell.
+    ReadOnly,
     /// Not shown by MONITOR.
     SkipMonitor,
     /// Not noted in the slow log.
@@ -42,6 +44,7 @@ pub enum Flag {
 }
 
 const FLAG_NAMES: &[(Flag, &str)] = &[
+    (Flag::ReadOnly, "readonly"),
     (Flag::Admin, "admin"),
     (Flag::PubSub, "pubsub"),
     (Flag::NoScript, "noscript"),
@@ -66,6 +69,11 @@ pub const ALWAYS: &[Flag] = &[Flag::AllowBusy, Flag::Loading, Flag::NoScript, Fl
 pub const ANYTIME: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::Stale];
 /// What most commands for who runs the server carry.
 pub const ADMIN: &[Flag] = &[Flag::Admin, Flag::Loading, Flag::NoScript, Flag::Stale];
+
+/// What commands that may wait carry.
+pub const BLOCKING: &[Flag] = &[Flag::Blocking];
+/// What commands about channels carry.
+pub const CHANNELS: &[Flag] = &[Flag::Loading, Flag::PubSub, Flag::Stale];
 
 /// The categories of access control, in the order in which they are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

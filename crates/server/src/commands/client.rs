@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
-use crate::command::traits::ANYTIME;
+use crate::command::traits::{ADMIN, ANYTIME};
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 use crate::mailbox::Mail;
@@ -18,17 +18,25 @@ pub const CLIENT: &[Command] = &[
     row("client|getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
     Command::help("client|help"),
     row("client|id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
-    row("client|info", 2, info).about("6.2.0", "O(1)", "Describes this connection."),
-    row("client|kill", -3, kill).syntax("filter ...").about(
-        "2.4.0",
-        "O(N) in the connections",
-        "Closes connections.",
-    ),
+    row("client|info", 2, info)
+        .tips(&["nondeterministic_output"])
+        .about("6.2.0", "O(1)", "Describes this connection."),
+    row("client|kill", -3, kill)
+        .syntax(
+            "filter(old-format|new-format([ID client-id]|\
+             [TYPE client-type(NORMAL|MASTER|SLAVE|REPLICA|PUBSUB)]|[USER username]|[ADDR addr]|\
+             [LADDR laddr]|[SKIPME skipme(YES|NO)]|[MAXAGE maxage]) ...)",
+        )
+        .flags(ADMIN)
+        .about("2.4.0", "O(N) in the connections", "Closes connections."),
     row("client|list", -2, list)
         .syntax("[TYPE client-type(NORMAL|MASTER|REPLICA|PUBSUB)] [ID client-id ...]")
+        .flags(ADMIN)
+        .tips(&["nondeterministic_output"])
         .about("2.4.0", "O(N) in the connections", "Describes connections."),
     row("client|no-evict", 3, no_evict)
         .syntax("enabled(ON|OFF)")
+        .flags(ADMIN)
         .about("7.0.0", "O(1)", "Keeps the connection when memory for clients is short."),
     row("client|no-touch", 3, no_touch)
         .syntax("enabled(ON|OFF)")
@@ -38,12 +46,15 @@ pub const CLIENT: &[Command] = &[
         .about("3.2.0", "O(1)", "Chooses whether commands are answered."),
     row("client|setinfo", 4, setinfo)
         .syntax("attr(LIB-NAME libname|LIB-VER libver)")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .about("7.2.0", "O(1)", "Says which library the connection uses."),
     row("client|setname", 3, setname)
         .syntax("connection-name")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .about("2.6.9", "O(1)", "Names the connection."),
     row("client|unblock", -3, unblock)
         .syntax("client-id [unblock-type(TIMEOUT|ERROR)]")
+        .flags(ADMIN)
         .about("5.0.0", "O(log N)", "Ends the wait of a blocked connection."),
 ];
 

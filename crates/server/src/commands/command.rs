@@ -284,7 +284,8 @@ fn keys_of<'a>(ctx: &AdminCtx<'_>, args: &mut Args<'a>) -> Result<Vec<(&'a [u8],
 
 /// The row of a request, by its first words.
 fn requested(commands: &Commands, request: &[&[u8]]) -> Option<&'static Command> {
-    let (row, _) = find(commands, request.first()?)?;
+    let name = std::str::from_utf8(request.first()?).ok()?;
+    let row = commands.get(&*name.to_ascii_lowercase()).copied()?;
     match (row.kind, request.get(1)) {
         (Kind::Container(rows), Some(name)) => rows
             .iter()

@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         .immediate()
         .for_subscribers()
         .flags(ALWAYS)
-        .deprecated("7.2.0", "just closing the connection")
+        .deprecated("7.2.0", "closing the connection")
         .group("connection")
         .about("1.0.0", "O(1)", "Closes the connection."),
     Command::admin("reset", 1, reset)

@@ -16,6 +16,7 @@ use resp::reply::{Proto, Reply};
 
 use super::object::{idle_s, shown_encoding};
 use crate::command::event::Event;
+use crate::command::grammar::{NOT_POSITIVE, at_least};
 use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -253,7 +254,7 @@ fn htstats_key(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
 }
 
 fn populate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let count = positive(args.take()?)?;
+    let count = at_least(0, args.take()?, NOT_POSITIVE)?;
     let prefix = if args.is_empty() {
         b"key"
     } else {
@@ -262,7 +263,7 @@ fn populate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     let size = if args.is_empty() {
         0
     } else {
-        positive(args.take()?)?
+        at_least(0, args.take()?, NOT_POSITIVE)?
     };
     args.end()?;
     if size > VALUE_BYTES_MAX {
@@ -283,11 +284,6 @@ fn populate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     }
     reply.ok();
     Ok(())
-}
-
-fn positive(text: &[u8]) -> Result<usize> {
-    let number = stdx::number::parse_i64(text).and_then(|number| usize::try_from(number).ok());
-    number.ok_or(Error::Plain("ERR value is out of range, must be positive"))
 }
 
 fn protocol(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

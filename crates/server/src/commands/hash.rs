@@ -84,7 +84,7 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .deny_oom()
         .access(Access::Update)
-        .deprecated("4.0.0", "HSET")
+        .deprecated("4.0.0", "`HSET`")
         .group("hash")
         .about("2.0.0", "O(N)", "Sets fields."),
     Command::read("hrandfield", -2, hrandfield)

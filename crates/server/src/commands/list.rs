@@ -13,6 +13,7 @@ use resp::reply::Reply;
 use stdx::number::{I64Text, parse_i64};
 
 use crate::command::event::Event;
+use crate::command::grammar::{NOT_POSITIVE, at_least, pop_option};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -69,7 +70,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(1) in the elements", "Adds elements before the first one."),
+        .about("1.0.0", "O(1) for each element", "Adds elements before the first one."),
     Command::write("lpushx", -3, lpushx)
         .syntax("key element ...")
         .key(1)
@@ -79,7 +80,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(1) in the elements",
+            "O(1) for each element",
             "Adds elements before the first, if there is a list.",
         ),
     Command::read("lrange", 4, lrange)
@@ -118,7 +119,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(1, 2, 1)
         .deny_oom()
         .accesses(Access::Take, Access::Insert)
-        .deprecated("6.2.0", "LMOVE RIGHT LEFT")
+        .deprecated("6.2.0", "`LMOVE` with `RIGHT` and `LEFT`")
         .group("list")
         .about("1.2.0", "O(1)", "Moves the last element of a list before the first of another."),
     Command::write("rpush", -3, rpush)
@@ -128,7 +129,7 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .access(Access::Insert)
         .group("list")
-        .about("1.0.0", "O(1) in the elements", "Adds elements behind the last one."),
+        .about("1.0.0", "O(1) for each element", "Adds elements behind the last one."),
     Command::write("rpushx", -3, rpushx)
         .syntax("key element ...")
         .key(1)
@@ -138,7 +139,7 @@ pub const COMMANDS: &[Command] = &[
         .group("list")
         .about(
             "2.2.0",
-            "O(1) in the elements",
+            "O(1) for each element",
             "Adds elements behind the last, if there is a list.",
         ),
 ];
@@ -228,7 +229,10 @@ fn pop(
     if args.len() > 1 {
         return Err(args.arity_error());
     }
-    let count = args.rest().next().map(pop_count).transpose()?;
+    let count = args.rest().next();
+    let count = count
+        .map(|text| at_least(0, text, NOT_POSITIVE))
+        .transpose()?;
     let Some(mut list) = ctx.db.list_mut(key)? else {
         match count {
             Some(_) => reply.null_array(),
@@ -246,37 +250,12 @@ fn pop(
     Ok(())
 }
 
-fn pop_count(text: &[u8]) -> Result<usize> {
-    parse_i64(text)
-        .and_then(|count| usize::try_from(count).ok())
-        .ok_or(Error::Plain("ERR value is out of range, must be positive"))
-}
-
 fn lpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     pop(ctx, args, reply, Side::Head)
 }
 
 fn rpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     pop(ctx, args, reply, Side::Tail)
-}
-
-/// `numkeys key [key ...] LEFT|RIGHT [COUNT count]`
-fn pop_option<'a>(args: &mut Args<'a>) -> Result<(&'a [&'a [u8]], Side, usize)> {
-    let n_keys = parse_i64(args.take()?)
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| *n > 0)
-        .ok_or(Error::Plain("ERR numkeys should be greater than 0"))?;
-    let keys = args.take_n(n_keys)?;
-    let side = side(args)?;
-    let mut count = 1;
-    if args.eat(b"COUNT") {
-        count = parse_i64(args.take()?)
-            .and_then(|count| usize::try_from(count).ok())
-            .filter(|count| *count > 0)
-            .ok_or(Error::Plain("ERR count should be greater than 0"))?;
-    }
-    args.end()?;
-    Ok((keys, side, count))
 }
 
 /// Pops from the first list there is; whether there was one.
@@ -304,7 +283,7 @@ fn pop_first(
 }
 
 fn lmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (keys, side, count) = pop_option(args)?;
+    let (keys, side, count) = pop_option(args, side)?;
     if !pop_first(ctx, keys, (side, count), reply)? {
         reply.null_array();
     }
@@ -411,6 +390,9 @@ fn linsert(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
 
 fn lrem(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (key, count, text) = (args.take()?, args.int()?, args.take()?);
+    if count == i64::MIN {
+        return Err(RANK_OUT_OF_RANGE);
+    }
     let n = match ctx.db.list_mut(key)? {
         Some(mut list) => list.remove(text, count),
         None => 0,

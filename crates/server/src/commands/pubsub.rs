@@ -3,6 +3,7 @@
 
 use resp::reply::Reply;
 
+use crate::command::traits::CHANNELS;
 use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pubsub::Topic;
@@ -14,6 +15,7 @@ pub const COMMANDS: &[Command] = &[
     Command::admin("publish", 3, publish)
         .syntax("channel message")
         .fast()
+        .flags(CHANNELS)
         .group("pubsub")
         .about("2.0.0", "O(N+M) in subscribers and patterns", "Sends a message to a channel."),
     Command::admin("subscribe", -2, subscribe)
@@ -72,12 +74,14 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const PUBSUB: &[Command] = &[
-    Command::help("pubsub|help"),
+    Command::help("pubsub|help").since("6.2.0"),
     Command::admin("pubsub|channels", -2, channels)
         .syntax("[pattern]")
+        .flags(CHANNELS)
         .group("pubsub")
         .about("2.8.0", "O(N) in the channels", "Lists channels that have subscribers."),
     Command::admin("pubsub|numpat", 2, numpat)
+        .flags(CHANNELS)
         .group("pubsub")
         .about("2.8.0", "O(1)", "Counts patterns that have subscribers."),
     Command::admin("pubsub|shardchannels", -2, shard_channels)
@@ -90,6 +94,7 @@ const PUBSUB: &[Command] = &[
         .about("7.0.0", "O(N) in the channels", "Counts the subscribers of shard channels."),
     Command::admin("pubsub|numsub", -2, numsub)
         .syntax("[channel ...]")
+        .flags(CHANNELS)
         .group("pubsub")
         .about("2.8.0", "O(N) in the channels", "Counts the subscribers of channels."),
 ];

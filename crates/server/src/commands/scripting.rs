@@ -4,7 +4,7 @@ use lua::script::{flags, sha1_hex};
 use resp::reply::Reply;
 
 use crate::command::context::Order;
-use crate::command::{AdminCtx, Args, Command, Flag};
+use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -13,18 +13,35 @@ pub const COMMANDS: &[Command] = &[
         .syntax("script numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script."),
     script_row("eval_ro", eval_ro)
+        .flags(RUNS_READ_ONLY)
+        .access(Access::Read)
         .syntax("script numkeys [key ...] [arg ...]")
         .about("7.0.0", "Depends on the script", "Runs a script that changes nothing."),
     script_row("evalsha", evalsha)
         .syntax("sha1 numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script from the cache."),
     script_row("evalsha_ro", evalsha_ro)
+        .flags(RUNS_READ_ONLY)
+        .access(Access::Read)
         .syntax("sha1 numkeys [key ...] [arg ...]")
         .about("7.0.0", "Depends on the script", "Runs a cached script that changes nothing."),
     Command::container("script", SCRIPT)
-        .flags(&[Flag::NoScript])
         .group("scripting")
         .about("2.6.0", "Depends on the subcommand", "The script cache."),
+];
+
+const RUNS: &[Flag] = &[
+    Flag::NoMandatoryKeys,
+    Flag::NoScript,
+    Flag::SkipMonitor,
+    Flag::Stale,
+];
+const RUNS_READ_ONLY: &[Flag] = &[
+    Flag::NoMandatoryKeys,
+    Flag::NoScript,
+    Flag::ReadOnly,
+    Flag::SkipMonitor,
+    Flag::Stale,
 ];
 
 const SCRIPT: &[Command] = &[
@@ -32,16 +49,22 @@ const SCRIPT: &[Command] = &[
     Command::admin("script|exists", -3, script_exists)
         .syntax("sha1 ...")
         .flags(&[Flag::NoScript])
+        .tips(&[
+            "request_policy:all_shards",
+            "response_policy:agg_logical_and",
+        ])
         .group("scripting")
         .about("2.6.0", "O(N) in the names", "Tells which scripts are in the cache."),
     Command::admin("script|flush", -2, script_flush)
         .syntax("[flush-type(ASYNC|SYNC)]")
         .flags(&[Flag::NoScript])
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .group("scripting")
         .about("2.6.0", "O(N) in the scripts", "Empties the cache."),
     Command::admin("script|load", 3, script_load)
         .syntax("script")
-        .flags(&[Flag::NoScript])
+        .flags(&[Flag::NoScript, Flag::Stale])
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .group("scripting")
         .about("2.6.0", "O(N) in the source", "Puts a script into the cache."),
 ];
@@ -51,7 +74,8 @@ type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> R
 const fn script_row(name: &'static str, run: Handler) -> Command {
     Command::admin(name, -3, run)
         .numkeys(2)
-        .flags(&[Flag::NoScript])
+        .flags(RUNS)
+        .access(Access::Modify)
         .group("scripting")
 }
 

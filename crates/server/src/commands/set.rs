@@ -6,12 +6,11 @@ pub mod algebra;
 
 use datatypes::set::SetRef;
 use resp::reply::Reply;
-use stdx::number::parse_i64;
 
 use super::hash::{bulk_item, empty_scan, passes, random_count, scan_reply};
 use crate::command::context::next_random;
 use crate::command::event::Event;
-use crate::command::grammar::{self, ScanOptions};
+use crate::command::grammar::{self, NOT_POSITIVE, ScanOptions, at_least};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -190,9 +189,9 @@ fn spop_count(
     args: &mut Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<()> {
-    let count = parse_i64(args.take()?).and_then(|count| usize::try_from(count).ok());
+    let count = args.take()?;
     args.end()?;
-    let count = count.ok_or(Error::Plain("ERR value is out of range, must be positive"))?;
+    let count = at_least(0, count, NOT_POSITIVE)?;
     let set = ctx.db.set(key)?.unwrap_or(SetRef::EMPTY);
     if count >= set.len() {
         return pop_all(ctx, key, reply);

@@ -70,7 +70,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .fast()
         .deny_oom()
-        .deprecated("6.2.0", "SET !GET")
+        .deprecated("6.2.0", "`SET` with `GET`")
         .group("string")
         .about("1.0.0", "O(1)", "Stores a string and returns the one before."),
     Command::write("incr", 2, incr)
@@ -121,7 +121,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .deny_oom()
         .access(Access::Overwrite)
-        .deprecated("2.6.12", "SET PX")
+        .deprecated("2.6.12", "`SET` with `PX`")
         .group("string")
         .about("2.6.0", "O(1)", "Stores a string for a number of milliseconds."),
     Command::write("set", -3, set)
@@ -136,7 +136,7 @@ pub const COMMANDS: &[Command] = &[
         .key(1)
         .deny_oom()
         .access(Access::Overwrite)
-        .deprecated("2.6.12", "SET EX")
+        .deprecated("2.6.12", "`SET` with `EX`")
         .group("string")
         .about("2.0.0", "O(1)", "Stores a string for a number of seconds."),
     Command::write("setnx", 3, setnx)
@@ -145,7 +145,7 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .deny_oom()
         .access(Access::Create)
-        .deprecated("2.6.12", "SET NX")
+        .deprecated("2.6.12", "`SET` with `NX`")
         .group("string")
         .about("1.0.0", "O(1)", "Stores a string if the key does not exist."),
     Command::write("setrange", 4, setrange)
@@ -165,7 +165,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("substr", 4, getrange)
         .syntax("key start end")
         .key(1)
-        .deprecated("2.0.0", "GETRANGE")
+        .deprecated("2.0.0", "`GETRANGE`")
         .group("string")
         .about("1.0.0", "O(N) in the bytes returned", "Returns a part of a string; use GETRANGE."),
 ];

@@ -4,7 +4,7 @@ use resp::reply::Reply;
 
 use crate::command::context::Order;
 use crate::command::traits::ALWAYS;
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -16,7 +16,12 @@ pub const COMMANDS: &[Command] = &[
         .group("transactions")
         .about("1.2.0", "O(1)", "Begins to queue commands for EXEC."),
     Command::admin("exec", 1, exec)
-        .flags(ALWAYS)
+        .flags(&[
+            Flag::Loading,
+            Flag::NoScript,
+            Flag::SkipSlowlog,
+            Flag::Stale,
+        ])
         .immediate()
         .group("transactions")
         .about("1.2.0", "Depends on the commands", "Runs the queued commands as one."),
@@ -31,6 +36,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(1, -1, 1)
         .fast()
         .flags(ALWAYS)
+        .access(Access::Look)
         .immediate()
         .group("transactions")
         .about("2.2.0", "O(1) for each key", "Makes EXEC depend on keys that must not change."),

@@ -3,9 +3,10 @@
 
 use resp::reply::Reply;
 
-use super::{move_item, pop_first, pop_option, popped, side, write_item};
-use crate::command::grammar::wait_until;
-use crate::command::{Args, Command, WriteCtx};
+use super::{move_item, pop_first, popped, side, write_item};
+use crate::command::grammar::{pop_option, wait_until};
+use crate::command::traits::BLOCKING;
+use crate::command::{Access, Args, Command, WriteCtx};
 use crate::error::Result;
 use datatypes::encoding::quicklist::Side;
 
@@ -15,27 +16,38 @@ pub const COMMANDS: &[Command] = &[
         .syntax("source destination wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT) timeout")
         .keys(1, 2, 1)
         .deny_oom()
+        .accesses(Access::Take, Access::Insert)
+        .flags(BLOCKING)
         .group("list")
         .about("6.2.0", "O(1)", "Moves an element between lists, waiting for one."),
     Command::write("blmpop", -5, blmpop)
         .syntax("timeout numkeys key ... where(LEFT|RIGHT) [COUNT count]")
         .numkeys(2)
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("list")
         .about("7.0.0", "O(N+M)", "Removes elements from a list, waiting for one."),
     Command::write("blpop", -3, blpop)
         .syntax("key ... timeout")
         .keys(1, -2, 1)
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("list")
         .about("2.0.0", "O(N) in the keys", "Removes the first element, waiting for one."),
     Command::write("brpop", -3, brpop)
         .syntax("key ... timeout")
         .keys(1, -2, 1)
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("list")
         .about("2.0.0", "O(N) in the keys", "Removes the last element, waiting for one."),
     Command::write("brpoplpush", 4, brpoplpush)
         .syntax("source destination timeout")
         .keys(1, 2, 1)
         .deny_oom()
+        .accesses(Access::Take, Access::Insert)
+        .flags(BLOCKING)
+        .deprecated("6.2.0", "`BLMOVE` with `RIGHT` and `LEFT`")
         .group("list")
         .about("2.2.0", "O(1)", "Moves the last element to another list, waiting for one."),
 ];
@@ -75,7 +87,7 @@ fn brpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 
 fn blmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
-    let (keys, side, count) = pop_option(args)?;
+    let (keys, side, count) = pop_option(args, side)?;
     if !pop_first(ctx, keys, (side, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);

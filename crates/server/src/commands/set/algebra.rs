@@ -14,6 +14,7 @@ use stdx::number::parse_i64;
 
 use super::super::hash::bulk_item;
 use crate::command::event::Event;
+use crate::command::grammar::{NEGATIVE_LIMIT, at_least};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -160,9 +161,7 @@ fn sintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
         if !args.eat(b"LIMIT") || args.is_empty() {
             return Err(Error::Syntax);
         }
-        limit = parse_i64(args.take()?)
-            .and_then(|limit| usize::try_from(limit).ok())
-            .ok_or(Error::Plain("ERR LIMIT can't be negative"))?;
+        limit = at_least(0, args.take()?, NEGATIVE_LIMIT)?;
     }
     let mut n = 0;
     intersect(sets(&ctx.db, keys.into_iter())?, |_| {

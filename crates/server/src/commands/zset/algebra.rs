@@ -12,9 +12,10 @@ use datatypes::value::ValueRef;
 use datatypes::zset::ZsetRef;
 use keyspace::db::View;
 use resp::reply::Reply;
-use stdx::number::{parse_f64, parse_i64};
+use stdx::number::parse_f64;
 
 use super::{Pairs, begin_members, store, write_member};
+use crate::command::grammar::{NEGATIVE_LIMIT, at_least};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -358,9 +359,7 @@ fn zintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     let mut sources = sources(&ctx.db, args)?;
     let mut limit = 0;
     while args.eat(b"LIMIT") {
-        limit = parse_i64(args.take()?)
-            .and_then(|limit| usize::try_from(limit).ok())
-            .ok_or(Error::Plain("ERR LIMIT can't be negative"))?;
+        limit = at_least(0, args.take()?, NEGATIVE_LIMIT)?;
     }
     args.end()?;
     sources.sort_by_key(|source| source.members.len());

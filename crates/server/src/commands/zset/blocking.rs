@@ -3,9 +3,10 @@
 
 use resp::reply::Reply;
 
-use super::{End, pop_first, pop_members, pop_option};
-use crate::command::grammar::wait_until;
-use crate::command::{Args, Command, WriteCtx};
+use super::{End, end, pop_first, pop_members};
+use crate::command::grammar::{pop_option, wait_until};
+use crate::command::traits::BLOCKING;
+use crate::command::{Access, Args, Command, WriteCtx};
 use crate::error::Result;
 
 /// The commands of this family.
@@ -13,18 +14,24 @@ pub const COMMANDS: &[Command] = &[
     Command::write("bzmpop", -5, bzmpop)
         .syntax("timeout numkeys key ... where(MIN|MAX) [COUNT count]")
         .numkeys(2)
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("sorted-set")
         .about("7.0.0", "O(K) + O(M*log(N))", "Removes members of a sorted set, waiting for one."),
     Command::write("bzpopmax", -3, bzpopmax)
         .syntax("key ... timeout")
         .keys(1, -2, 1)
         .fast()
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("sorted-set")
         .about("5.0.0", "O(log(N))", "Removes the member of the highest score, waiting for one."),
     Command::write("bzpopmin", -3, bzpopmin)
         .syntax("key ... timeout")
         .keys(1, -2, 1)
         .fast()
+        .access(Access::Take)
+        .flags(BLOCKING)
         .group("sorted-set")
         .about("5.0.0", "O(log(N))", "Removes the member of the lowest score, waiting for one."),
 ];
@@ -59,7 +66,7 @@ fn bzpopmax(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn bzmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
-    let (keys, end, count) = pop_option(args)?;
+    let (keys, end, count) = pop_option(args, end)?;
     if !pop_first(ctx, keys, (end, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);

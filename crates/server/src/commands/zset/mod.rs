@@ -11,11 +11,11 @@ use datatypes::encoding::listpack::Item;
 use datatypes::encoding::zsettree::Change;
 use datatypes::zset::ZsetRef;
 use resp::reply::{Proto, Reply};
-use stdx::double::format_f64;
-use stdx::number::{I64Text, parse_i64};
+use stdx::double::{format_f64, format_g17};
+use stdx::number::I64Text;
 
 use crate::command::event::Event;
-use crate::command::grammar::{self, ScanOptions};
+use crate::command::grammar::{self, NOT_POSITIVE, ScanOptions, at_least, pop_option};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -109,7 +109,6 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const NAN_SCORE: Error = Error::Plain("ERR resulting score is not a number (NaN)");
-const NOT_POSITIVE: Error = Error::Plain("ERR value is out of range, must be positive");
 
 type Pairs = Vec<(Vec<u8>, f64)>;
 
@@ -386,6 +385,11 @@ fn zscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         return Ok(());
     };
     let options = ScanOptions::parse(args)?;
+    // A big set's scores are shown otherwise than everywhere else, as the original does.
+    let show = match zset.is_tree() {
+        true => format_g17,
+        false => format_f64,
+    };
     let (mut members, mut n_seen): (Pairs, usize) = (Vec::new(), 0);
     for _ in 0..options.count.saturating_mul(10) {
         cursor = zset.scan(cursor, &mut |member, score| {
@@ -403,7 +407,7 @@ fn zscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     reply.array(members.len() * 2);
     for (member, score) in members {
         let mut text = Vec::with_capacity(25);
-        format_f64(score, &mut text);
+        show(score, &mut text);
         reply.bulk(&member);
         reply.bulk(&text);
     }
@@ -463,9 +467,7 @@ fn pop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>, end: 
     }
     let n = match count {
         None => 1,
-        Some(text) => parse_i64(text)
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or(NOT_POSITIVE)?,
+        Some(text) => at_least(0, text, NOT_POSITIVE)?,
     };
     let members = pop_members(ctx, key, end, n)?.unwrap_or_default();
     match count {
@@ -490,28 +492,12 @@ fn zpopmax(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     pop(ctx, args, reply, End::Max)
 }
 
-fn positive(text: &[u8], wrong: &'static str) -> Result<usize> {
-    parse_i64(text)
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| *n > 0)
-        .ok_or(Error::Plain(wrong))
-}
-
-/// `numkeys key [key ...] MIN|MAX [COUNT count]`
-fn pop_option<'a>(args: &mut Args<'a>) -> Result<(&'a [&'a [u8]], End, usize)> {
-    let n_keys = positive(args.take()?, "ERR numkeys should be greater than 0")?;
-    let keys = args.take_n(n_keys)?;
-    let end = match args.word().as_deref() {
-        Some(b"MIN") => End::Min,
-        Some(b"MAX") => End::Max,
-        _ => return Err(Error::Syntax),
-    };
-    let mut count = 1;
-    if args.eat(b"COUNT") {
-        count = positive(args.take()?, "ERR count should be greater than 0")?;
+fn end(args: &mut Args<'_>) -> Result<End> {
+    match args.word().as_deref() {
+        Some(b"MIN") => Ok(End::Min),
+        Some(b"MAX") => Ok(End::Max),
+        _ => Err(Error::Syntax),
     }
-    args.end()?;
-    Ok((keys, end, count))
 }
 
 /// Pops from the first sorted set there is; whether there was one.
@@ -542,7 +528,7 @@ fn pop_first(
 }
 
 fn zmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (keys, end, count) = pop_option(args)?;
+    let (keys, end, count) = pop_option(args, end)?;
     if !pop_first(ctx, keys, (end, count), reply)? {
         reply.null_array();
     }

@@ -37,13 +37,13 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrangebylex", -4, zrangebylex)
         .syntax("key min max [LIMIT limit(offset count)]")
         .key(1)
-        .deprecated("6.2.0", "ZRANGE BYLEX")
+        .deprecated("6.2.0", "`ZRANGE` with `BYLEX`")
         .group("sorted-set")
         .about("2.8.9", "O(log(N)+M)", "Returns the members in a range of names."),
     Command::read("zrangebyscore", -4, zrangebyscore)
         .syntax("key min=double max=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
-        .deprecated("6.2.0", "ZRANGE BYSCORE")
+        .deprecated("6.2.0", "`ZRANGE` with `BYSCORE`")
         .group("sorted-set")
         .about("1.0.5", "O(log(N)+M)", "Returns the members in a range of scores."),
     Command::write("zrangestore", -5, zrangestore)
@@ -74,19 +74,19 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrevrange", -4, zrevrange)
         .syntax("key start stop [WITHSCORES]")
         .key(1)
-        .deprecated("6.2.0", "ZRANGE REV")
+        .deprecated("6.2.0", "`ZRANGE` with `REV`")
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Returns a range of ranks, highest score first."),
     Command::read("zrevrangebylex", -4, zrevrangebylex)
         .syntax("key max min [LIMIT limit(offset count)]")
         .key(1)
-        .deprecated("6.2.0", "ZRANGE REV BYLEX")
+        .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYLEX`")
         .group("sorted-set")
         .about("2.8.9", "O(log(N)+M)", "Returns a range of names, last one first."),
     Command::read("zrevrangebyscore", -4, zrevrangebyscore)
         .syntax("key max=double min=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
-        .deprecated("6.2.0", "ZRANGE REV BYSCORE")
+        .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYSCORE`")
         .group("sorted-set")
         .about("2.2.0", "O(log(N)+M)", "Returns a range of scores, highest first."),
 ];
