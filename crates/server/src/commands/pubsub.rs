@@ -45,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
     Command::admin("spublish", 3, spublish)
         .syntax("shardchannel message")
         .fast()
-        .flags(&[Flag::Loading, Flag::MayReplicate, Flag::PubSub, Flag::Stale])
+        .flags(CHANNELS)
         .key(1)
         .access(Access::Channel)
         .group("pubsub")
@@ -86,10 +86,12 @@ const PUBSUB: &[Command] = &[
         .about("2.8.0", "O(1)", "Counts patterns that have subscribers."),
     Command::admin("pubsub|shardchannels", -2, shard_channels)
         .syntax("[pattern]")
+        .flags(CHANNELS)
         .group("pubsub")
         .about("7.0.0", "O(N) in the channels", "Lists shard channels that have subscribers."),
     Command::admin("pubsub|shardnumsub", -2, shard_numsub)
         .syntax("[shardchannel ...]")
+        .flags(CHANNELS)
         .group("pubsub")
         .about("7.0.0", "O(N) in the channels", "Counts the subscribers of shard channels."),
     Command::admin("pubsub|numsub", -2, numsub)
