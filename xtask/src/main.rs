@@ -5,6 +5,7 @@
 mod commands;
 mod compat;
 mod licences;
+mod ratchet;
 #[cfg(test)]
 mod tidy;
 mod transcripts;
@@ -23,6 +24,9 @@ Usage: cargo xtask <task> [options]
       say and a reference list, for the commands that the server has.
   compat
       Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
+  ratchet suite [--record]
+      Runs files of the public Tcl suite against the release build; fails if a
+      test that the committed list names does not pass. --record writes the list.
   licences
       Checks the licences of all dependencies against the list that we accept.
   help
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         Some("transcripts") => transcripts::run(args.collect()),
         Some("commands") => commands::run(args.collect()),
         Some("compat") => compat::run(args.collect()),
+        Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -75,6 +75,8 @@ pub enum ProtocolError {
     UnauthenticatedBulkLength,
     /// An inline command whose quotes do not pair.
     UnbalancedQuotes,
+    /// A length or a bulk that does not end with `\r\n`.
+    InvalidCrlf,
 }
 
 impl fmt::Display for ProtocolError {
@@ -92,6 +94,7 @@ impl fmt::Display for ProtocolError {
                 "Protocol error: unauthenticated multibulk length"
             }
             Self::UnauthenticatedBulkLength => "Protocol error: unauthenticated bulk length",
+            Self::InvalidCrlf => "Protocol error: invalid CRLF in request",
             Self::UnbalancedQuotes => "Protocol error: unbalanced quotes in request",
         })
     }
@@ -249,6 +252,9 @@ impl Walk {
             if start + len > u32::MAX as usize {
                 return Err(ProtocolError::InvalidBulkLength);
             }
+            if buf[start + len..start + len + 2] != *b"\r\n" {
+                return Err(ProtocolError::InvalidCrlf);
+            }
             out.push(Span {
                 start: (start - origin) as u32,
                 len: len as u32,
@@ -274,7 +280,7 @@ fn short_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
             value = value * 10 + usize::from(digit);
             continue;
         }
-        let whole = byte == b'\r' && idx + 1 < line.len();
+        let whole = byte == b'\r' && line.get(idx + 1) == Some(&b'\n');
         let canonical = idx == 1 || (idx > 1 && line[0] != b'0');
         return (whole && canonical).then_some((value, at + idx + 3));
     }
@@ -294,7 +300,11 @@ fn long_line(
     match memchr(b'\r', &line[..line.len().min(LINE_MAX + 1)]) {
         None if line.len() > LINE_MAX => Err(too_big),
         Some(end) if end + 1 < line.len() => {
-            Ok(Some((line.get(1..end).and_then(parse_i64), at + end + 2)))
+            let number = line.get(1..end).and_then(parse_i64);
+            if number.is_some() && line[end + 1] != b'\n' {
+                return Err(ProtocolError::InvalidCrlf);
+            }
+            Ok(Some((number, at + end + 2)))
         }
         _ => Ok(None),
     }

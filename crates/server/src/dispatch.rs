@@ -64,9 +64,9 @@ pub fn run(
         }
     };
     if session.replies != Replies::On && outcome == Outcome::Done {
-        // A push is no reply: it is sent whatever CLIENT REPLY says.
-        let is_push = reply.since(mark).first() == Some(&b'>');
-        mute(session, reply, mark, is_push);
+        // What confirms a subscription is a message, which is sent whatever CLIENT REPLY says.
+        let is_message = row.is_some_and(|row| row.is_for_subscribers && row.has(Flag::PubSub));
+        mute(session, reply, mark, is_message);
     }
     outcome
 }
@@ -132,15 +132,15 @@ fn queue(session: &mut Session, request: &[&[u8]], reply: &mut Reply<'_>) {
 
 /// CLIENT REPLY: takes back what the session does not want to hear.
 #[cold]
-fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize, is_push: bool) {
+fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize, is_message: bool) {
     match session.replies {
         Replies::On => {}
         Replies::SkipNext => session.replies = Replies::Skip,
-        Replies::Off if is_push => {}
+        Replies::Off if is_message => {}
         Replies::Off => reply.truncate(mark),
         Replies::Skip => {
             session.replies = Replies::On;
-            if !is_push {
+            if !is_message {
                 reply.truncate(mark);
             }
         }

@@ -139,6 +139,15 @@ fn strangers_send_little() {
 }
 
 #[test]
+fn a_line_or_a_bulk_without_its_end_is_an_error() {
+    check_error(b"*1\rx$4\r\nPING\r\n", &LIMITS, "invalid CRLF in request");
+    check_error(b"*1\r\n$4\rxPING\r\n", &LIMITS, "invalid CRLF in request");
+    check_error(b"*1\r\n$4\r\nPINGx\n", &LIMITS, "invalid CRLF in request");
+    check_error(b"*1\r\n$4\r\nPING\rx", &LIMITS, "invalid CRLF in request");
+    check_error(b"*1x\n$4\r\nPING\r\n", &LIMITS, "invalid multibulk length");
+}
+
+#[test]
 fn the_hint_is_what_the_bulk_lacks() {
     let mut parser = Parser::default();
     let mut buf = b"*2\r\n$1\r\nx\r\n$100\r\nabc".to_vec();
@@ -146,7 +155,8 @@ fn the_hint_is_what_the_bulk_lacks() {
     assert_eq!(parser.next(&mut buf, &mut pos, &mut spans, &LIMITS), Ok(false));
     assert_eq!(parser.hint(), 99);
     assert!(parser.is_mid_request());
-    buf.extend([b'd'; 99]);
+    buf.extend([b'd'; 97]);
+    buf.extend(b"\r\n");
     assert_eq!(parser.next(&mut buf, &mut pos, &mut spans, &LIMITS), Ok(true));
     assert_eq!((parser.hint(), spans.len(), pos), (0, 2, buf.len()));
 }

@@ -202,6 +202,11 @@ impl Config {
         self.text(const { slot("requirepass") })
     }
 
+    /// `availability-zone`, as HELLO tells it; empty is none. Copies.
+    pub fn availability_zone(&self) -> Vec<u8> {
+        self.text(const { slot("availability-zone") })
+    }
+
     /// Whether CONFIG SET may change protected directives for this caller.
     pub fn protected_configs_allowed(&self, local: bool) -> bool {
         allows(self.guard(const { slot("enable-protected-configs") }), local)

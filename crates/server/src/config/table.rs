@@ -70,9 +70,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("appendonly", "no").refused(&["no"], "an append-only file cannot be written yet"),
     memory("auto-aof-rewrite-min-size", "67108864", 0, HALF).tuning(NO_AOF),
     integer("auto-aof-rewrite-percentage", "100", 0, INT).tuning(NO_AOF),
-    text("availability-zone", "")
-        .valkey()
-        .tuning("kept for the operator"),
+    text("availability-zone", "").valkey(),
     text("bgsave-cpulist", "")
         .alias("bgsave_cpulist")
         .fixed()

@@ -379,7 +379,9 @@ impl EventLoop {
             };
             self.spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
-            while n < BATCH {
+            // Whether a request may be long depends on the AUTH before it.
+            let n_max = if limits.authenticated { BATCH } else { 1 };
+            while n < n_max {
                 let parser = &mut connection.parser;
                 match parser.next(input, &mut pos, &mut self.spans, &limits) {
                     Ok(true) if n > 0 && self.spans.len() == ends[n - 1] => {}

@@ -1,0 +1,196 @@
+//! Ratchets: figures that may get better but not worse.
+//!
+//! `suite` runs files of the public Tcl suite against the release build and compares what passes with
+//! the committed list `xtask/data/suite_passes.txt`. A test leaves that list only in a commit that
+//! says why. What is missing at first is run once more before it counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The files that are held.
+const FILES: &[&str] = &[
+    "unit/auth",
+    "unit/info-command",
+    "unit/keyspace",
+    "unit/limits",
+    "unit/multi",
+    "unit/networking",
+    "unit/protocol",
+    "unit/pubsub",
+    "unit/querybuf",
+    "unit/quit",
+    "unit/scan",
+    "unit/type/hash",
+    "unit/type/incr",
+    "unit/type/list",
+    "unit/type/list-2",
+    "unit/type/set",
+    "unit/type/string",
+    "unit/type/zset",
+];
+
+/// Passed tests by file; a name may stand there several times.
+type Passes = BTreeMap<String, Vec<String>>;
+
+/// Runs the task with its arguments.
+pub fn run(args: Vec<String>) -> Result<(), String> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["suite"] => check(),
+        ["suite", "--record"] => record(),
+        _ => Err("ratchet takes `suite` and perhaps `--record`".to_owned()),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn list_path() -> PathBuf {
+    root().join("xtask/data/suite_passes.txt")
+}
+
+fn check() -> Result<(), String> {
+    let expected = parse(&read(&list_path())?);
+    let mut passed = run_suite(FILES)?;
+    let mut missing = missing(&expected, &passed);
+    if !missing.is_empty() {
+        let again: BTreeSet<&str> = missing.iter().map(|(file, _)| file.as_str()).collect();
+        let again: Vec<&str> = again.into_iter().collect();
+        println!("once more: {}", again.join(", "));
+        passed.extend(run_suite(&again)?);
+        missing = self::missing(&expected, &passed);
+    }
+    let n_passed: usize = passed.values().map(Vec::len).sum();
+    let n_new = n_passed + missing.len() - expected.values().map(Vec::len).sum::<usize>();
+    println!("{n_passed} passed, {} failed", missing.len());
+    if n_new > 0 {
+        println!("{n_new} more than the list has: cargo xtask ratchet suite --record");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let lines: String = missing
+        .iter()
+        .fold(String::new(), |mut text, (file, name)| {
+            let _ = write!(text, "\n  {file}: {name}");
+            text
+        });
+    Err(format!("tests that passed before fail:{lines}"))
+}
+
+fn record() -> Result<(), String> {
+    let passed = run_suite(FILES)?;
+    let mut text = String::from(
+        "# Tests of the public suite that pass. Written by `cargo xtask ratchet suite --record`.\n",
+    );
+    for (file, names) in &passed {
+        let mut names = names.clone();
+        names.sort();
+        for name in names {
+            let _ = writeln!(text, "{file}: {name}");
+        }
+    }
+    let path = list_path();
+    std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn parse(text: &str) -> Passes {
+    let mut passes = Passes::new();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    for (file, name) in lines.filter_map(|line| line.split_once(": ")) {
+        passes
+            .entry(file.to_owned())
+            .or_default()
+            .push(name.to_owned());
+    }
+    passes
+}
+
+/// What is expected and not there, each as often as it is missing.
+fn missing(expected: &Passes, passed: &Passes) -> Vec<(String, String)> {
+    let mut missing = Vec::new();
+    for (file, names) in expected {
+        let mut left = passed.get(file).cloned().unwrap_or_default();
+        for name in names {
+            match left.iter().position(|other| other == name) {
+                Some(at) => _ = left.swap_remove(at),
+                None => missing.push((file.clone(), name.clone())),
+            }
+        }
+    }
+    missing
+}
+
+/// Runs files of the suite against the release build.
+fn run_suite(files: &[&str]) -> Result<Passes, String> {
+    let (shared, peers) = (root().join("../shared"), root().join("target/peers"));
+    if !peers.join("valkey-src").exists() {
+        python(&shared.join("peers/get"), &[&peers.display().to_string(), "valkey", "suite"])?;
+    }
+    let report = root().join("target/suite.json");
+    let path = |path: PathBuf| path.display().to_string();
+    python(
+        &shared.join("conformance/tcl_suite.py"),
+        &[
+            "--suite",
+            &path(peers.join("valkey-src")),
+            "--tools-dir",
+            &path(peers.join("bin")),
+            "--server",
+            &path(root().join("target/release/minium")),
+            "--no-preflight",
+            "--fast",
+            "--jobs",
+            "2",
+            "--files",
+            &files.join(","),
+            "--json",
+            &path(report.clone()),
+        ],
+    )?;
+    let report: serde_json::Value =
+        serde_json::from_str(&read(&report)?).map_err(|error| format!("the report: {error}"))?;
+    let mut passes = Passes::new();
+    for (file, result) in report["files"].as_object().into_iter().flatten() {
+        let names = result["passed"].as_array().into_iter().flatten();
+        let names = names.filter_map(|name| name.as_str().map(one_line));
+        passes.insert(file.clone(), names.collect());
+    }
+    Ok(passes)
+}
+
+fn one_line(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a script; how it ended says nothing, as the suite's does not: its report is read instead.
+fn python(script: &Path, args: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("python3");
+    let status = command.arg(script).args(args).status();
+    let status = status.map_err(|error| format!("python3 {}: {error}", script.display()))?;
+    match status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => Err(format!("{}: {status}", script.display())),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_counts_as_often_as_it_is_listed() {
+        let expected = parse("# comment\nunit/a: one\nunit/a: one\nunit/b: two: three\n");
+        let passed = parse("unit/a: one\nunit/b: two: three\nunit/b: new\n");
+        let lacks = vec![("unit/a".to_owned(), "one".to_owned())];
+        assert_eq!(missing(&expected, &passed), lacks);
+        assert_eq!(missing(&expected, &expected), []);
+    }
+}
