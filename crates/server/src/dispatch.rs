@@ -92,6 +92,9 @@ fn admit(
     if command.has(Flag::System) && !engine.state().config.debug_command_allowed(is_local) {
         return Err(Error::DebugNotAllowed);
     }
+    if command.needs_memory && engine.state().is_out_of_memory() {
+        return Err(Error::OutOfMemory);
+    }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
     }

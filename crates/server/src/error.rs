@@ -29,6 +29,8 @@ pub enum Error {
     IndexOutOfRange,
     /// A deadline that cannot be represented, for this command.
     InvalidExpire(&'static str),
+    /// `maxmemory` is reached, and the command may need more.
+    OutOfMemory,
     /// Wrong number of arguments for this command.
     Arity(&'static str),
     /// DEBUG, which `enable-debug-command` does not allow here.
@@ -50,6 +52,7 @@ impl fmt::Display for Error {
             Error::NoSuchKey => "ERR no such key",
             Error::Overflow => "ERR increment or decrement would overflow",
             Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
+            Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             Error::IndexOutOfRange => "ERR index out of range",
             Error::InvalidExpire(name) => {
                 return write!(f, "ERR invalid expire time in '{name}' command");

@@ -170,6 +170,7 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
+    config.check_memory_limit()?;
     State::leaked(config, &commands::table().names, n_threads, supervisor)
 }
 

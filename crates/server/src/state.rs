@@ -14,7 +14,7 @@ use crate::mailbox::Mailboxes;
 use crate::pubsub::PubSub;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
-use crate::stats::Stats;
+use crate::stats::{Stats, memory};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
@@ -99,6 +99,15 @@ impl State {
             supervisor,
             n_threads,
         })))
+    }
+}
+
+impl State {
+    /// Whether more memory is in use than `maxmemory` allows. O(1) without a limit, else O(threads).
+    #[inline]
+    pub fn is_out_of_memory(&self) -> bool {
+        let max_bytes = self.config.max_memory_bytes();
+        max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
     }
 }
 

@@ -170,15 +170,36 @@ fn a_password_is_asked_for() {
 #[test]
 fn a_promise_that_cannot_be_kept_is_refused_at_start() {
     for flags in [
-        ["--appendonly", "yes"],
-        ["--maxmemory", "1gb"],
-        ["--no-such", "1"],
+        &["--appendonly", "yes"][..],
+        &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"],
+        &["--no-such", "1"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_minium"))
             .args(flags)
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{flags:?}");
-        assert!(!output.stderr.is_empty());
+        assert!(!(output.stderr.is_empty() && output.stdout.is_empty()));
     }
+}
+
+#[test]
+fn a_full_memory_refuses_what_may_need_more() {
+    const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let server = Server::start(&["--maxmemory", "100mb"]);
+    let mut client = server.client();
+    assert_eq!(text("SET key value", &mut client), "+OK");
+    assert_eq!(text("CONFIG SET maxmemory 1", &mut client), "+OK");
+    assert_eq!(text("SET key value", &mut client), OOM);
+    assert_eq!(text("GET key", &mut client), "\"value\"");
+    let script = "EVAL return(redis.call('set',KEYS[1],'v')) 1 key";
+    assert!(text(script, &mut client).starts_with("-OOM"));
+    assert_eq!(text("MULTI", &mut client), "+OK");
+    assert_eq!(text("APPEND key x", &mut client), OOM);
+    assert!(text("EXEC", &mut client).starts_with("-EXECABORT"));
+    assert_eq!(text("DEL key", &mut client), ":1");
+    let refusal = text("CONFIG SET maxmemory-policy allkeys-lru", &mut client);
+    assert!(refusal.starts_with("-ERR CONFIG SET failed"), "{refusal}");
+    assert_eq!(text("CONFIG SET maxmemory 0", &mut client), "+OK");
+    assert_eq!(text("SET key value", &mut client), "+OK");
 }

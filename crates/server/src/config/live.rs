@@ -303,6 +303,17 @@ impl Config {
         self.number(const { slot("repl-backlog-size") })
     }
 
+    /// Whether this version can keep to the memory limit as it is set.
+    pub fn check_memory_limit(&self) -> Result<(), String> {
+        let evicts = self.eviction_policy() != EvictionPolicy::NoEviction;
+        if self.max_memory_bytes() > 0 && evicts {
+            let text =
+                "maxmemory works with maxmemory-policy noeviction only: keys cannot be evicted yet";
+            return Err(text.to_owned());
+        }
+        Ok(())
+    }
+
     /// `lfu-log-factor`.
     pub fn lfu_log_factor(&self) -> u32 {
         self.number(const { slot("lfu-log-factor") }) as u32

@@ -271,7 +271,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .unsigned()
         .tuning(NO_TLS),
     integer("maxclients", "10000", 1, 4_294_967_295).unsigned(),
-    memory("maxmemory", "0", 0, u64::MAX).refused(&["0"], "memory use cannot be limited yet"),
+    memory("maxmemory", "0", 0, u64::MAX),
     memory_or_percent("maxmemory-clients", "0").refused(&["0"], "memory use cannot be limited yet"),
     integer("maxmemory-eviction-tenacity", "10", 0, 100).tuning(NO_LIMIT),
     choice(

@@ -112,7 +112,7 @@ fn promises_are_refused_and_their_off_values_taken() {
     let config = Config::new();
     for (name, promise, off) in [
         ("appendonly", "yes", "no"),
-        ("maxmemory", "1gb", "0"),
+        ("maxmemory-clients", "1gb", "0"),
         ("save", "3600 1", ""),
         ("tls-port", "6380", "0"),
         ("min-replicas-to-write", "1", "0"),

@@ -9,6 +9,7 @@ use super::{Engine, Nesting};
 use crate::command::context::next_random;
 use crate::command::lookup::find;
 use crate::command::{Flag, Kind};
+use crate::error::Error;
 use crate::session::Session;
 use keyspace::locked::Locked;
 
@@ -37,6 +38,7 @@ impl Engine {
             locked,
             session,
             is_read_only,
+            may_not_grow: state.is_out_of_memory(),
         };
         let result = interpreter.run(&name, call, &mut bridge, &mut Answer(reply));
         self.nesting = nesting;
@@ -89,6 +91,8 @@ struct Bridge<'a> {
     locked: &'a Locked<'static>,
     session: &'a mut Session,
     is_read_only: bool,
+    /// Memory was full when the script began.
+    may_not_grow: bool,
 }
 
 impl Host for Bridge<'_> {
@@ -107,6 +111,10 @@ impl Host for Bridge<'_> {
         if self.is_read_only && matches!(admitted.0.kind, Kind::Write(_)) {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
             return reply.error(line);
+        }
+        if admitted.0.needs_memory && self.may_not_grow {
+            let line = Error::OutOfMemory.to_string();
+            return reply.error(line.as_bytes());
         }
         self.engine
             .step(self.locked, self.session, admitted, args, &mut reply);
