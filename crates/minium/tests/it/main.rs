@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
 mod debug;
+mod limits;
 mod process;
 
 use client::connection::Connection;

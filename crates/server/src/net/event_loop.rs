@@ -127,6 +127,9 @@ impl EventLoop {
                 if event.is_readable() || event.is_error() {
                     self.read(idx);
                 }
+                if event.is_read_closed() {
+                    self.again.push(idx); // the end stands behind what was read, and has no event
+                }
             }
             self.finish_tick();
         }

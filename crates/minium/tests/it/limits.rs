@@ -1,0 +1,188 @@
+//! Too much of everything, on one thread and on four: the error of the original or a clear limit,
+//! bounded memory, and no effect on others.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use client::connection::Connection;
+
+use crate::{PATIENCE, Server, text};
+
+/// Runs a test on a server of one loop and on one of four.
+fn on_few_and_many_threads(flags: &[&str], work: impl Fn(&Server)) {
+    for threads in ["1", "4"] {
+        let mut flags = flags.to_vec();
+        flags.extend(["--threads", threads]);
+        work(&Server::start(&flags));
+    }
+}
+
+/// A figure of INFO.
+fn figure(client: &mut Connection, field: &str) -> u64 {
+    let info = client.call(&["INFO", "everything"]).unwrap();
+    let info = client::transcript::render(&info);
+    let at = info.find(&format!("{field}:")).expect("INFO has the field");
+    let digits = info[at + field.len() + 1..].chars();
+    let digits: String = digits.take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
+    // The test has as many sockets as the server: as many as the system allows, at most 10,000.
+    let n_allowed = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = n_allowed
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let n_allowed: usize = line
+        .unwrap()
+        .split_whitespace()
+        .nth(3)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let n = 10_000.min(n_allowed.saturating_sub(200));
+    let server = Server::start(&["--threads", "2", "--maxclients", "11000"]);
+    let mut client = server.client();
+    let before = figure(&mut client, "used_memory");
+    let idle: Vec<TcpStream> = (0..n).map(|_| server.socket()).collect();
+    wait_for("every connection is accepted", || {
+        figure(&mut client, "connected_clients") as usize == n + 1
+    });
+    let each = (figure(&mut client, "used_memory") - before) / n as u64;
+    assert!(each < 2048, "an idle connection costs {each} bytes");
+    assert_eq!(text("PING", &mut client), "+PONG");
+    drop(idle);
+    wait_for("every connection is gone", || figure(&mut client, "connected_clients") == 1);
+}
+
+#[test]
+fn a_pipeline_of_a_million_commands_is_answered_in_order() {
+    const N: usize = 1_000_000;
+    on_few_and_many_threads(&[], |server| {
+        let mut socket = server.socket();
+        let mut writer = socket.try_clone().unwrap();
+        let writing = std::thread::spawn(move || {
+            let request = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n".repeat(1000);
+            (0..N / 1000).try_for_each(|_| writer.write_all(&request))
+        });
+        let (mut n_lines, mut buffer, mut last) = (0, vec![0; 1 << 20], Vec::new());
+        while n_lines < N {
+            let n = socket.read(&mut buffer).unwrap();
+            assert!(n > 0, "the server closes the connection");
+            n_lines += buffer[..n].iter().filter(|byte| **byte == b'\n').count();
+            last = buffer[n.saturating_sub(12)..n].to_vec();
+        }
+        writing.join().unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&last).ends_with(":1000000\r\n"));
+    });
+}
+
+#[test]
+fn a_command_of_a_million_arguments_is_one_command() {
+    on_few_and_many_threads(&[], |server| {
+        let mut client = server.client();
+        let members = (0..1_000_000).map(|i| i.to_string());
+        let words: Vec<String> = ["SADD", "set"]
+            .map(String::from)
+            .into_iter()
+            .chain(members)
+            .collect();
+        let reply = client.call(&words).unwrap();
+        assert_eq!(reply, resp::decode::Value::Int(1_000_000));
+        assert_eq!(text("SCARD set", &mut client), ":1000000");
+    });
+}
+
+#[test]
+fn a_string_grows_to_the_limit_and_not_beyond() {
+    const TOO_LONG: &str = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    assert_eq!(text("SETRANGE big 536870911 x", &mut client), ":536870912");
+    assert_eq!(text("STRLEN big", &mut client), ":536870912");
+    assert_eq!(text("GETRANGE big -1 -1", &mut client), "\"x\"");
+    assert_eq!(text("APPEND big y", &mut client), TOO_LONG);
+    assert_eq!(text("SETRANGE big 536870912 x", &mut client), TOO_LONG);
+    assert_eq!(text("DEL big", &mut client), ":1");
+    assert_eq!(text("SET empty ", &mut client), "+OK");
+    assert_eq!(text("STRLEN empty", &mut client), ":0");
+    let mut socket = server.socket();
+    socket
+        .write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870913\r\n")
+        .unwrap();
+    let mut got = String::new();
+    socket.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "-ERR Protocol error: invalid bulk length\r\n");
+}
+
+#[test]
+fn half_requests_and_sudden_ends_leave_nothing_behind() {
+    on_few_and_many_threads(&[], |server| {
+        let mut client = server.client();
+        let before = figure(&mut client, "used_memory");
+        for _ in 0..50 {
+            for bytes in [
+                &b"*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$10000000\r\nabc"[..],
+                b"*2147483647\r\n$1\r\na\r\n",
+                b"*1000000\r\n",
+                b"SET half",
+                b"*2\r\n$5\r\nMULTI\r\n",
+                b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$1\r\nx\r\n",
+                b"*2\r\n$5\r\nWATCH\r\n$4\r\nhalf\r\n",
+                b"*3\r\n$5\r\nBLPOP\r\n$4\r\nlist\r\n$1\r\n0\r\n",
+                b"*3\r\n$5\r\nBLPOP\r\n$4\r\nlist\r\n$1\r\n0\r\n*1\r\n$4\r\nPING\r\n",
+                b"*2\r\n$9\r\nSUBSCRIBE\r\n$7\r\nchannel\r\n",
+            ] {
+                server.socket().write_all(bytes).unwrap();
+            }
+        }
+        wait_for("every session ends", || figure(&mut client, "connected_clients") == 1);
+        assert_eq!(figure(&mut client, "blocked_clients"), 0);
+        assert_eq!(text("EXISTS half", &mut client), ":0");
+        assert_eq!(text("RPUSH list a", &mut client), ":1");
+        assert_eq!(text("LLEN list", &mut client), ":1", "nobody is served who is gone");
+        assert_eq!(text("PUBLISH channel x", &mut client), ":0");
+        let after = figure(&mut client, "used_memory");
+        assert!(after < before + (1 << 20), "{before} bytes became {after}");
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_is_closed_at_its_limit() {
+    let limit = ["--client-output-buffer-limit", "normal 8mb 0 0"];
+    on_few_and_many_threads(&limit, |server| {
+        let mut client = server.client();
+        let value = "x".repeat(1 << 20);
+        client.call(&["SET", "big", &value]).unwrap();
+        let mut greedy = server.socket();
+        greedy.write_all(&b"GET big\r\n".repeat(200)).unwrap();
+        wait_for("the greedy one is closed", || figure(&mut client, "connected_clients") == 1);
+        assert_eq!(text("STRLEN big", &mut client), ":1048576");
+        assert!(figure(&mut client, "used_memory") < 64 << 20);
+    });
+}
+
+#[test]
+fn a_subscriber_that_never_reads_is_closed_at_its_limit() {
+    let limit = ["--client-output-buffer-limit", "pubsub 1mb 0 0"];
+    on_few_and_many_threads(&limit, |server| {
+        let mut client = server.client();
+        let mut deaf = server.socket();
+        deaf.write_all(b"SUBSCRIBE news\r\n").unwrap();
+        wait_for("it is subscribed", || text("PUBLISH news x", &mut client) == ":1");
+        let message = "x".repeat(100_000);
+        wait_for("it is closed", || {
+            client.call(&["PUBLISH", "news", &message]).unwrap() == resp::decode::Value::Int(0)
+        });
+    });
+}
