@@ -269,6 +269,23 @@ impl Walk {
 /// Reads `marker`, one to nine canonical digits and a line end; `None` sends it the long way.
 #[inline(always)]
 fn short_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
+    // Nearly every count and length has one digit or two.
+    if let Some(&[first, one, two, end, _]) = buf.get(at..).and_then(|line| line.first_chunk())
+        && first == marker
+    {
+        let (high, low) = (one.wrapping_sub(b'0'), two.wrapping_sub(b'0'));
+        if high <= 9 && two == b'\r' {
+            return Some((high.into(), at + 4));
+        }
+        if high.wrapping_sub(1) < 9 && low <= 9 && end == b'\r' {
+            return Some((usize::from(high) * 10 + usize::from(low), at + 5));
+        }
+    }
+    any_short_line(buf, at, marker)
+}
+
+#[inline(never)]
+fn any_short_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
     let (&first, line) = buf.get(at..)?.split_first()?;
     if first != marker {
         return None;

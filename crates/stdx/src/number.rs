@@ -51,6 +51,11 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 ///
 /// NaN, spaces, the empty text and values that overflow or vanish to zero are refused.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    if text.len() <= EXACT_DIGITS
+        && let Some(value) = parse_i64(text)
+    {
+        return Some(value as f64); // most scores are whole
+    }
     let (negative, magnitude) = split_sign(text);
     if let [b'0', b'x' | b'X', hex @ ..] = magnitude {
         return parse_hex_f64(negative, hex);
@@ -67,6 +72,9 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     };
     (!lost).then_some(value)
 }
+
+/// Integers of so many digits are exact as doubles.
+const EXACT_DIGITS: usize = 15;
 
 /// Parses an end of a score range (without its `(`): the laxer reading of `ZRANGEBYSCORE`.
 ///

@@ -159,14 +159,20 @@ impl<'a> WriteCtx<'a> {
     /// removes a collection that is empty now.
     #[inline]
     pub fn changed(&mut self, event: Event, key: &[u8]) {
+        self.grew(event, key);
+        if event.class.intersects(EventClasses::COLLECTIONS) {
+            self.remove_if_empty(key);
+        }
+    }
+
+    /// The same for a change that leaves something in the value for certain: no need to look.
+    #[inline]
+    pub fn grew(&mut self, event: Event, key: &[u8]) {
         self.effects.n_changes += 1;
         if self.db.touch(key) {
             self.effects.ready.push((self.db.number(), key.into()));
         }
         self.effects.event(event, self.db.number(), key);
-        if event.class.intersects(EventClasses::COLLECTIONS) {
-            self.remove_if_empty(key);
-        }
     }
 
     /// The same for a key of another database, which a transaction may reach.

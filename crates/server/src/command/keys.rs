@@ -36,6 +36,15 @@ impl Keys {
         }
     }
 
+    /// The key of a request that by its command's nature has one.
+    #[inline]
+    pub fn only<'a>(self, request: &[&'a [u8]]) -> Option<&'a [u8]> {
+        match self {
+            Keys::Range { first, last, .. } if first as i32 == last => request.get(first).copied(),
+            _ => None,
+        }
+    }
+
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
         matches!(self, Keys::Counted { .. })

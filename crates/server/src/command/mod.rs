@@ -315,6 +315,12 @@ impl Command {
         self
     }
 
+    /// Whether it takes about as long as any other: small requests with small replies do.
+    #[inline]
+    pub fn is_quick(&self) -> bool {
+        self.is_fast || self.about.1 == "O(1)"
+    }
+
     /// Whether `n` arguments, the names included, are a right number.
     #[inline]
     pub fn accepts(&self, n: usize) -> bool {

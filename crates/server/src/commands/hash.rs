@@ -171,7 +171,7 @@ fn set_pairs(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>) -> Result<usize> {
         let (field, value) = (args.take()?, args.take()?);
         n_new += usize::from(hash.set(field, value, FieldDeadline::Clear));
     }
-    ctx.changed(Event::hash("hset"), key);
+    ctx.grew(Event::hash("hset"), key);
     Ok(n_new)
 }
 
@@ -194,7 +194,7 @@ fn hsetnx(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         ctx.db
             .hash_or_new(key)?
             .set(field, value, FieldDeadline::Clear);
-        ctx.changed(Event::hash("hset"), key);
+        ctx.grew(Event::hash("hset"), key);
     }
     reply.int(i64::from(!exists));
     Ok(())
@@ -284,7 +284,7 @@ fn hincrby(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     ctx.db
         .hash_or_new(key)?
         .set(field, text.as_bytes(), FieldDeadline::Keep);
-    ctx.changed(Event::hash("hincrby"), key);
+    ctx.grew(Event::hash("hincrby"), key);
     reply.int(sum);
     Ok(())
 }
@@ -307,7 +307,7 @@ fn hincrbyfloat(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'
     ctx.db
         .hash_or_new(key)?
         .set(field, &text, FieldDeadline::Keep);
-    ctx.changed(Event::hash("hincrbyfloat"), key);
+    ctx.grew(Event::hash("hincrbyfloat"), key);
     ctx.propagate(&[b"HSETEX", key, b"KEEPTTL", b"FIELDS", b"1", field, &text]);
     reply.bulk(&text);
     Ok(())

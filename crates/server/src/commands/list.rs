@@ -198,7 +198,7 @@ fn push(
     let mut list = ctx.db.list_or_new(key)?;
     list.push(side, items);
     let len = list.view().len();
-    ctx.changed(pushed(side), key);
+    ctx.grew(pushed(side), key);
     reply.count(len);
     Ok(())
 }
@@ -361,7 +361,7 @@ fn lset(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     if !list.set(parse_i64(index).ok_or(Error::NotAnInteger)?, text) {
         return Err(Error::IndexOutOfRange);
     }
-    ctx.changed(Event::list("lset"), key);
+    ctx.grew(Event::list("lset"), key);
     reply.ok();
     Ok(())
 }
@@ -383,7 +383,7 @@ fn linsert(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         return Ok(());
     }
     let len = list.view().len();
-    ctx.changed(Event::list("linsert"), key);
+    ctx.grew(Event::list("linsert"), key);
     reply.count(len);
     Ok(())
 }

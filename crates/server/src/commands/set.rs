@@ -97,7 +97,7 @@ fn sadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     set.expect_members(args.len());
     let n_added = args.rest().filter(|member| set.add(member)).count();
     if n_added > 0 {
-        ctx.changed(Event::set("sadd"), key);
+        ctx.grew(Event::set("sadd"), key);
     }
     reply.count(n_added);
     Ok(())

@@ -30,6 +30,10 @@ impl Engine {
             Reach::Transaction => return self.lock_all(),
             Reach::Keys => {}
         }
+        if let Some(key) = command.keys.only(request) {
+            let hash = known_hash.unwrap_or_else(|| hash(key));
+            return self.lock_one(database, command, hash);
+        }
         self.shards.clear();
         self.add_shards(database, command, request, known_hash);
         let locked = self.lock_shards()?;
@@ -40,8 +44,27 @@ impl Engine {
         Some(locked)
     }
 
-    /// Notes the shards of a command's keys.
+    /// The lock of the one key that most commands have.
     #[inline]
+    fn lock_one(&mut self, database: u16, command: &Command, hash: u64) -> Option<Locked<'static>> {
+        let id = self.state.keyspace.shard_of(database, hash);
+        let locked = match Locked::one(&self.state.keyspace, id) {
+            Ok(locked) => locked,
+            Err(_) => {
+                self.shards.clear();
+                self.shards.push(id);
+                self.lock_shards()?
+            }
+        };
+        let is_write = matches!(command.kind, Kind::Write(_));
+        if is_write && locked.registry(id).is_some_and(|one| one.has_wide_waiter()) {
+            drop(locked);
+            return self.lock_all();
+        }
+        Some(locked)
+    }
+
+    /// Notes the shards of a command's keys.
     pub(super) fn add_shards(
         &mut self,
         database: u16,

@@ -29,7 +29,8 @@ use keyspace::locked::Locked;
 use resp::reply::Reply;
 
 use crate::command::context::{Effects, Order, Wait};
-use crate::command::{AdminCtx, Args, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::lookup::Recent;
+use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -40,6 +41,9 @@ use crate::stats::counters::{Counter, ThreadCounters};
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
+
+/// Replies beyond this are timed one by one: see [`count`].
+const SMALL_REPLY_BYTES: usize = 1024;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +80,12 @@ pub struct Engine {
     unit: Vec<Record>,
     nesting: Nesting,
     counters: &'static ThreadCounters,
-    /// When the last command ended, or the batch of this one began.
+    /// When the last command ended whose end was looked at, or the batch of this one began.
     clock: Instant,
+    /// See [`Engine::time_next`].
+    is_timed: bool,
+    /// The rows of commands that clients use.
+    recent: Recent,
     /// `slowlog-log-slower-than`
     slow_us: i64,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -140,6 +148,8 @@ impl Engine {
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
+            is_timed: true,
+            recent: Recent::default(),
             slow_us: -1,
             has_lowered_due: false,
         }
@@ -153,6 +163,12 @@ impl Engine {
     /// Every command by its lower-case name.
     pub fn commands(&self) -> &'static Commands {
         self.commands
+    }
+
+    /// The row of the command that a client calls by this name.
+    #[inline]
+    pub fn find(&mut self, name: &[u8]) -> Option<&'static Command> {
+        self.recent.find(self.commands, name)
     }
 
     /// Unix time of this tick.
@@ -213,7 +229,8 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
-        self.count(session, command, request, is_ok);
+        let is_small = reply.len() - mark <= SMALL_REPLY_BYTES;
+        self.count_on_keys(session, command, request, is_ok, is_small);
         outcome
     }
 

@@ -9,7 +9,6 @@ use resp::reply::Reply;
 use resp::request::Span;
 
 use crate::command::Command;
-use crate::command::lookup::find;
 use crate::dispatch;
 use crate::exec::{Engine, Outcome};
 use crate::session::Session;
@@ -17,6 +16,8 @@ use crate::session::queue::Queued;
 
 /// Requests executed together.
 pub const BATCH: usize = 16;
+/// Room for words that is kept from batch to batch.
+const WORDS_KEPT_MAX: usize = 4096;
 
 /// Why a connection's requests are run no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,25 @@ impl<'a> Batch<'a> {
         engine: &mut Engine,
         session: &mut Session,
         replies: &mut Vec<u8>,
+        kept_words: &mut Vec<&'static [u8]>,
     ) -> Option<(Stop, Vec<Queued>)> {
-        let words: Vec<&[u8]> = self.spans.iter().map(|span| span.of(self.input)).collect();
+        let mut words: Vec<&[u8]> = emptied(std::mem::take(kept_words));
+        words.extend(self.spans.iter().map(|span| span.of(self.input)));
+        let stopped = self.run_words(&words, engine, session, replies);
+        *kept_words = emptied(words);
+        stopped
+    }
+
+    #[inline]
+    fn run_words(
+        self,
+        words: &[&[u8]],
+        engine: &mut Engine,
+        session: &mut Session,
+        replies: &mut Vec<u8>,
+    ) -> Option<(Stop, Vec<Queued>)> {
         let mut rows = [const { (None, None) }; BATCH];
-        self.look_ahead(&words, engine, session, &mut rows);
+        self.look_ahead(words, engine, session, &mut rows);
         engine.start_clock();
         let mut start = 0;
         for (i, &end) in self.ends.iter().enumerate() {
@@ -59,13 +75,16 @@ impl<'a> Batch<'a> {
             let (row, known_hash) = rows[i];
             let request = &words[start..end];
             let mut reply = Reply::new(replies, session.proto);
+            let next = rows.get(i + 1).and_then(|next| next.0);
+            let is_last_of_run = i + 1 == self.ends.len() || !same(row, next);
+            engine.time_next(row, is_last_of_run);
             let stop = match dispatch::run(engine, session, row, request, known_hash, &mut reply) {
                 Outcome::Done => None,
                 Outcome::Blocked(until_ms) => Some((Stop::Blocked(until_ms), i + 1)),
                 Outcome::Busy => Some((Stop::Busy, i)),
             };
             if let Some((stop, next)) = stop {
-                return Some((stop, self.queued(&words, next)));
+                return Some((stop, self.queued(words, next)));
             }
             start = end;
         }
@@ -77,12 +96,13 @@ impl<'a> Batch<'a> {
     fn look_ahead(
         self,
         words: &[&[u8]],
-        engine: &Engine,
+        engine: &mut Engine,
         session: &Session,
         rows: &mut [(Option<&'static Command>, Option<u64>); BATCH],
     ) {
         let is_worth_it = self.ends.len() > 1;
-        let keyspace = &engine.state().keyspace;
+        let state = engine.state();
+        let keyspace = &state.keyspace;
         let shards = keyspace.existing_shards(session.database);
         let shard = |hash: u64| -> Option<&'static Shard> {
             let id = keyspace.shard_of(session.database, hash);
@@ -92,7 +112,7 @@ impl<'a> Batch<'a> {
         for (at, &end) in rows.iter_mut().zip(self.ends) {
             let request = &words[start..end];
             start = end;
-            let row = find(engine.commands(), request[0]);
+            let row = engine.find(request[0]);
             let hash = row.and_then(|row| row.keys.first(request)).map(hash);
             *at = (row, hash);
             if is_worth_it && let Some(hash) = hash {
@@ -119,6 +139,17 @@ impl<'a> Batch<'a> {
     }
 }
 
+fn same(one: Option<&'static Command>, other: Option<&'static Command>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if std::ptr::eq(one, other))
+}
+
+/// The same memory without its contents, for slices that live for another time.
+fn emptied<'a>(mut words: Vec<&[u8]>) -> Vec<&'a [u8]> {
+    words.clear();
+    words.shrink_to(WORDS_KEPT_MAX);
+    words.into_iter().map(|_| &[][..]).collect()
+}
+
 /// Runs a request that was kept.
 pub fn run_kept(
     engine: &mut Engine,
@@ -127,8 +158,9 @@ pub fn run_kept(
     replies: &mut Vec<u8>,
 ) -> Option<Stop> {
     let words = kept.words();
-    let row = find(engine.commands(), kept.name());
+    let row = engine.find(kept.name());
     engine.start_clock();
+    engine.time_next(row, true);
     let mut reply = Reply::new(replies, session.proto);
     match dispatch::run(engine, session, row, &words, None, &mut reply) {
         Outcome::Done => None,

@@ -57,6 +57,8 @@ pub struct EventLoop {
     buffer: Vec<u8>,
     replies: Vec<u8>,
     spans: Vec<Span>,
+    /// Empty between batches: memory that they use again.
+    words: Vec<&'static [u8]>,
     /// Connections that have more to read than one buffer held.
     again: Vec<usize>,
     /// Connections whose next command found its locks busy.
@@ -67,6 +69,8 @@ pub struct EventLoop {
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
     last_sweep: Instant,
+    /// When this tick began.
+    woken_at: Instant,
 }
 
 /// A poll and the waker that ends its sleep.
@@ -94,12 +98,14 @@ impl EventLoop {
             buffer: Vec::new(),
             replies: Vec::new(),
             spans: Vec::new(),
+            words: Vec::new(),
             again: Vec::new(),
             aside: Vec::new(),
             listed: Vec::new(),
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
+            woken_at: Instant::now(),
         }
     }
 
@@ -112,6 +118,7 @@ impl EventLoop {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.woken_at = Instant::now();
             self.engine.begin_tick();
             for idx in std::mem::take(&mut self.again) {
                 self.read(idx);
@@ -185,10 +192,10 @@ impl EventLoop {
 
     /// Closes connections that were silent for longer than `timeout`, or too full for too long.
     fn sweep(&mut self) {
-        if self.last_sweep.elapsed() < SWEEP {
+        if self.woken_at - self.last_sweep < SWEEP {
             return;
         }
-        self.last_sweep = Instant::now();
+        self.last_sweep = self.woken_at;
         let timeout_s = self.state.config.timeout_s();
         let is_silent = |one: &Connection| {
             let is_idle = one.session.waiter.is_none() && one.session.subscriptions.is_none();
@@ -304,8 +311,8 @@ impl EventLoop {
                 return self.close(idx);
             }
         };
-        connection.last_heard = Instant::now();
-        connection.session.client.facts.lock().bytes_in += n as u64;
+        connection.last_heard = self.woken_at;
+        connection.session.bytes_in += n as u64;
         self.engine.counters().add(Counter::NetInputBytes, n as u64);
         self.engine.counters().add(Counter::ReadsProcessed, 1);
         let (n_used, is_alive) = match connection.is_held() {
@@ -409,7 +416,7 @@ impl EventLoop {
                 ends: &ends[..n],
             };
             let session = &mut connection.session;
-            let stopped = batch.run(&mut self.engine, session, &mut self.replies);
+            let stopped = batch.run(&mut self.engine, session, &mut self.replies, &mut self.words);
             if let (Some(error), None) = (broken, &stopped) {
                 let mut reply = Reply::new(&mut self.replies, session.proto);
                 reply.error(format!("ERR {error}").as_bytes());
@@ -592,7 +599,7 @@ fn send_replies(
         true => connection.flush(),
         false => connection.send(replies),
     };
-    connection.session.client.facts.lock().bytes_out += replies.len() as u64;
+    connection.session.bytes_out += replies.len() as u64;
     counters.add(Counter::NetOutputBytes, replies.len() as u64);
     counters.add(Counter::WritesProcessed, 1);
     replies.clear();

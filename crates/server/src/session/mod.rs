@@ -108,6 +108,12 @@ pub struct Session {
     pub last_command: &'static str,
     /// Its container, if it is a subcommand.
     pub last_container: &'static str,
+    /// Commands run.
+    pub n_commands: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
 }
 
 impl Session {
@@ -128,6 +134,9 @@ impl Session {
             waiter: None,
             last_command: "",
             last_container: "",
+            n_commands: 0,
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 
@@ -175,8 +184,7 @@ impl Session {
 
     /// Lets other threads see how it stands.
     pub fn publish(&self, now_ms: u64, input_bytes: usize, output_bytes: usize) {
-        let mut facts = self.client.facts.lock();
-        *facts = Facts {
+        *self.client.facts.lock() = Facts {
             database: self.database,
             proto: self.proto,
             last_ms: now_ms,
@@ -196,9 +204,9 @@ impl Session {
             leaves_clock: self.leaves_clock,
             input_bytes,
             output_bytes,
-            n_commands: facts.n_commands,
-            bytes_in: facts.bytes_in,
-            bytes_out: facts.bytes_out,
+            n_commands: self.n_commands,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
         };
     }
 }

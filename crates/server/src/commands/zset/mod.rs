@@ -230,7 +230,7 @@ fn add(
     options: AddOptions,
     members: &[(f64, &[u8])],
 ) -> Result<()> {
-    if ctx.db.zset(key)?.is_none() && options.xx {
+    if options.xx && ctx.db.zset(key)?.is_none() {
         match options.incr {
             true => reply.null(),
             false => reply.int(0),
@@ -268,7 +268,7 @@ fn add(
         return Err(NAN_SCORE);
     }
     if n_added + n_updated > 0 {
-        ctx.changed(Event::zset(if options.incr { "zincr" } else { "zadd" }), key);
+        ctx.grew(Event::zset(if options.incr { "zincr" } else { "zadd" }), key);
     }
     match (options.incr, options.counts_changes) {
         (true, _) => double_or_null(reply, result),
