@@ -4,6 +4,7 @@
 
 mod debug;
 mod process;
+mod scripts;
 
 use client::connection::Connection;
 use client::endpoint::Endpoint;

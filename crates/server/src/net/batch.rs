@@ -11,7 +11,7 @@ use resp::request::Span;
 use crate::command::Command;
 use crate::command::lookup::find;
 use crate::dispatch;
-use crate::exec::{Engine, Outcome};
+use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::Session;
 use crate::session::queue::Queued;
 
@@ -46,6 +46,7 @@ impl<'a> Batch<'a> {
         engine: &mut Engine,
         session: &mut Session,
         replies: &mut Vec<u8>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Option<(Stop, Vec<Queued>)> {
         let words: Vec<&[u8]> = self.spans.iter().map(|span| span.of(self.input)).collect();
         let mut rows = [const { (None, None) }; BATCH];
@@ -59,7 +60,8 @@ impl<'a> Batch<'a> {
             let (row, known_hash) = rows[i];
             let request = &words[start..end];
             let mut reply = Reply::new(replies, session.proto);
-            let stop = match dispatch::run(engine, session, row, request, known_hash, &mut reply) {
+            let (reply, row) = (&mut reply, (row, known_hash));
+            let stop = match dispatch::run(engine, session, row, request, reply, meanwhile) {
                 Outcome::Done => None,
                 Outcome::Blocked(until_ms) => Some((Stop::Blocked(until_ms), i + 1)),
                 Outcome::Busy => Some((Stop::Busy, i)),
@@ -125,12 +127,13 @@ pub fn run_kept(
     session: &mut Session,
     kept: &Queued,
     replies: &mut Vec<u8>,
+    meanwhile: &mut dyn Meanwhile,
 ) -> Option<Stop> {
     let words = kept.words();
     let row = find(engine.commands(), kept.name());
     engine.start_clock();
     let mut reply = Reply::new(replies, session.proto);
-    match dispatch::run(engine, session, row, &words, None, &mut reply) {
+    match dispatch::run(engine, session, (row, None), &words, &mut reply, meanwhile) {
         Outcome::Done => None,
         Outcome::Blocked(until_ms) => Some(Stop::Blocked(until_ms)),
         Outcome::Busy => Some(Stop::Busy),
