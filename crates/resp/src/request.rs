@@ -270,14 +270,14 @@ impl Walk {
 #[inline(always)]
 fn short_line(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
     // Nearly every count and length has one digit or two.
-    if let Some(&[first, one, two, end, _]) = buf.get(at..).and_then(|line| line.first_chunk())
+    if let Some(&[first, one, two, end, last]) = buf.get(at..).and_then(|line| line.first_chunk())
         && first == marker
     {
         let (high, low) = (one.wrapping_sub(b'0'), two.wrapping_sub(b'0'));
-        if high <= 9 && two == b'\r' {
+        if high <= 9 && [two, end] == *b"\r\n" {
             return Some((high.into(), at + 4));
         }
-        if high.wrapping_sub(1) < 9 && low <= 9 && end == b'\r' {
+        if high.wrapping_sub(1) < 9 && low <= 9 && [end, last] == *b"\r\n" {
             return Some((usize::from(high) * 10 + usize::from(low), at + 5));
         }
     }

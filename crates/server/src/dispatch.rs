@@ -7,7 +7,7 @@ use crate::command::{Command, Commands, Flag};
 use crate::commands;
 use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
-use crate::exec::{Engine, Outcome};
+use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::{Replies, Session};
 
 /// Every command of every family, by the names that `renames` leave them.
@@ -34,15 +34,16 @@ pub fn commands(renames: &[Rename]) -> Result<Commands, FatalConfig> {
     Ok(commands)
 }
 
-/// Runs, queues or refuses a request of a client. `row` is what its first word names, if anything.
+/// Runs, queues or refuses a request of a client. `row` is what its first word names, if anything,
+/// and comes with the hash of the first key, if it was computed.
 #[inline]
 pub fn run(
     engine: &mut Engine,
     session: &mut Session,
-    row: Option<&'static Command>,
+    (row, known_hash): (Option<&'static Command>, Option<u64>),
     request: &[&[u8]],
-    known_hash: Option<u64>,
     reply: &mut Reply<'_>,
+    meanwhile: &mut dyn Meanwhile,
 ) -> Outcome {
     let mark = reply.len();
     let outcome = match admit(engine, session, row, request) {
@@ -56,7 +57,7 @@ pub fn run(
                 1 => "",
                 _ => row.name,
             });
-            engine.call(session, admitted, request, known_hash, reply)
+            engine.call(session, (admitted, known_hash), request, reply, meanwhile)
         }
         Err(error) => {
             refuse(engine, session, row, &error, reply);
@@ -97,6 +98,10 @@ fn admit(
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
+    }
+    let running = &engine.state().scripts.running;
+    if running.is_busy() && !command.has(Flag::AllowBusy) {
+        return Err(running.busy());
     }
     Ok(admitted)
 }

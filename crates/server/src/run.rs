@@ -8,6 +8,7 @@ use crate::config::file::{Loaded, load};
 use crate::config::live::Supervised;
 use crate::dispatch;
 use crate::error::reason;
+use crate::exec::Engine;
 use crate::io::process::{allow_clients, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
 use crate::logging;
@@ -16,6 +17,7 @@ use crate::net::event_loop::{EventLoop, poll_and_waker};
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
+use datatypes::encoding::table::hash;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -197,8 +199,9 @@ fn start_loops(state: &'static State, commands: Commands) -> std::io::Result<Vec
             .name(format!("loop-{group}"))
             .stack_size(STACK_BYTES);
         threads.push(builder.spawn(move || {
-            let mut event_loop = EventLoop::new(state, commands, group, poll);
-            if let Err(error) = event_loop.run() {
+            let seed = hash(&[b"loop", &group.to_le_bytes()[..]].concat());
+            let mut engine = Engine::new(state, commands, group, seed);
+            if let Err(error) = EventLoop::new(state, group, poll).run(&mut engine) {
                 log::warn!("an event loop ends: {error}");
             }
         })?);

@@ -173,7 +173,8 @@ impl Group {
             let (session, output) = (&mut party.session, &mut party.output);
             let mut reply = Reply::new(output, session.proto);
             self.engine.start_clock();
-            match dispatch::run(&mut self.engine, session, row, &words, None, &mut reply) {
+            match dispatch::run(&mut self.engine, session, (row, None), &words, &mut reply, &mut ())
+            {
                 Outcome::Done => {}
                 Outcome::Blocked(until_ms) => party.until_ms = until_ms,
                 Outcome::Busy => {

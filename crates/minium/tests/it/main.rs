@@ -5,6 +5,7 @@
 mod debug;
 mod limits;
 mod process;
+mod scripts;
 
 use client::connection::Connection;
 use client::endpoint::Endpoint;

@@ -191,6 +191,10 @@ fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> R
     if must_save {
         return Err(Error::Plain("ERR this version cannot save: use SHUTDOWN NOSAVE"));
     }
+    let running = &ctx.state.scripts.running;
+    if running.is_busy() && !must_not_save {
+        return Err(running.busy());
+    }
     ctx.state.control.post(Order::Shutdown);
     ctx.session.is_closing = true;
     Ok(())

@@ -6,6 +6,7 @@ use resp::reply::Reply;
 use crate::command::context::Order;
 use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
+use crate::scripts::running::Runs;
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
@@ -61,6 +62,11 @@ const SCRIPT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .group("scripting")
         .about("2.6.0", "O(N) in the scripts", "Empties the cache."),
+    Command::admin("script|kill", 2, script_kill)
+        .flags(&[Flag::AllowBusy, Flag::NoScript])
+        .tips(&["request_policy:all_shards", "response_policy:one_succeeded"])
+        .group("scripting")
+        .about("2.6.0", "O(1)", "Ends the script that runs, if it has written nothing."),
     Command::admin("script|load", 3, script_load)
         .syntax("script")
         .flags(&[Flag::NoScript, Flag::Stale])
@@ -157,6 +163,12 @@ fn script_flush(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'
         return Err(Error::Plain("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     ctx.state.scripts.clear();
+    reply.ok();
+    Ok(())
+}
+
+fn script_kill(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.state.scripts.running.kill(Runs::Script)?;
     reply.ok();
     Ok(())
 }

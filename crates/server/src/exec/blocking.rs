@@ -15,6 +15,7 @@ use keyspace::locked::Locked;
 use keyspace::registry::Waiter;
 use resp::reply::{Proto, Reply};
 
+use super::meanwhile::Remains;
 use super::{Admitted, Engine, Outcome, Wait};
 use crate::command::context::Place;
 use crate::mailbox::Mail;
@@ -155,7 +156,7 @@ impl Engine {
     }
 
     /// Takes a waiter off the keys it waits for, which are held.
-    fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
+    pub(super) fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
         let parked = parked(waiter);
         for key in &parked.keys {
             let id = self.shard_of(parked.database, key);
@@ -184,18 +185,18 @@ impl Engine {
             return Vec::new();
         };
         self.state.clients.unblocks(&session.client);
-        let parked = parked(&waiter);
-        let mut shards: Vec<ShardId> = parked
-            .keys
-            .iter()
-            .map(|key| self.shard_of(parked.database, key))
-            .collect();
-        shards.sort_unstable();
-        let locked = self.lock_surely(&shards);
-        waiter.cancel(); // if the session has gone away, nobody may serve it from here on
-        self.forget(&locked, &waiter);
-        self.release(locked);
-        parked.on_timeout.clone()
+        waiter.cancel(); // if the session has gone away, nobody may begin to serve it from here on
+        let on_timeout = parked(&waiter).on_timeout.clone();
+        self.bury(Remains::Waiter(waiter));
+        on_timeout
+    }
+
+    /// The shards of the keys that a waiter waits for.
+    pub(super) fn shards_of(&self, waiter: &Waiter) -> Vec<ShardId> {
+        let parked = parked(waiter);
+        let keys = parked.keys.iter();
+        keys.map(|key| self.shard_of(parked.database, key))
+            .collect()
     }
 
     /// Ends what a session has going: its wait, its watched keys, its subscriptions.

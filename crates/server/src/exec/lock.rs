@@ -108,16 +108,11 @@ impl Engine {
         Locked::transaction(&self.state.keyspace, TRANSACTION_PATIENCE).ok()
     }
 
-    /// Locks these shards however long it takes; for short work outside of commands.
-    pub(super) fn lock_surely(&mut self, shards: &[ShardId]) -> Locked<'static> {
-        loop {
-            self.shards.clear();
-            self.shards.extend_from_slice(shards);
-            if let Some(locked) = self.lock_shards() {
-                return locked;
-            }
-            std::thread::yield_now();
-        }
+    /// Locks these shards, if they are to be had now.
+    pub(super) fn lock_these(&mut self, shards: &[ShardId]) -> Option<Locked<'static>> {
+        self.shards.clear();
+        self.shards.extend_from_slice(shards);
+        self.lock_shards()
     }
 
     /// Whether somebody who may need other shards, too, waits in a shard that is held: then what

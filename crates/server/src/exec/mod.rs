@@ -14,6 +14,7 @@ mod blocking;
 mod commit;
 mod count;
 mod lock;
+mod meanwhile;
 mod multi;
 mod reap;
 mod script;
@@ -28,6 +29,8 @@ use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use resp::reply::Reply;
 
+pub use meanwhile::Meanwhile;
+
 use crate::command::context::{Effects, Order, Wait};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
@@ -38,6 +41,7 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
@@ -88,6 +92,8 @@ pub struct Engine {
     recent: Recent,
     /// `slowlog-log-slower-than`
     slow_us: i64,
+    /// What sessions left behind, whose locks were busy.
+    remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
 }
@@ -151,6 +157,7 @@ impl Engine {
             is_timed: true,
             recent: Recent::default(),
             slow_us: -1,
+            remains: Vec::new(),
             has_lowered_due: false,
         }
     }
@@ -180,6 +187,7 @@ impl Engine {
     pub fn begin_tick(&mut self) {
         self.read_clock();
         self.read_directives();
+        self.bury_remains();
     }
 
     fn read_clock(&mut self) {
@@ -204,14 +212,14 @@ impl Engine {
     pub fn call(
         &mut self,
         session: &mut Session,
-        admitted: Admitted,
+        (admitted, known_hash): (Admitted, Option<u64>),
         request: &[&[u8]],
-        known_hash: Option<u64>,
         reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         let (command, ..) = admitted;
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
-            return self.admin(session, admitted, request, reply);
+            return self.admin(session, admitted, request, reply, meanwhile);
         }
         let Some(locked) = self.lock(session.database, command, request, known_hash) else {
             return Outcome::Busy;
@@ -256,16 +264,20 @@ impl Engine {
         admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
+        let mark = reply.len();
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
         let outcome = match order {
             None => Outcome::Done,
-            Some(order) => self.obey(order, session, admitted, request, reply),
+            Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
         };
-        if outcome != Outcome::Busy {
-            self.count(session, admitted.0, request, is_ok);
+        if outcome == Outcome::Busy {
+            reply.truncate(mark);
+            return self.stay_busy(reply);
         }
+        self.count(session, admitted.0, request, is_ok);
         outcome
     }
 
@@ -302,12 +314,14 @@ impl Engine {
         admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
     ) {
         if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
             let (is_ok, order) = self.run_admin(session, admitted, request, reply);
             self.read_directives();
             if let Some(order) = order {
-                self.obey_nested(locked, order, session, admitted, request, reply);
+                let order = (order, admitted);
+                self.obey_nested(locked, order, session, request, reply, meanwhile);
             }
             return self.count(session, admitted.0, request, is_ok);
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
-use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use resp::reply::Reply;
 
-use super::{Admitted, Engine, Nesting, Outcome};
+use super::meanwhile::Remains;
+use super::{Admitted, Engine, Meanwhile, Nesting, Outcome};
 use crate::command::context::Order;
 use crate::command::lookup::resolve;
 use crate::command::{Kind, Reach};
@@ -18,14 +18,14 @@ impl Engine {
     /// Does what an outermost command asked for.
     pub(super) fn obey(
         &mut self,
-        order: Order,
+        (order, admitted): (Order, Admitted),
         session: &mut Session,
-        admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         match order {
-            Order::Exec => self.exec(session, reply),
+            Order::Exec => self.exec(session, reply, meanwhile),
             Order::Watch => self.watch(session, admitted, request),
             Order::Unwatch => {
                 self.unwatch(session);
@@ -36,7 +36,8 @@ impl Engine {
                     return Outcome::Busy;
                 };
                 self.effects.is_recorded = self.state.journal.has_readers();
-                self.obey_nested(&locked, order, session, admitted, request, reply);
+                let order = (order, admitted);
+                self.obey_nested(&locked, order, session, request, reply, meanwhile);
                 self.release(locked);
                 Outcome::Done
             }
@@ -47,11 +48,11 @@ impl Engine {
     pub(super) fn obey_nested(
         &mut self,
         locked: &Locked<'static>,
-        order: Order,
+        (order, (command, ..)): (Order, Admitted),
         session: &mut Session,
-        (command, ..): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
     ) {
         match order {
             Order::Script {
@@ -65,7 +66,9 @@ impl Engine {
                     keys: &keys,
                     args: request.get(args_at..).unwrap_or_default(),
                 };
-                self.run_script(locked, session, (name, is_read_only), call, reply);
+                let call = (call, request);
+                let ways = (reply, meanwhile);
+                self.run_script(locked, session, (name, is_read_only), call, ways);
             }
             Order::Load { name } => self.load_script(name, reply),
             // Refused or answered by their handlers when they run inside EXEC.
@@ -73,7 +76,12 @@ impl Engine {
         }
     }
 
-    fn exec(&mut self, session: &mut Session, reply: &mut Reply<'_>) -> Outcome {
+    fn exec(
+        &mut self,
+        session: &mut Session,
+        reply: &mut Reply<'_>,
+        meanwhile: &mut dyn Meanwhile,
+    ) -> Outcome {
         let Some(locked) = self.lock_queue(session) else {
             return Outcome::Busy;
         };
@@ -87,7 +95,7 @@ impl Engine {
             for queued in queue.iter() {
                 let words = queued.words();
                 match resolve(self.commands, &words) {
-                    Ok(admitted) => self.step(&locked, session, admitted, &words, reply),
+                    Ok(admitted) => self.step(&locked, session, admitted, &words, reply, meanwhile),
                     Err(error) => reply.error(error.to_string().as_bytes()),
                 }
             }
@@ -189,25 +197,20 @@ impl Engine {
 
     /// Ends the watching of a session.
     pub fn unwatch(&mut self, session: &mut Session) {
-        let Some(watching) = &session.watching else {
-            return;
-        };
-        let keyspace = &self.state.keyspace;
-        let shards: Vec<ShardId> = watching
-            .keys
-            .iter()
-            .map(|(database, key)| keyspace.shard_of(*database, hash(key)))
-            .collect();
-        let locked = self.lock_surely(&shards);
-        self.forget_watched(&locked, session);
-        self.release(locked);
+        if let Some(watching) = session.watching.take() {
+            self.bury(Remains::Watching(watching));
+        }
     }
 
     fn forget_watched(&self, locked: &Locked<'static>, session: &mut Session) {
-        let Some(watching) = session.watching.take() else {
-            return;
-        };
-        let Watching { flag, keys } = *watching;
+        if let Some(watching) = session.watching.take() {
+            self.forget_watching(locked, *watching);
+        }
+    }
+
+    /// Takes a session's flag off the keys it watched, which are within reach.
+    pub(super) fn forget_watching(&self, locked: &Locked<'static>, watching: Watching) {
+        let Watching { flag, keys } = watching;
         for (database, key) in keys {
             let id = self.state.keyspace.shard_of(database, hash(&key));
             if let Some(registry) = locked.registry(id) {

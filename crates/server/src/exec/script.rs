@@ -1,17 +1,24 @@
 //! The bridge between scripts and the engine: EVAL runs a script as the transaction, and each of its
 //! calls is a step under the same locks.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use keyspace::locked::Locked;
 use lua::interpreter::{Call, Interpreter, ScriptName};
 use lua::{Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
-use super::{Engine, Nesting};
+use super::{Engine, Meanwhile, Nesting};
 use crate::command::context::next_random;
 use crate::command::lookup::find;
 use crate::command::{Flag, Kind};
 use crate::error::Error;
+use crate::scripts::running::{Details, Runs};
 use crate::session::Session;
-use keyspace::locked::Locked;
+
+/// What ends a script that was killed.
+const KILLED: &[u8] = b"ERR Script killed by user with SCRIPT KILL...";
 
 impl Engine {
     /// Runs a script from the cache and answers with what it returns.
@@ -20,8 +27,8 @@ impl Engine {
         locked: &Locked<'static>,
         session: &mut Session,
         (name, is_read_only): (ScriptName, bool),
-        call: Call<'_>,
-        reply: &mut Reply<'_>,
+        (call, request): (Call<'_>, &[&[u8]]),
+        (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
     ) {
         let state = self.state;
         let mut interpreter = state.scripts.interpreter();
@@ -33,14 +40,21 @@ impl Engine {
         };
         let (mark, nesting, database) = (reply.len(), self.nesting, session.database);
         self.nesting = Nesting::Script;
+        let since = self.clock;
+        state.scripts.running.begin(Runs::Script);
         let mut bridge = Bridge {
             engine: self,
             locked,
             session,
             is_read_only,
             may_not_grow: state.is_out_of_memory(),
+            name: &name,
+            request,
+            since,
+            meanwhile,
         };
         let result = interpreter.run(&name, call, &mut bridge, &mut Answer(reply));
+        state.scripts.running.end();
         self.nesting = nesting;
         session.database = database;
         if let Some(Err(failure)) = result {
@@ -93,6 +107,11 @@ struct Bridge<'a> {
     is_read_only: bool,
     /// Memory was full when the script began.
     may_not_grow: bool,
+    /// How the script is called in FUNCTION STATS.
+    name: &'a [u8],
+    request: &'a [&'a [u8]],
+    since: Instant,
+    meanwhile: &'a mut dyn Meanwhile,
 }
 
 impl Host for Bridge<'_> {
@@ -116,8 +135,14 @@ impl Host for Bridge<'_> {
             let line = Error::OutOfMemory.to_string();
             return reply.error(line.as_bytes());
         }
+        if matches!(admitted.0.kind, Kind::Write(_))
+            && !self.engine.state.scripts.running.note_write()
+        {
+            return reply.error(KILLED);
+        }
+        let (locked, session) = (self.locked, &mut *self.session);
         self.engine
-            .step(self.locked, self.session, admitted, args, &mut reply);
+            .step(locked, session, admitted, args, &mut reply, self.meanwhile);
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
@@ -131,10 +156,36 @@ impl Host for Bridge<'_> {
     }
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {
-        let is_stopping = &self.engine.state.is_stopping;
-        match is_stopping.load(std::sync::atomic::Ordering::Relaxed) {
+        let state = self.engine.state;
+        let limit_ms = state.config.busy_reply_threshold_ms();
+        let running = &state.scripts.running;
+        if limit_ms > 0 && self.since.elapsed().as_millis() as u64 >= limit_ms {
+            if running.become_busy(|| self.details()) {
+                log::warn!(
+                    "Slow script detected: still in execution after {limit_ms} milliseconds. You can \
+                     try killing the script using the SCRIPT KILL or FUNCTION KILL command. Script \
+                     name is: {}.",
+                    String::from_utf8_lossy(self.name)
+                );
+            }
+            self.engine.serve_others(self.meanwhile);
+        }
+        if running.is_killed() {
+            return Err(KILLED.to_vec());
+        }
+        match state.is_stopping.load(Relaxed) {
             true => Err(b"ERR The server is shutting down".to_vec()),
             false => Ok(()),
+        }
+    }
+}
+
+impl Bridge<'_> {
+    fn details(&self) -> Details {
+        Details {
+            name: self.name.to_vec(),
+            command: self.request.iter().map(|word| word.to_vec()).collect(),
+            since: self.since,
         }
     }
 }

@@ -10,7 +10,7 @@ use resp::request::Span;
 
 use crate::command::Command;
 use crate::dispatch;
-use crate::exec::{Engine, Outcome};
+use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::Session;
 use crate::session::queue::Queued;
 
@@ -48,10 +48,11 @@ impl<'a> Batch<'a> {
         session: &mut Session,
         replies: &mut Vec<u8>,
         kept_words: &mut Vec<&'static [u8]>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Option<(Stop, Vec<Queued>)> {
         let mut words: Vec<&[u8]> = emptied(std::mem::take(kept_words));
         words.extend(self.spans.iter().map(|span| span.of(self.input)));
-        let stopped = self.run_words(&words, engine, session, replies);
+        let stopped = self.run_words(&words, engine, session, replies, meanwhile);
         *kept_words = emptied(words);
         stopped
     }
@@ -63,6 +64,7 @@ impl<'a> Batch<'a> {
         engine: &mut Engine,
         session: &mut Session,
         replies: &mut Vec<u8>,
+        meanwhile: &mut dyn Meanwhile,
     ) -> Option<(Stop, Vec<Queued>)> {
         let mut rows = [const { (None, None) }; BATCH];
         self.look_ahead(words, engine, session, &mut rows);
@@ -78,7 +80,8 @@ impl<'a> Batch<'a> {
             let next = rows.get(i + 1).and_then(|next| next.0);
             let is_last_of_run = i + 1 == self.ends.len() || !same(row, next);
             engine.time_next(row, is_last_of_run);
-            let stop = match dispatch::run(engine, session, row, request, known_hash, &mut reply) {
+            let (reply, row) = (&mut reply, (row, known_hash));
+            let stop = match dispatch::run(engine, session, row, request, reply, meanwhile) {
                 Outcome::Done => None,
                 Outcome::Blocked(until_ms) => Some((Stop::Blocked(until_ms), i + 1)),
                 Outcome::Busy => Some((Stop::Busy, i)),
@@ -156,13 +159,14 @@ pub fn run_kept(
     session: &mut Session,
     kept: &Queued,
     replies: &mut Vec<u8>,
+    meanwhile: &mut dyn Meanwhile,
 ) -> Option<Stop> {
     let words = kept.words();
     let row = engine.find(kept.name());
     engine.start_clock();
     engine.time_next(row, true);
     let mut reply = Reply::new(replies, session.proto);
-    match dispatch::run(engine, session, row, &words, None, &mut reply) {
+    match dispatch::run(engine, session, (row, None), &words, &mut reply, meanwhile) {
         Outcome::Done => None,
         Outcome::Blocked(until_ms) => Some(Stop::Blocked(until_ms)),
         Outcome::Busy => Some(Stop::Busy),

@@ -6,26 +6,27 @@
 //!
 //! A connection whose command blocks, or finds its locks busy, is held: what it sends is kept, not
 //! run, until a letter, the time, or a release lets it go on.
+//!
+//! A script that runs for too long calls the loop again from within ([`Meanwhile`]): what is ready by
+//! then, and what becomes ready, is read and meets a gate that refuses nearly everything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use datatypes::encoding::table::hash;
 use keyspace::keyspace::ShardId;
 use mio::{Events, Interest, Poll, Token, Waker};
 use resp::reply::Reply;
 use resp::request::{Limits, Span};
-use slab::Slab;
 
-use crate::command::Commands;
 use crate::config::live::OutputClass;
-use crate::exec::{Engine, unix_ms};
+use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
+use crate::net::connections::Connections;
 use crate::session::Session;
 use crate::session::client::Client;
 use crate::state::State;
@@ -52,8 +53,9 @@ pub struct EventLoop {
     state: &'static State,
     group: usize,
     poll: Poll,
-    connections: Slab<Connection>,
-    engine: Engine,
+    connections: Connections,
+    /// Sockets that are ready and were not looked at yet.
+    ready: VecDeque<Ready>,
     buffer: Vec<u8>,
     replies: Vec<u8>,
     spans: Vec<Span>,
@@ -62,7 +64,9 @@ pub struct EventLoop {
     /// Connections that have more to read than one buffer held.
     again: Vec<usize>,
     /// Connections whose next command found its locks busy.
-    aside: Vec<usize>,
+    aside: VecDeque<usize>,
+    /// Letters that were taken and not opened yet.
+    letters: VecDeque<Mail>,
     /// Connections with messages that were not sent yet.
     listed: Vec<usize>,
     /// When blocked commands give up: Unix time, place, session.
@@ -71,6 +75,14 @@ pub struct EventLoop {
     last_sweep: Instant,
     /// When this tick began.
     woken_at: Instant,
+}
+
+/// A socket that can be read, written, or both.
+#[derive(Clone, Copy)]
+struct Ready {
+    idx: usize,
+    read: bool,
+    write: bool,
 }
 
 /// A poll and the waker that ends its sleep.
@@ -82,25 +94,20 @@ pub fn poll_and_waker() -> std::io::Result<(Poll, Waker)> {
 
 impl EventLoop {
     /// The loop number `group`, which also looks after the deadlines of that group of shards.
-    pub fn new(
-        state: &'static State,
-        commands: &'static Commands,
-        group: usize,
-        poll: Poll,
-    ) -> EventLoop {
-        let seed = hash(&[b"loop", &group.to_le_bytes()[..]].concat());
+    pub fn new(state: &'static State, group: usize, poll: Poll) -> EventLoop {
         EventLoop {
             state,
             group,
             poll,
-            connections: Slab::new(),
-            engine: Engine::new(state, commands, group, seed),
+            connections: Connections::default(),
+            ready: VecDeque::new(),
             buffer: Vec::new(),
             replies: Vec::new(),
             spans: Vec::new(),
             words: Vec::new(),
             again: Vec::new(),
-            aside: Vec::new(),
+            aside: VecDeque::new(),
+            letters: VecDeque::new(),
             listed: Vec::new(),
             timers: BTreeSet::new(),
             due: Vec::new(),
@@ -110,57 +117,79 @@ impl EventLoop {
     }
 
     /// Serves until the server stops.
-    pub fn run(&mut self) -> std::io::Result<()> {
+    pub fn run(&mut self, engine: &mut Engine) -> std::io::Result<()> {
         let mut events = Events::with_capacity(256);
         while !self.state.is_stopping.load(Relaxed) {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
+            let timeout = self.timeout(engine);
+            self.await_sockets(&mut events, timeout)?;
             self.woken_at = Instant::now();
-            self.engine.begin_tick();
-            for idx in std::mem::take(&mut self.again) {
-                self.read(idx);
-            }
-            for event in &events {
-                let Token(idx) = event.token();
-                if event.token() == WAKE {
-                    continue;
-                }
-                if event.is_writable() {
-                    self.flush(idx);
-                }
-                if event.is_readable() || event.is_error() {
-                    self.read(idx);
-                }
-                if event.is_read_closed() {
-                    self.again.push(idx); // the end stands behind what was read, and has no event
-                }
-            }
-            self.finish_tick();
+            engine.begin_tick();
+            self.look_at_ready(engine);
+            self.finish_tick(engine);
         }
         self.state.mailboxes.wake_all();
         Ok(())
     }
 
+    /// Waits for sockets and notes which are ready.
+    fn await_sockets(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> std::io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let again = self.again.drain(..).map(|idx| Ready {
+            idx,
+            read: true,
+            write: false,
+        });
+        self.ready.extend(again);
+        let sockets = events.iter().filter(|event| event.token() != WAKE);
+        for event in sockets {
+            let Token(idx) = event.token();
+            self.ready.push_back(Ready {
+                idx,
+                read: event.is_readable() || event.is_error(),
+                write: event.is_writable(),
+            });
+            if event.is_read_closed() {
+                self.again.push(idx); // the end stands behind what is read, and has no event
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_ready(&mut self, engine: &mut Engine) {
+        while let Some(Ready { idx, read, write }) = self.ready.pop_front() {
+            if write {
+                self.flush(engine, idx);
+            }
+            if read {
+                self.read(engine, idx);
+            }
+        }
+    }
+
     /// What follows the reading of sockets.
-    fn finish_tick(&mut self) {
-        self.time_out();
-        self.open_letters();
-        self.retry();
-        self.send_listed();
-        self.expire();
-        self.sweep();
-        self.engine.counters().add(Counter::LoopCycles, 1);
-        self.state.stats.sample(self.engine.now_ms());
+    fn finish_tick(&mut self, engine: &mut Engine) {
+        self.time_out(engine);
+        self.open_letters(engine);
+        self.retry(engine);
+        self.send_listed(engine);
+        self.expire(engine);
+        self.sweep(engine);
+        engine.counters().add(Counter::LoopCycles, 1);
+        self.state.stats.sample(engine.now_ms());
         self.state.mailboxes.wake();
-        if std::mem::take(&mut self.engine.has_lowered_due) {
+        if std::mem::take(&mut engine.has_lowered_due) {
             self.state.mailboxes.wake_all();
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self, engine: &Engine) -> Option<Duration> {
         let expires = self.state.expires_actively.load(Relaxed);
         if !self.again.is_empty() || (expires && !self.due.is_empty()) {
             return Some(Duration::ZERO);
@@ -175,23 +204,23 @@ impl EventLoop {
             }),
             self.timers.first().map(|(ms, ..)| until(*ms)),
             (is_swept || !self.listed.is_empty()).then_some(SWEEP),
-            (!self.aside.is_empty()).then_some(BUSY_PATIENCE),
+            (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    fn expire(&mut self) {
-        let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms();
+    fn expire(&mut self, engine: &mut Engine) {
+        let is_due = self.state.keyspace.next_due_ms(self.group) <= engine.now_ms();
         let is_wanted = self.state.expires_actively.load(Relaxed);
         if is_wanted && (is_due || !self.due.is_empty()) {
-            self.engine.expire(self.group, &mut self.due);
+            engine.expire(self.group, &mut self.due);
         }
     }
 
     /// Closes connections that were silent for longer than `timeout`, or too full for too long.
-    fn sweep(&mut self) {
+    fn sweep(&mut self, engine: &mut Engine) {
         if self.woken_at - self.last_sweep < SWEEP {
             return;
         }
@@ -208,14 +237,14 @@ impl EventLoop {
                 (is_silent(one) || is_hoarding(self.state, one)).then_some(idx)
             })
             .collect();
-        over.into_iter().for_each(|idx| self.close(idx));
+        over.into_iter().for_each(|idx| self.close(engine, idx));
     }
 
-    fn accept(&mut self, incoming: Incoming) {
+    fn accept(&mut self, engine: &Engine, incoming: Incoming) {
         let mut stream = incoming.stream;
-        let entry = self.connections.vacant_entry();
+        let place = self.connections.next_place();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(entry.key());
+        let token = Token(place);
         let registry = self.poll.registry();
         if registry.register(&mut stream, token, interest).is_err() {
             self.state.n_clients.fetch_sub(1, Relaxed);
@@ -224,14 +253,14 @@ impl EventLoop {
         let client = Arc::new(Client {
             address: Address {
                 group: self.group as u16,
-                slot: entry.key() as u32,
+                slot: place as u32,
                 session: self.state.clients.next_id(),
             },
             is_unix: matches!(stream, Stream::Unix(_)),
             peer: incoming.address,
             local: incoming.local_address,
             is_local: incoming.is_local,
-            since_ms: self.engine.now_ms(),
+            since_ms: engine.now_ms(),
             name: Default::default(),
             library: Default::default(),
             is_killed: false.into(),
@@ -241,17 +270,17 @@ impl EventLoop {
         self.state.clients.add(client.clone());
         let is_authenticated = !self.state.config.requires_password();
         let session = Session::new(client, is_authenticated);
-        entry.insert(Connection::new(stream, session));
+        self.connections.insert(Connection::new(stream, session));
     }
 
-    fn close(&mut self, idx: usize) {
-        let Some(mut connection) = self.connections.try_remove(idx) else {
+    fn close(&mut self, engine: &mut Engine, idx: usize) {
+        let Some(mut connection) = self.connections.remove(idx) else {
             return;
         };
         // The socket is closed right after; that it was registered no longer matters.
         let _ = self.poll.registry().deregister(&mut connection.stream);
         self.drop_timer(idx, connection.session.id(), connection.until_ms);
-        self.engine.end_session(&mut connection.session);
+        engine.end_session(&mut connection.session);
         self.state.clients.remove(connection.session.id());
         self.state.n_clients.fetch_sub(1, Relaxed);
     }
@@ -262,7 +291,7 @@ impl EventLoop {
         }
     }
 
-    fn flush(&mut self, idx: usize) {
+    fn flush(&mut self, engine: &mut Engine, idx: usize) {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
@@ -270,7 +299,7 @@ impl EventLoop {
         let is_alive = connection.flush();
         let is_done = connection.session.is_closing && connection.output.is_empty();
         if !is_alive || is_done {
-            self.close(idx);
+            self.close(engine, idx);
         } else if was_full {
             self.again.push(idx);
         }
@@ -279,8 +308,11 @@ impl EventLoop {
     // ---- Requests ------------------------------------------------------------------------------
 
     /// Reads what has come and answers it.
-    fn read(&mut self, idx: usize) {
+    fn read(&mut self, engine: &mut Engine, idx: usize) {
         let Some(connection) = self.connections.get_mut(idx) else {
+            if self.connections.is_lent(idx) {
+                self.again.push(idx);
+            }
             return;
         };
         if connection.unsent_bytes() > UNSENT_BYTES_MAX || connection.session.is_closing {
@@ -308,34 +340,32 @@ impl EventLoop {
                 if is_fresh {
                     self.buffer = buffer;
                 }
-                return self.close(idx);
+                return self.close(engine, idx);
             }
         };
         connection.last_heard = self.woken_at;
         connection.session.bytes_in += n as u64;
-        self.engine.counters().add(Counter::NetInputBytes, n as u64);
-        self.engine.counters().add(Counter::ReadsProcessed, 1);
+        engine.counters().add(Counter::NetInputBytes, n as u64);
+        engine.counters().add(Counter::ReadsProcessed, 1);
         let (n_used, is_alive) = match connection.is_held() {
             true => (0, true),
-            false => self.answer(idx, &mut buffer[..n_kept + n]),
+            false => self.answer(engine, idx, &mut buffer[..n_kept + n]),
         };
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
-        if self.settle(idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
+        if self.settle(engine, idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
             self.again.push(idx);
         }
     }
 
     /// Closes a connection that is done or beyond its limits; whether it stays.
-    fn settle(&mut self, idx: usize, is_alive: bool) -> bool {
+    fn settle(&mut self, engine: &mut Engine, idx: usize, is_alive: bool) -> bool {
         let Some(connection) = self.connections.get_mut(idx) else {
             return false;
         };
         let limit = self.state.config.query_buffer_limit_bytes();
         let is_done = connection.session.is_closing && connection.output.is_empty();
         let (n_in, n_out) = (connection.input.len(), connection.unsent_bytes());
-        connection
-            .session
-            .publish(self.engine.now_ms(), n_in, n_out);
+        connection.session.publish(engine.now_ms(), n_in, n_out);
         if n_in > limit {
             self.state
                 .stats
@@ -346,7 +376,7 @@ impl EventLoop {
             );
         }
         if !is_alive || is_done || n_in > limit {
-            self.close(idx);
+            self.close(engine, idx);
             return false;
         }
         true
@@ -376,10 +406,30 @@ impl EventLoop {
     }
 
     /// Answers the requests in `input`; how many bytes they took, and whether the connection lives.
-    fn answer(&mut self, idx: usize, input: &mut [u8]) -> (usize, bool) {
-        let Some(connection) = self.connections.get_mut(idx) else {
+    fn answer(&mut self, engine: &mut Engine, idx: usize, input: &mut [u8]) -> (usize, bool) {
+        let Some(mut connection) = self.connections.lend(idx) else {
             return (0, false);
         };
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut spans = std::mem::take(&mut self.spans);
+        let mut words = std::mem::take(&mut self.words);
+        let gathered = (&mut spans, &mut words, &mut replies);
+        let (n_used, is_alive, stop) = self.answer_on(engine, &mut connection, input, gathered);
+        (self.spans, self.words, self.replies) = (spans, words, replies);
+        self.connections.give_back(idx, connection);
+        if let Some(stop) = stop {
+            self.hold(idx, stop);
+        }
+        (n_used, is_alive)
+    }
+
+    fn answer_on(
+        &mut self,
+        engine: &mut Engine,
+        connection: &mut Connection,
+        input: &mut [u8],
+        (spans, words, replies): (&mut Vec<Span>, &mut Vec<&'static [u8]>, &mut Vec<u8>),
+    ) -> (usize, bool, Option<Stop>) {
         let mut pos = 0;
         let mut ends = [0; BATCH];
         loop {
@@ -387,17 +437,17 @@ impl EventLoop {
                 max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
                 authenticated: connection.session.is_authenticated,
             };
-            self.spans.clear();
+            spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
             // Whether a request may be long depends on the AUTH before it.
             let n_max = if limits.authenticated { BATCH } else { 1 };
             while n < n_max {
                 let parser = &mut connection.parser;
-                match parser.next(input, &mut pos, &mut self.spans, &limits) {
-                    Ok(true) if n > 0 && self.spans.len() == ends[n - 1] => {}
-                    Ok(true) if self.spans.is_empty() => {}
+                match parser.next(input, &mut pos, spans, &limits) {
+                    Ok(true) if n > 0 && spans.len() == ends[n - 1] => {}
+                    Ok(true) if spans.is_empty() => {}
                     Ok(true) => {
-                        ends[n] = self.spans.len();
+                        ends[n] = spans.len();
                         n += 1;
                     }
                     Ok(false) => {
@@ -412,29 +462,28 @@ impl EventLoop {
             }
             let batch = Batch {
                 input,
-                spans: &self.spans,
+                spans,
                 ends: &ends[..n],
             };
             let session = &mut connection.session;
-            let stopped = batch.run(&mut self.engine, session, &mut self.replies, &mut self.words);
+            let stopped = batch.run(engine, session, replies, words, self);
             if let (Some(error), None) = (broken, &stopped) {
-                let mut reply = Reply::new(&mut self.replies, session.proto);
+                let mut reply = Reply::new(replies, session.proto);
                 reply.error(format!("ERR {error}").as_bytes());
                 session.is_closing = true;
             }
             let is_over = is_starved || session.is_closing || stopped.is_some();
             let mut is_alive = true;
-            if is_over || self.replies.len() > REPLY_BYTES {
-                is_alive = send_replies(connection, &mut self.replies, self.engine.counters());
+            if is_over || replies.len() > REPLY_BYTES {
+                is_alive = send_replies(connection, replies, engine.counters());
             }
             let is_hoarding = is_hoarding(self.state, connection);
             if let Some((stop, kept)) = stopped {
                 connection.kept.extend(kept);
-                self.hold(idx, stop);
-                return (pos, is_alive && !is_hoarding);
+                return (pos, is_alive && !is_hoarding, Some(stop));
             }
             if is_over || !is_alive || is_hoarding {
-                return (pos, is_alive && !is_hoarding);
+                return (pos, is_alive && !is_hoarding, None);
             }
         }
     }
@@ -445,10 +494,12 @@ impl EventLoop {
         match stop {
             Stop::Busy => {
                 self.state.mailboxes.wait_for_release(self.group);
-                self.aside.push(idx);
+                self.aside.push_back(idx);
             }
             Stop::Blocked(until_ms) => {
-                let connection = &mut self.connections[idx];
+                let Some(connection) = self.connections.get_mut(idx) else {
+                    return;
+                };
                 connection.until_ms = until_ms;
                 if let Some(until_ms) = until_ms {
                     self.timers.insert((until_ms, idx, connection.session.id()));
@@ -458,97 +509,108 @@ impl EventLoop {
     }
 
     /// Goes on with a connection that is not held any more: first what was kept of it.
-    fn resume(&mut self, idx: usize) {
-        while let Some(connection) = self.connections.get_mut(idx) {
-            if connection.session.waiter.is_some() || connection.session.is_closing {
-                break;
-            }
-            let Some(kept) = connection.kept.pop_front() else {
-                break;
-            };
-            let session = &mut connection.session;
-            let stop = run_kept(&mut self.engine, session, &kept, &mut self.replies);
-            if stop == Some(Stop::Busy) {
-                connection.kept.push_front(kept);
-            }
-            if let Some(stop) = stop {
-                self.hold(idx, stop);
-                break;
-            }
-        }
+    fn resume(&mut self, engine: &mut Engine, idx: usize) {
+        let mut replies = std::mem::take(&mut self.replies);
+        self.resume_kept(engine, idx, &mut replies);
+        self.replies = replies;
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        let mut is_alive = send_replies(connection, &mut self.replies, self.engine.counters());
+        let mut is_alive = send_replies(connection, &mut self.replies, engine.counters());
         let mut input = std::mem::take(&mut connection.input);
         let end = input.len();
         let mut n_used = 0;
         if is_alive && !connection.is_held() && !input.is_empty() {
-            (n_used, is_alive) = self.answer(idx, &mut input);
+            (n_used, is_alive) = self.answer(engine, idx, &mut input);
         }
         self.keep(idx, input, false, n_used..end);
-        self.settle(idx, is_alive);
+        self.settle(engine, idx, is_alive);
+    }
+
+    fn resume_kept(&mut self, engine: &mut Engine, idx: usize, replies: &mut Vec<u8>) {
+        let Some(mut connection) = self.connections.lend(idx) else {
+            return;
+        };
+        let mut stop = None;
+        while connection.session.waiter.is_none()
+            && !connection.session.is_closing
+            && stop.is_none()
+            && let Some(kept) = connection.kept.pop_front()
+        {
+            stop = run_kept(engine, &mut connection.session, &kept, replies, self);
+            if stop == Some(Stop::Busy) {
+                connection.kept.push_front(kept);
+            }
+        }
+        self.connections.give_back(idx, connection);
+        if let Some(stop) = stop {
+            self.hold(idx, stop);
+        }
     }
 
     /// Tries the commands again that found their locks busy.
-    fn retry(&mut self) {
-        for idx in std::mem::take(&mut self.aside) {
-            self.resume(idx);
+    fn retry(&mut self, engine: &mut Engine) {
+        for _ in 0..self.aside.len() {
+            if let Some(idx) = self.aside.pop_front() {
+                self.resume(engine, idx);
+            }
         }
     }
 
     // ---- Letters -------------------------------------------------------------------------------
 
-    fn open_letters(&mut self) {
-        for mail in self.state.mailboxes.take(self.group) {
-            match mail {
-                Mail::Socket(incoming) => self.accept(incoming),
-                Mail::Push { to, bytes } => {
-                    to.iter().for_each(|one| self.push(*one, &bytes));
+    fn open_letters(&mut self, engine: &mut Engine) {
+        self.letters.extend(self.state.mailboxes.take(self.group));
+        while let Some(mail) = self.letters.pop_front() {
+            self.open(engine, mail);
+        }
+    }
+
+    fn open(&mut self, engine: &mut Engine, mail: Mail) {
+        match mail {
+            Mail::Socket(incoming) => self.accept(engine, incoming),
+            Mail::Push { to, bytes } => {
+                to.iter().for_each(|one| self.push(*one, &bytes));
+            }
+            Mail::Served { to, reply } => {
+                if let Some((idx, connection)) = self.find(to) {
+                    engine.end_service(&mut connection.session);
+                    self.go_on(engine, idx, &reply);
                 }
-                Mail::Served { to, reply } => {
-                    if let Some(idx) = self.find(to) {
-                        self.engine.end_service(&mut self.connections[idx].session);
-                        self.go_on(idx, &reply);
-                    }
+            }
+            Mail::Unblocked { to, with_error } => {
+                if let Some((idx, connection)) = self.find(to) {
+                    let on_timeout = engine.end_wait(&mut connection.session);
+                    let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+                    let reply = if with_error { &error[..] } else { &on_timeout };
+                    self.go_on(engine, idx, reply);
                 }
-                Mail::Unblocked { to, with_error } => {
-                    if let Some(idx) = self.find(to) {
-                        let session = &mut self.connections[idx].session;
-                        let on_timeout = self.engine.end_wait(session);
-                        let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-                        let reply = if with_error { &error[..] } else { &on_timeout };
-                        self.go_on(idx, reply);
-                    }
-                }
-                Mail::Kill(to) => {
-                    if let Some(idx) = self.find(to) {
-                        self.close(idx);
-                    }
+            }
+            Mail::Kill(to) => {
+                if let Some((idx, _)) = self.find(to) {
+                    self.close(engine, idx);
                 }
             }
         }
     }
 
-    fn find(&self, address: Address) -> Option<usize> {
+    fn find(&mut self, address: Address) -> Option<(usize, &mut Connection)> {
         let idx = address.slot as usize;
-        let connection = self.connections.get(idx)?;
-        (connection.session.id() == address.session).then_some(idx)
+        let connection = self.connections.get_mut(idx)?;
+        (connection.session.id() == address.session).then_some((idx, connection))
     }
 
     fn push(&mut self, to: Address, bytes: &[u8]) {
-        let Some(idx) = self.find(to) else {
+        let Some((idx, connection)) = self.find(to) else {
             return;
         };
-        let connection = &mut self.connections[idx];
         connection.push(bytes);
-        if !connection.is_listed {
-            connection.is_listed = true;
+        if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
     }
 
-    fn send_listed(&mut self) {
+    fn send_listed(&mut self, engine: &mut Engine) {
         for idx in std::mem::take(&mut self.listed) {
             let Some(connection) = self.connections.get_mut(idx) else {
                 continue;
@@ -556,24 +618,26 @@ impl EventLoop {
             connection.is_listed = false;
             let is_alive = connection.flush();
             if !is_alive || is_hoarding(self.state, connection) {
-                self.close(idx);
+                self.close(engine, idx);
             }
         }
     }
 
     /// Answers a blocked command and goes on with its connection.
-    fn go_on(&mut self, idx: usize, reply: &[u8]) {
-        let connection = &mut self.connections[idx];
+    fn go_on(&mut self, engine: &mut Engine, idx: usize, reply: &[u8]) {
+        let Some(connection) = self.connections.get_mut(idx) else {
+            return;
+        };
         let until_ms = connection.until_ms.take();
         let id = connection.session.id();
         connection.output.extend_from_slice(reply);
         self.drop_timer(idx, id, until_ms);
-        self.resume(idx);
+        self.resume(engine, idx);
     }
 
-    fn time_out(&mut self) {
+    fn time_out(&mut self, engine: &mut Engine) {
         while let Some(&(until_ms, idx, id)) = self.timers.first() {
-            if until_ms > self.engine.now_ms() {
+            if until_ms > engine.now_ms() {
                 return;
             }
             self.timers.pop_first();
@@ -582,10 +646,30 @@ impl EventLoop {
                 continue;
             };
             connection.until_ms = None;
-            if let Some(reply) = self.engine.time_out(&mut connection.session) {
-                self.go_on(idx, &reply);
+            if let Some(reply) = engine.time_out(&mut connection.session) {
+                self.go_on(engine, idx, &reply);
             }
         }
+    }
+}
+
+impl Meanwhile for EventLoop {
+    /// Reads and answers what is there; letters but new connections stay closed.
+    fn serve(&mut self, engine: &mut Engine) {
+        let mut events = Events::with_capacity(64);
+        if let Err(error) = self.await_sockets(&mut events, Some(Duration::ZERO)) {
+            log::warn!("cannot look after connections while a script runs: {error}");
+        }
+        self.look_at_ready(engine);
+        self.letters.extend(self.state.mailboxes.take(self.group));
+        for _ in 0..self.letters.len() {
+            match self.letters.pop_front() {
+                Some(Mail::Socket(incoming)) => self.accept(engine, incoming),
+                Some(other) => self.letters.push_back(other),
+                None => {}
+            }
+        }
+        self.retry(engine);
     }
 }
 

@@ -3,5 +3,6 @@
 pub mod acceptor;
 pub mod batch;
 pub mod connection;
+pub mod connections;
 pub mod event_loop;
 pub mod listener;

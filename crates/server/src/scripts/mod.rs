@@ -2,6 +2,8 @@
 //!
 //! The interpreter is used by the transaction alone, so its lock is never waited for long.
 
+pub mod running;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -9,9 +11,13 @@ use hashbrown::HashMap;
 use lua::interpreter::{Interpreter, ScriptName};
 use parking_lot::{Mutex, MutexGuard};
 
+use running::Running;
+
 /// See the top of the file.
 #[derive(Default)]
 pub struct Scripts {
+    /// The script that runs.
+    pub running: Running,
     sources: Mutex<HashMap<ScriptName, Arc<[u8]>>>,
     interpreter: Mutex<Option<Interpreter>>,
     /// SCRIPT FLUSH was called since the interpreter was made.
