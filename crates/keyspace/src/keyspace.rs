@@ -165,6 +165,25 @@ impl Keyspace {
         &self.shards(id.database())[usize::from(id.shard())]
     }
 
+    /// Whether a transaction is under way that holds a shard of a database for longer than some
+    /// microseconds. O(1) without a transaction, else O(shards).
+    pub fn has_busy_shard(&self, database: u16) -> bool {
+        if self.transaction.try_lock() {
+            // SAFETY: taken in the line above.
+            unsafe { self.transaction.unlock() };
+            return false;
+        }
+        let shards = self.existing_shards(database).unwrap_or_default();
+        shards.iter().any(|shard| {
+            let is_free = shard.lock.lock_soon();
+            if is_free {
+                // SAFETY: taken by `lock_soon`.
+                unsafe { shard.lock.unlock() };
+            }
+            !is_free
+        })
+    }
+
     /// Keys of a database, expired ones included. O(shards), without locks.
     pub fn len(&self, database: u16) -> usize {
         let shards = self.existing_shards(database).unwrap_or_default();

@@ -53,10 +53,6 @@ pub fn run(
         }
         Ok(admitted) => {
             session.last_command = admitted.1;
-            session.last_container = row.map_or("", |row| match admitted.2 {
-                1 => "",
-                _ => row.name,
-            });
             engine.call(session, (admitted, known_hash), request, reply, meanwhile)
         }
         Err(error) => {

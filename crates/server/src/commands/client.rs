@@ -151,9 +151,8 @@ fn reply_mode(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
 /// The line of a session; its own is brought up to date first.
 fn line(ctx: &AdminCtx<'_>, client: &Client) -> Vec<u8> {
     if client.address == ctx.session.address() {
-        let facts = client.facts.lock().clone();
-        ctx.session
-            .publish(ctx.now_ms, facts.input_bytes, facts.output_bytes);
+        let buffers = client.facts.lock().buffers;
+        ctx.session.publish(ctx.now_ms, buffers);
     }
     let mut line = client.line(ctx.now_ms);
     line.push(b'\n');

@@ -125,7 +125,8 @@ fn clients(state: &State) -> ClientsInfo {
         let facts = client.facts.lock();
         info.pubsub += u64::from(facts.n_channels + facts.n_patterns > 0);
         info.watching += u64::from(facts.n_watched > 0);
-        info.buffer_bytes += (facts.input_bytes + facts.output_bytes) as u64;
+        let buffers = facts.buffers;
+        info.buffer_bytes += (buffers.input + buffers.input_free + buffers.output) as u64;
     }
     info
 }

@@ -26,7 +26,11 @@ impl Engine {
         known_hash: Option<u64>,
     ) -> Option<Locked<'static>> {
         match command.reach {
-            Reach::Keyspace => return Some(Locked::roaming(&self.state.keyspace)),
+            // One that goes from shard to shard waits for each; who holds one for long is met first.
+            Reach::Keyspace => {
+                let is_free = !self.state.keyspace.has_busy_shard(database);
+                return is_free.then(|| Locked::roaming(&self.state.keyspace));
+            }
             Reach::Transaction => return self.lock_all(),
             Reach::Keys => {}
         }

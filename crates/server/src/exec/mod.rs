@@ -267,6 +267,10 @@ impl Engine {
         meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         let mark = reply.len();
+        if session.client.is_killed.load(Relaxed) {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
         let outcome = match order {

@@ -28,7 +28,7 @@ use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
 use crate::session::Session;
-use crate::session::client::Client;
+use crate::session::client::{Buffers, Client};
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
 
@@ -364,8 +364,13 @@ impl EventLoop {
         };
         let limit = self.state.config.query_buffer_limit_bytes();
         let is_done = connection.session.is_closing && connection.output.is_empty();
-        let (n_in, n_out) = (connection.input.len(), connection.unsent_bytes());
-        connection.session.publish(engine.now_ms(), n_in, n_out);
+        let n_in = connection.input.len();
+        let buffers = Buffers {
+            input: n_in,
+            input_free: connection.input.capacity() - n_in,
+            output: connection.unsent_bytes(),
+        };
+        connection.session.publish(engine.now_ms(), buffers);
         if n_in > limit {
             self.state
                 .stats

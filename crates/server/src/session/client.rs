@@ -11,6 +11,17 @@ use resp::reply::Proto;
 
 use crate::mailbox::Address;
 
+/// Bytes that a connection holds in its own buffers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffers {
+    /// Of an unfinished request.
+    pub input: usize,
+    /// Allocated for more of it.
+    pub input_free: usize,
+    /// Of unsent replies.
+    pub output: usize,
+}
+
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -22,8 +33,6 @@ pub struct Facts {
     pub last_ms: u64,
     /// The last command.
     pub last_command: &'static str,
-    /// Its container, if it is a subcommand.
-    pub last_container: &'static str,
     /// Channels it is subscribed to.
     pub n_channels: usize,
     /// Patterns it is subscribed to.
@@ -42,10 +51,10 @@ pub struct Facts {
     pub is_kept: bool,
     /// CLIENT NO-TOUCH.
     pub leaves_clock: bool,
-    /// Bytes of an unfinished request.
-    pub input_bytes: usize,
-    /// Bytes of unsent replies.
-    pub output_bytes: usize,
+    /// Bytes of the commands queued since MULTI.
+    pub queued_bytes: usize,
+    /// The buffers of its connection.
+    pub buffers: Buffers,
     /// Commands run.
     pub n_commands: u64,
     /// Bytes received.
@@ -91,6 +100,18 @@ impl Client {
         }
     }
 
+    /// What the session takes up, its buffers included.
+    fn memory_bytes(&self, facts: &Facts) -> usize {
+        let Buffers {
+            input,
+            input_free,
+            output,
+        } = facts.buffers;
+        let texts = self.peer.len() + self.local.len() + self.name.lock().len();
+        let fixed = size_of::<Client>() + size_of::<super::Session>();
+        fixed + texts + input + input_free + output + facts.queued_bytes
+    }
+
     /// A line of CLIENT LIST, without its end. `now_ms` is Unix time.
     pub fn line(&self, now_ms: u64) -> Vec<u8> {
         let facts = self.facts.lock().clone();
@@ -104,19 +125,19 @@ impl Client {
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
         let mut rest = format!(
             " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
-             qbuf={} omem={} events=r cmd=",
+             qbuf={} qbuf-free={} multi-mem={} omem={} tot-mem={} events=r cmd=",
             flags(&facts, self),
             facts.database,
             facts.n_channels,
             facts.n_patterns,
             facts.n_shard_channels,
             facts.n_watched,
-            facts.input_bytes,
-            facts.output_bytes,
+            facts.buffers.input,
+            facts.buffers.input_free,
+            facts.queued_bytes,
+            facts.buffers.output,
+            self.memory_bytes(&facts),
         );
-        if !facts.last_container.is_empty() {
-            let _ = write!(rest, "{}|", facts.last_container);
-        }
         let command = match facts.last_command {
             "" => "NULL",
             name => name,

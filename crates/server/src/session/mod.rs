@@ -11,7 +11,7 @@ use resp::reply::Proto;
 
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
-use client::{Client, Facts};
+use client::{Buffers, Client, Facts};
 use queue::Queue;
 
 /// What CLIENT REPLY asked for.
@@ -104,10 +104,8 @@ pub struct Session {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
-    /// The name of the last command.
+    /// The full name of the last command.
     pub last_command: &'static str,
-    /// Its container, if it is a subcommand.
-    pub last_container: &'static str,
     /// Commands run.
     pub n_commands: u64,
     /// Bytes received.
@@ -133,7 +131,6 @@ impl Session {
             subscriptions: None,
             waiter: None,
             last_command: "",
-            last_container: "",
             n_commands: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -183,13 +180,12 @@ impl Session {
     }
 
     /// Lets other threads see how it stands.
-    pub fn publish(&self, now_ms: u64, input_bytes: usize, output_bytes: usize) {
+    pub fn publish(&self, now_ms: u64, buffers: Buffers) {
         *self.client.facts.lock() = Facts {
             database: self.database,
             proto: self.proto,
             last_ms: now_ms,
             last_command: self.last_command,
-            last_container: self.last_container,
             n_channels: self.subscriptions.as_ref().map_or(0, |s| s.channels.len()),
             n_patterns: self.subscriptions.as_ref().map_or(0, |s| s.patterns.len()),
             n_shard_channels: self
@@ -202,8 +198,8 @@ impl Session {
             is_closing: self.is_closing,
             is_kept: self.is_kept,
             leaves_clock: self.leaves_clock,
-            input_bytes,
-            output_bytes,
+            queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
+            buffers,
             n_commands: self.n_commands,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
