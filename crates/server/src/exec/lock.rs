@@ -25,9 +25,9 @@ impl Engine {
         request: &[&[u8]],
         known_hash: Option<u64>,
     ) -> Option<Locked<'static>> {
-        match command.reach {
+        match command.reach_of(request) {
             Reach::Keyspace => return Some(Locked::roaming(&self.state.keyspace)),
-            Reach::Transaction => return self.lock_all(),
+            Reach::Transaction | Reach::Vary(_) => return self.lock_all(),
             Reach::Keys => {}
         }
         self.shards.clear();
