@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: clocks, randomness (both come in as arguments), locks, the protocol.
 
+pub mod bitmap;
 mod copy;
 pub mod encoding;
 pub mod hash;

@@ -235,7 +235,7 @@ pub fn cursor(args: &mut Args<'_>) -> Result<u64> {
         .ok_or(Error::Plain("ERR invalid cursor"))
 }
 
-/// `[MATCH pattern] [COUNT n] [TYPE name] [NOVALUES]`: the options behind the cursor of a scan.
+/// `[MATCH pattern] [COUNT n] [TYPE name] [NOVALUES | NOSCORES]`: the options behind the cursor of a scan.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanOptions<'a> {
     /// The pattern that names must match; `None` if all do.
@@ -244,7 +244,7 @@ pub struct ScanOptions<'a> {
     pub count: usize,
     /// The name of the type of keys to return, in any case; `SCAN` only.
     pub kind: Option<&'a [u8]>,
-    /// Whether to leave values out; `HSCAN` only.
+    /// Whether to leave values out; `HSCAN` only, and `ZSCAN` by the name of `NOSCORES`.
     pub no_values: bool,
 }
 
@@ -252,6 +252,7 @@ impl<'a> ScanOptions<'a> {
     /// Parses all that is left of `args`. The name of the command says which options it has.
     pub fn parse(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
         let (is_scan, is_hscan) = (args.name() == "scan", args.name() == "hscan");
+        let is_zscan = args.name() == "zscan";
         let mut options = ScanOptions {
             pattern: None,
             count: 10,
@@ -264,6 +265,7 @@ impl<'a> ScanOptions<'a> {
                 b"COUNT" => options.count = count(value_of_option(args)?)?,
                 b"TYPE" if is_scan => options.kind = Some(value_of_option(args)?),
                 b"NOVALUES" if is_hscan => options.no_values = true,
+                b"NOSCORES" if is_zscan => options.no_values = true,
                 b"NOVALUES" => {
                     return Err(Error::Plain("ERR NOVALUES option can only be used in HSCAN"));
                 }

@@ -22,6 +22,15 @@ pub enum Keys {
         first: Option<usize>,
         /// The number of the other keys.
         at: usize,
+        /// From one key to the next.
+        step: usize,
+    },
+    /// One at `first`, and one behind the last `STORE` among the options.
+    Stored {
+        /// The first key.
+        first: usize,
+        /// Options whose arguments are not to be taken for words, and how many those are.
+        options: &'static [(&'static str, usize)],
     },
 }
 
@@ -31,7 +40,8 @@ impl Keys {
     pub fn first<'a>(self, request: &[&'a [u8]]) -> Option<&'a [u8]> {
         match self {
             Keys::Range { first, .. } => request.get(first).copied(),
-            Keys::Counted { first, at } => request.get(first.unwrap_or(at + 1)).copied(),
+            Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
+            Keys::Stored { first, .. } => request.get(first).copied(),
             Keys::None => None,
         }
     }
@@ -47,7 +57,7 @@ impl Keys {
 
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
-        matches!(self, Keys::Counted { .. })
+        matches!(self, Keys::Counted { .. } | Keys::Stored { .. })
     }
 
     /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
@@ -56,7 +66,8 @@ impl Keys {
             Keys::Range { first, last, step } => (first, last, step),
             Keys::Counted {
                 first: Some(first), ..
-            } => (first, first as i32, 1),
+            }
+            | Keys::Stored { first, .. } => (first, first as i32, 1),
             Keys::Counted { first: None, .. } | Keys::None => (0, 0, 0),
         }
     }
@@ -75,7 +86,7 @@ impl Keys {
                     request.get(at).into_iter().for_each(|key| visit(key));
                 }
             }
-            Keys::Counted { first, at } => {
+            Keys::Counted { first, at, step } => {
                 first
                     .and_then(|first| request.get(first))
                     .into_iter()
@@ -85,9 +96,34 @@ impl Keys {
                     .and_then(|text| parse_i64(text))
                     .unwrap_or(0)
                     .max(0);
-                let keys = request.iter().skip(at + 1).take(n as usize);
-                keys.for_each(|key| visit(key));
+                let keys = request.iter().skip(at + 1).step_by(step);
+                keys.take(n as usize).for_each(|key| visit(key));
+            }
+            Keys::Stored { first, options } => {
+                let key = request.get(first).into_iter();
+                key.chain(stored(options, request, first + 1))
+                    .for_each(|key| visit(key));
             }
         }
     }
+}
+
+/// What stands behind the last `STORE` of a request.
+fn stored<'r, 'a>(
+    options: &[(&str, usize)],
+    request: &'r [&'a [u8]],
+    from: usize,
+) -> Option<&'r &'a [u8]> {
+    let (mut at, mut found) = (from, None);
+    while let Some(word) = request.get(at) {
+        if word.eq_ignore_ascii_case(b"STORE") {
+            found = request.get(at + 1).or(found);
+            at += 1;
+        }
+        let option = options
+            .iter()
+            .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
+        at += 1 + option.map_or(0, |(_, n_arguments)| *n_arguments);
+    }
+    found
 }

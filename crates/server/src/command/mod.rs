@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 /// How far a command reaches beyond its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Reach {
     /// Its declared keys.
     Keys,
@@ -45,6 +45,8 @@ pub enum Reach {
     Keyspace,
     /// Anything, atomically.
     Transaction,
+    /// What the request says.
+    Vary(fn(&[&[u8]]) -> Reach),
 }
 
 /// One row of a family's table.
@@ -193,7 +195,32 @@ impl Command {
 
     /// Keys behind their number, which is at `at`.
     pub const fn numkeys(mut self, at: usize) -> Command {
-        self.keys = Keys::Counted { first: None, at };
+        self.keys = Keys::Counted {
+            first: None,
+            at,
+            step: 1,
+        };
+        self
+    }
+
+    /// Keys with their values behind the number of the pairs, which is at `at`.
+    pub const fn numpairs(mut self, at: usize) -> Command {
+        self.keys = Keys::Counted {
+            first: None,
+            at,
+            step: 2,
+        };
+        self
+    }
+
+    /// A key at `first`, and one behind the option `STORE`; of other options, how many arguments
+    /// they have.
+    pub const fn key_and_stored(
+        mut self,
+        first: usize,
+        options: &'static [(&'static str, usize)],
+    ) -> Command {
+        self.keys = Keys::Stored { first, options };
         self
     }
 
@@ -202,6 +229,7 @@ impl Command {
         self.keys = Keys::Counted {
             first: Some(first),
             at,
+            step: 1,
         };
         self
     }
@@ -228,6 +256,21 @@ impl Command {
     pub const fn transaction(mut self) -> Command {
         self.reach = Reach::Transaction;
         self
+    }
+
+    /// Reaches as far as its request says.
+    pub const fn reach(mut self, reach: fn(&[&[u8]]) -> Reach) -> Command {
+        self.reach = Reach::Vary(reach);
+        self
+    }
+
+    /// How far a request reaches: never [`Reach::Vary`].
+    #[inline]
+    pub fn reach_of(&self, request: &[&[u8]]) -> Reach {
+        match self.reach {
+            Reach::Vary(decide) => decide(request),
+            reach => reach,
+        }
     }
 
     /// Allowed before AUTH.

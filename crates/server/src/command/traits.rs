@@ -220,6 +220,8 @@ impl Command {
             Category::Fast => self.is_fast,
             Category::Slow => !self.is_fast,
             Category::Blocking => self.has(Flag::Blocking),
+            // What is about the values of some types is not about keys.
+            Category::Keyspace if self.categories.contains(&Category::List) => false,
             _ => !self.is_container() && category_of(group) == Some(category),
         };
         holds || self.categories.contains(&category)
@@ -277,18 +279,38 @@ impl Command {
                     (run(next, last, step), second),
                 ]
             }
-            (Keys::Counted { first: None, at }, _) => vec![(KeyRun::Counted { at }, first_access)],
+            (
+                Keys::Counted {
+                    first: None,
+                    at,
+                    step,
+                },
+                _,
+            ) => vec![(KeyRun::Counted { at, step }, first_access)],
             (
                 Keys::Counted {
                     first: Some(first),
                     at,
+                    step,
                 },
                 _,
             ) => {
                 vec![
                     (run(first, 0, 1), first_access),
-                    (KeyRun::Counted { at }, second_access),
+                    (KeyRun::Counted { at, step }, second_access),
                 ]
+            }
+            (Keys::Stored { first, .. }, destination) => {
+                let mut runs = vec![
+                    (run(first, 0, 1), first_access),
+                    (KeyRun::Unknown { is_stored: false }, first_access),
+                ];
+                let destination = destination.map(|access| {
+                    let run = KeyRun::Unknown { is_stored: true };
+                    (run, access)
+                });
+                runs.extend(destination);
+                runs
             }
         }
     }
@@ -310,6 +332,13 @@ pub enum KeyRun {
     Counted {
         /// Where the number is.
         at: usize,
+        /// From one key to the next.
+        step: usize,
+    },
+    /// Where only the command itself knows.
+    Unknown {
+        /// It is the destination behind `STORE`, not keys that patterns make.
+        is_stored: bool,
     },
 }
 

@@ -149,19 +149,27 @@ fn key_spec(run: KeyRun, access: Access, reply: &mut Reply<'_>) {
     let (at, kind, fields) = match run {
         KeyRun::Range { first, last, step } => {
             let fields = [("lastkey", last), ("keystep", step as i32), ("limit", 0)];
-            (first, "range", fields)
+            (Some(first), "range", fields)
         }
-        KeyRun::Counted { at } => {
-            (at, "keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)])
+        KeyRun::Counted { at, step } => {
+            let fields = [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)];
+            (Some(at), "keynum", fields)
         }
+        KeyRun::Unknown { .. } => (None, "unknown", [("", 0); 3]),
     };
     reply.map(3);
     reply.bulk(b"flags");
     simple_set(access.flags().iter(), reply);
     reply.bulk(b"begin_search");
-    typed_spec("index", &[("index", at as i32)], reply);
+    match at {
+        Some(at) => typed_spec("index", &[("index", at as i32)], reply),
+        None => typed_spec(kind, &[], reply),
+    }
     reply.bulk(b"find_keys");
-    typed_spec(kind, &fields, reply);
+    match at {
+        Some(_) => typed_spec(kind, &fields, reply),
+        None => typed_spec(kind, &[], reply),
+    }
 }
 
 fn typed_spec(kind: &str, fields: &[(&str, i32)], reply: &mut Reply<'_>) {
@@ -272,7 +280,7 @@ fn keys_of<'a>(ctx: &AdminCtx<'_>, args: &mut Args<'a>) -> Result<Vec<(&'a [u8],
             Access::Vary(decide) => decide(&request),
             other => other,
         };
-        let found = keys_of_run(run, &request)
+        let found = keys_of_run(row.keys, run, &request)
             .ok_or(Error::Plain("ERR Invalid arguments specified for command"))?;
         keys.extend(found.into_iter().map(|key| (key, access)));
     }
@@ -295,7 +303,7 @@ fn requested(commands: &Commands, request: &[&[u8]]) -> Option<&'static Command>
 }
 
 /// The keys of one run; `None` if their number makes no sense.
-fn keys_of_run<'a>(run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
+fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
     match run {
         KeyRun::Range { first, last, step } => {
             let end = match last < 0 {
@@ -305,10 +313,16 @@ fn keys_of_run<'a>(run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
             let keys = request.get(first..=end.min(request.len() - 1))?;
             Some(keys.iter().step_by(step).copied().collect())
         }
-        KeyRun::Counted { at } => {
+        KeyRun::Counted { at, step } => {
             let n = stdx::number::parse_i64(request.get(at)?)?;
-            let keys = request.get(at + 1..)?.get(..usize::try_from(n).ok()?)?;
-            Some(keys.to_vec())
+            let n_words = usize::try_from(n).ok()?.checked_mul(step)?;
+            let keys = request.get(at + 1..)?.get(..n_words)?;
+            Some(keys.iter().step_by(step).copied().collect())
+        }
+        KeyRun::Unknown { is_stored } => {
+            let mut all = Vec::new();
+            keys.each(request, &mut |key| all.push(key));
+            Some(all.split_off(if is_stored { 1 } else { all.len() }))
         }
     }
 }

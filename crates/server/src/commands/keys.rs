@@ -167,6 +167,9 @@ pub const COMMANDS: &[Command] = &[
         .about("4.0.0", "O(1) for each key", "Deletes keys; big values are freed elsewhere."),
 ];
 
+/// The types that SCAN knows, by name.
+const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream"];
+
 fn del(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let mut deleted = 0;
     for key in args.rest() {
@@ -348,6 +351,10 @@ fn keys(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
 fn scan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let mut cursor = grammar::cursor(args)?;
     let options = ScanOptions::parse(args)?;
+    if let Some(kind) = options.kind.filter(|kind| !is_type(kind)) {
+        let name = String::from_utf8_lossy(kind).replace(['\r', '\n'], " ");
+        return Err(Error::Owned(format!("ERR unknown type name '{name}'")));
+    }
     let (mut visited, mut found) = (0, Vec::new());
     let steps_max = options.count.saturating_mul(10);
     for _ in 0..steps_max {
@@ -368,6 +375,12 @@ fn scan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
         reply.bulk(key);
     }
     Ok(())
+}
+
+fn is_type(name: &[u8]) -> bool {
+    TYPES
+        .iter()
+        .any(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn is_of(entry: &Entry, kind: Option<&[u8]>) -> bool {

@@ -1,5 +1,6 @@
 //! The command families. A new family is one line here.
 
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod object;
 pub mod server;
 pub mod set;
 pub mod slowlog;
+pub mod sort;
 pub mod string;
 pub mod transaction;
 pub mod zset;
@@ -39,7 +41,9 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     info::COMMANDS,
     slowlog::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
+    bitmap::COMMANDS,
     string::lcs::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,

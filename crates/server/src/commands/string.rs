@@ -13,7 +13,7 @@ use stdx::long_double::{FloatError, add_human};
 use stdx::number::I64Text;
 
 use crate::command::event::Event;
-use crate::command::grammar::{Clock, ExpiryChoice, ExpiryOption, choose};
+use crate::command::grammar::{Clock, ExpiryChoice, ExpiryOption, at_least, choose};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 
@@ -41,6 +41,13 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .group("string")
         .about("1.0.0", "O(1)", "Subtracts a number from an integer."),
+    Command::write("delifeq", 3, delifeq)
+        .syntax("key value")
+        .key(1)
+        .fast()
+        .access(Access::Delete)
+        .group("string")
+        .about("9.0.0", "O(1)", "Deletes a string if it is equal to a value; from Valkey."),
     Command::read("get", 2, get)
         .syntax("key")
         .key(1)
@@ -109,6 +116,14 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
         .group("string")
         .about("1.0.1", "O(N) in the keys", "Stores several strings at once."),
+    Command::write("msetex", -4, msetex)
+        .syntax("numkeys data(key value) ... [condition(NX|XX)] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
+        .numpairs(1)
+        .deny_oom()
+        .access(Access::Overwrite)
+        .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
+        .group("string")
+        .about("8.4.0", "O(N) in the keys", "Stores several strings at once, with one deadline."),
     Command::write("msetnx", -3, msetnx)
         .syntax("data(key value) ...")
         .keys(1, -1, 2)
@@ -125,7 +140,7 @@ pub const COMMANDS: &[Command] = &[
         .group("string")
         .about("2.6.0", "O(1)", "Stores a string for a number of milliseconds."),
     Command::write("set", -3, set)
-        .syntax("key value [condition(NX|XX)] [GET] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
+        .syntax("key value [condition(NX|XX|IFEQ comparison-value)] [GET] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
         .key(1)
         .deny_oom()
         .access(Access::Vary(set_access))
@@ -171,7 +186,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// The longest string that an edit may make, bytes: the default of `proto-max-bulk-len`.
-const STRING_MAX_BYTES: u64 = 512 << 20;
+pub const STRING_MAX_BYTES: u64 = 512 << 20;
 
 fn write_string(reply: &mut Reply<'_>, string: Option<StringRef<'_>>) {
     match string {
@@ -217,42 +232,65 @@ fn mget(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
+enum Condition<'a> {
     Absent,
     Present,
+    /// It is there and has this text.
+    Equal(&'a [u8]),
 }
 
 #[derive(Debug, Default)]
-struct SetOptions {
-    condition: Option<Condition>,
+struct SetOptions<'a> {
+    condition: Option<Condition<'a>>,
     get: bool,
     keep_deadline: bool,
     deadline_ms: Option<u64>,
 }
 
-impl SetOptions {
-    fn parse(args: &mut Args<'_>, now_ms: u64) -> Result<SetOptions> {
+impl<'a> SetOptions<'a> {
+    /// Parses all that is left of `args`. Only SET has conditions on the text, and GET.
+    fn parse(args: &mut Args<'a>, now_ms: u64) -> Result<SetOptions<'a>> {
+        let is_set = args.name() == "set";
         let mut options = SetOptions::default();
         let mut expiry = ExpiryOption::default();
         while let Some(word) = args.word() {
             match &*word {
                 b"NX" => choose(&mut options.condition, Condition::Absent)?,
                 b"XX" => choose(&mut options.condition, Condition::Present)?,
-                b"GET" => options.get = true,
+                b"IFEQ" if is_set => {
+                    choose(&mut options.condition, Condition::Equal(args.take()?))?;
+                }
+                b"GET" if is_set => options.get = true,
                 word if word != b"PERSIST" && expiry.accept(word, args)? => {}
                 _ => return Err(Error::Syntax),
             }
         }
         options.keep_deadline = expiry.choice() == Some(ExpiryChoice::Keep);
-        options.deadline_ms = expiry.deadline_ms(now_ms, "set")?;
+        options.deadline_ms = expiry.deadline_ms(now_ms, args.name())?;
         Ok(options)
     }
 
-    fn allow(&self, exists: bool) -> bool {
+    /// Whether the string that was there, if any, lets the new one in.
+    fn allow(&self, old: Option<StringRef<'_>>) -> bool {
+        match self.condition {
+            Some(Condition::Equal(text)) => old.is_some_and(|old| old.is(text)),
+            _ => self.allow_existence(old.is_some()),
+        }
+    }
+
+    fn allow_existence(&self, exists: bool) -> bool {
         match self.condition {
             Some(Condition::Absent) => !exists,
             Some(Condition::Present) => exists,
-            None => true,
+            _ => true,
+        }
+    }
+
+    fn expiry(&self) -> Expiry {
+        match (self.deadline_ms, self.keep_deadline) {
+            (Some(deadline_ms), _) => Expiry::At(deadline_ms),
+            (None, true) => Expiry::Keep,
+            (None, false) => Expiry::Clear,
         }
     }
 }
@@ -278,13 +316,16 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
         return Ok(());
     }
     let options = SetOptions::parse(args, ctx.now_ms())?;
-    let allowed = match options.get {
-        true => {
+    let allowed = match (options.get, options.condition) {
+        (true, _) | (_, Some(Condition::Equal(_))) => {
             let old = ctx.db.string(key)?;
-            write_string(reply, old);
-            options.allow(old.is_some())
+            if options.get {
+                write_string(reply, old);
+            }
+            options.allow(old)
         }
-        false => options.condition.is_none() || options.allow(ctx.db.exists(key)),
+        (false, None) => true,
+        (false, Some(_)) => options.allow_existence(ctx.db.exists(key)),
     };
     match (options.get, allowed) {
         (true, _) => {}
@@ -297,12 +338,8 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
-fn store(ctx: &mut WriteCtx<'_>, key: &[u8], value: &[u8], options: &SetOptions) {
-    let expiry = match (options.deadline_ms, options.keep_deadline) {
-        (Some(deadline_ms), _) => Expiry::At(deadline_ms),
-        (None, true) => Expiry::Keep,
-        (None, false) => Expiry::Clear,
-    };
+fn store(ctx: &mut WriteCtx<'_>, key: &[u8], value: &[u8], options: &SetOptions<'_>) {
+    let expiry = options.expiry();
     ctx.db.set_string(key, value, expiry);
     ctx.changed(Event::string("set"), key);
     match expiry {
@@ -371,6 +408,16 @@ fn getdel(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     Ok(())
 }
 
+fn delifeq(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (key, text) = (args.take()?, args.take()?);
+    let is_equal = ctx.db.string(key)?.is_some_and(|old| old.is(text));
+    if is_equal {
+        delete(ctx, key);
+    }
+    reply.int(i64::from(is_equal));
+    Ok(())
+}
+
 fn delete(ctx: &mut WriteCtx<'_>, key: &[u8]) {
     ctx.db.remove(key);
     ctx.changed(Event::generic("del"), key);
@@ -423,6 +470,41 @@ fn mset(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         ctx.changed(Event::string("set"), key);
     }
     reply.ok();
+    Ok(())
+}
+
+fn msetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    const BAD_NUMBER: &str = "ERR invalid numkeys value or out of range";
+    let n_keys = at_least(1, args.take()?, BAD_NUMBER)?;
+    if n_keys > i32::MAX as usize {
+        return Err(Error::Plain(BAD_NUMBER));
+    }
+    let pairs = args.take_n(n_keys.saturating_mul(2))?;
+    let options = SetOptions::parse(args, ctx.now_ms())?;
+    let mut keys = pairs.iter().step_by(2);
+    let allowed =
+        options.condition.is_none() || keys.all(|key| options.allow_existence(ctx.db.exists(key)));
+    reply.int(i64::from(allowed));
+    if !allowed {
+        return Ok(());
+    }
+    for pair in pairs.chunks(2) {
+        ctx.db.set_string(pair[0], pair[1], options.expiry());
+        ctx.changed(Event::string("set"), pair[0]);
+        if options.deadline_ms.is_some() {
+            ctx.event(Event::generic("expire"), pair[0]);
+        }
+    }
+    let n_keys = decimal(n_keys as u64);
+    let mut command = vec![&b"MSETEX"[..], &n_keys];
+    command.extend(pairs);
+    let deadline = options.deadline_ms.map(decimal);
+    match &deadline {
+        Some(deadline) => command.extend([&b"PXAT"[..], deadline]),
+        None if options.keep_deadline => command.push(b"KEEPTTL"),
+        None => {}
+    }
+    ctx.propagate(&command);
     Ok(())
 }
 

@@ -242,7 +242,8 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
     let name = name.to_ascii_lowercase();
     let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     if let Some(slot) = find(&name) {
-        if values.is_empty() {
+        // `save` alone, and an empty word behind it, mean that nothing is saved.
+        if values.is_empty() && name != b"save" {
             return Err("wrong number of arguments".into());
         }
         loaded.config.assign(slot, &values)?;

@@ -252,6 +252,7 @@ fn bad_lines_are_named_with_number_text_and_reason() {
     };
     check("\n# x\nhz 10 20\n", 3, "hz 10 20", "wrong number of arguments");
     check("hz", 1, "hz", "wrong number of arguments");
+    assert!(parse(b"save\nsave \nsave \"\"\n").is_ok());
     check("logfile \"x\n", 1, "logfile \"x", "Unbalanced quotes in configuration line");
     check("foo bar", 1, "foo bar", "Bad directive or wrong number of arguments");
     check("slaveof a", 1, "slaveof a", "wrong number of arguments");

@@ -25,13 +25,13 @@ impl Engine {
         request: &[&[u8]],
         known_hash: Option<u64>,
     ) -> Option<Locked<'static>> {
-        match command.reach {
+        match command.reach_of(request) {
             // One that goes from shard to shard waits for each; who holds one for long is met first.
             Reach::Keyspace => {
                 let is_free = !self.state.keyspace.has_busy_shard(database);
                 return is_free.then(|| Locked::roaming(&self.state.keyspace));
             }
-            Reach::Transaction => return self.lock_all(),
+            Reach::Transaction | Reach::Vary(_) => return self.lock_all(),
             Reach::Keys => {}
         }
         if let Some(key) = command.keys.only(request) {

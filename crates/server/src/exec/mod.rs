@@ -245,12 +245,12 @@ impl Engine {
     /// The end of every outermost command: its effects, then its locks.
     #[inline]
     fn release(&mut self, locked: Locked<'static>) {
+        if self.has_effects() {
+            self.commit(&locked); // those it serves may change something, too
+        }
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
-        }
-        if self.has_effects() {
-            self.commit(&locked);
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);

@@ -115,7 +115,7 @@ impl Engine {
                 continue;
             };
             let is_narrow = matches!(command.kind, Kind::Read(_) | Kind::Write(_))
-                && command.reach == Reach::Keys;
+                && matches!(command.reach_of(&words), Reach::Keys);
             if !is_narrow {
                 return self.lock_all();
             }

@@ -92,6 +92,12 @@ impl KeySpecs {
         self.n_used += 1;
         at
     }
+
+    /// The patterns that make keys share the second one.
+    fn of_patterns(&mut self) -> usize {
+        self.n_used = 2;
+        1
+    }
 }
 
 fn tree(arguments: &[Argument], keys: &mut KeySpecs, reply: &mut Reply<'_>) {
@@ -108,9 +114,14 @@ fn node(argument: &Argument, keys: &mut KeySpecs, reply: &mut Reply<'_>) {
     if matches!(argument.shape, Shape::Value(_) | Shape::PureToken) {
         n += text_field("display_text", &argument.name, reply);
     }
-    if argument.shape == Shape::Value("key") {
+    let key_spec = match argument.shape {
+        Shape::Value("key") => Some(keys.next()),
+        Shape::Value("pattern") if argument.name != "pattern" => Some(keys.of_patterns()),
+        _ => None,
+    };
+    if let Some(at) = key_spec {
         reply.bulk(b"key_spec_index");
-        reply.count(keys.next());
+        reply.count(at);
         n += 1;
     }
     if let Some(token) = &argument.token {

@@ -95,7 +95,7 @@ pub const COMMANDS: &[Command] = &[
         .group("sorted-set")
         .about("2.0.0", "O(log(N))", "Returns the place of a member, highest score first."),
     Command::read("zscan", -3, zscan)
-        .syntax("key cursor [MATCH pattern] [COUNT count]")
+        .syntax("key cursor [MATCH pattern] [COUNT count] [NOSCORES]")
         .key(1)
         .tips(&["nondeterministic_output"])
         .group("sorted-set")
@@ -404,6 +404,11 @@ fn zscan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     }
     reply.array(2);
     reply.bulk(cursor.to_string().as_bytes());
+    if options.no_values {
+        reply.array(members.len());
+        members.iter().for_each(|(member, _)| reply.bulk(member));
+        return Ok(());
+    }
     reply.array(members.len() * 2);
     for (member, score) in members {
         let mut text = Vec::with_capacity(25);
