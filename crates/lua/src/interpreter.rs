@@ -7,10 +7,14 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use crate::encode::{EncodeError, encode, one_line};
+use crate::library::{Registered, registered};
 use crate::native::{self, Raised, Shared};
 use crate::script::body;
 use crate::slot::Together;
 use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
+
+/// Bytes that scripts may occupy in all.
+pub const MEMORY_BYTES_MAX: usize = 1 << 30;
 
 /// A script's name: the SHA-1 of its source in lower-case hexadecimal digits.
 pub type ScriptName = [u8; 40];
@@ -22,8 +26,15 @@ pub struct Interpreter {
 }
 
 struct Inner {
-    scripts: HashMap<ScriptName, Function>,
+    /// Where the compiled functions are: mlua can keep only some thousand handles.
+    compiled: Table,
+    last_place: i64,
+    scripts: HashMap<ScriptName, i64>,
+    libraries: HashMap<u64, Vec<i64>>,
     run: Function,
+    run_function: Function,
+    load_library: Function,
+    functions_env: Table,
     shared: Rc<Shared>,
     keys: Option<Table>,
     argv: Option<Table>,
@@ -56,23 +67,26 @@ impl Interpreter {
             .set_mode(ChunkMode::Text)
             .into_function()
             .map_err(|error| {
-                let reason = match error {
-                    mlua::Error::SyntaxError { message, .. } => message,
-                    other => other.to_string(),
-                };
+                let reason = compile_reason(error);
                 let line = format!("ERR Error compiling script (new function): {reason}");
                 Failure {
                     message: one_line(line.as_bytes()),
                     from_command: false,
                 }
             })?;
-        inner.scripts.insert(name, function);
+        let place = inner.keep(&function).map_err(|error| internal(&error))?;
+        if let Some(old) = inner.scripts.insert(name, place) {
+            inner.drop_compiled(old);
+        }
         Ok(())
     }
 
     /// Forgets a script.
     pub fn forget(&mut self, name: &ScriptName) {
-        self.inner.get_mut().scripts.remove(name);
+        let inner = self.inner.get_mut();
+        if let Some(place) = inner.scripts.remove(name) {
+            inner.drop_compiled(place);
+        }
     }
 
     /// Runs a compiled script and writes what it returns to `sink`. On a failure the sink may hold
@@ -85,6 +99,46 @@ impl Interpreter {
         sink: &mut dyn Sink,
     ) -> Option<Result<(), Failure>> {
         self.inner.get_mut().run(name, call, host, sink)
+    }
+
+    /// Whether the functions of this library are at hand.
+    pub fn knows_library(&self, library: u64) -> bool {
+        self.inner.get().libraries.contains_key(&library)
+    }
+
+    /// Compiles and loads a library, and keeps its functions under the number `library`, in the
+    /// order returned. Its first line must have been looked at by
+    /// [`library::header`](crate::library::header). Never call this under a shard lock.
+    pub fn load_library(
+        &mut self,
+        library: u64,
+        source: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Vec<Registered>, Failure> {
+        self.inner.get_mut().load_library(library, source, host)
+    }
+
+    /// Forgets the functions of a library.
+    pub fn forget_library(&mut self, library: u64) {
+        let inner = self.inner.get_mut();
+        for place in inner.libraries.remove(&library).unwrap_or_default() {
+            inner.drop_compiled(place);
+        }
+    }
+
+    /// Calls a function, given by its library's number and its place there, as
+    /// [`run`](Self::run) runs a script. `name` is for errors.
+    pub fn call_function(
+        &mut self,
+        (library, place, name): (u64, usize, &[u8]),
+        call: Call<'_>,
+        host: &mut dyn Host,
+        sink: &mut dyn Sink,
+    ) -> Option<Result<(), Failure>> {
+        let inner = self.inner.get_mut();
+        let place = *inner.libraries.get(&library)?.get(place)?;
+        let function = inner.compiled(place)?;
+        Some(inner.start(Entry::Function(function, name), call, host, sink))
     }
 
     /// Bytes that Lua has allocated.
@@ -117,9 +171,11 @@ impl Inner {
         let shared = Rc::new(Shared::default());
         let native = native::table(&lua, &shared)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("@prelude");
-        let (env, run): (Table, Function) = prelude.call(native)?;
+        let (env, run, functions_env, load_library, run_function) =
+            prelude.call::<(Table, Function, Table, Function, Function)>(native)?;
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
+        lua.set_memory_limit(MEMORY_BYTES_MAX)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
         lua.set_global_hook(every, move |_, _| match ticking.slot.with(|host| host.tick()) {
@@ -127,8 +183,14 @@ impl Inner {
             _ => Ok(VmState::Continue),
         })?;
         Ok(Inner {
+            compiled: lua.create_table()?,
+            last_place: 0,
             scripts: HashMap::new(),
+            libraries: HashMap::new(),
             run,
+            run_function,
+            load_library,
+            functions_env,
             shared,
             keys: None,
             argv: None,
@@ -143,53 +205,128 @@ impl Inner {
         host: &mut dyn Host,
         sink: &mut dyn Sink,
     ) -> Option<Result<(), Failure>> {
-        let script = self.scripts.get(name)?;
+        let script = self.compiled(*self.scripts.get(name)?)?;
+        Some(self.start(Entry::Script(script, name), call, host, sink))
+    }
+
+    fn start(
+        &mut self,
+        entry: Entry<'_>,
+        call: Call<'_>,
+        host: &mut dyn Host,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Failure> {
         self.shared.resp3.set(false);
-        let strings = (
-            strings(&self.lua, call.keys, &mut self.keys),
-            strings(&self.lua, call.args, &mut self.argv),
-        );
-        let (keys, argv) = match strings {
-            (Ok(keys), Ok(argv)) => (keys, argv),
-            (Err(error), _) | (_, Err(error)) => return Some(Err(internal(&error))),
+        let keys = strings(&self.lua, call.keys, &mut self.keys).map_err(|e| internal(&e))?;
+        let argv = strings(&self.lua, call.args, &mut self.argv).map_err(|e| internal(&e))?;
+        let (run, function, name, source) = match entry {
+            Entry::Script(function, name) => (&self.run, function, &name[..], "user_script"),
+            Entry::Function(function, name) => {
+                (&self.run_function, function, name, "user_function")
+            }
         };
-        let returned = self.shared.slot.lend(host, || {
-            self.run
-                .call::<(bool, Value, Option<i64>, Option<bool>)>((script, keys, argv))
-        });
-        Some(match returned {
+        type Returned = (bool, Value, Option<i64>, Option<bool>);
+        let returned = self
+            .shared
+            .slot
+            .lend(host, || run.call::<Returned>((function, keys, argv)));
+        match returned {
             Ok((true, value, ..)) => match encode(&value, self.shared.resp3.get(), sink) {
                 Ok(()) => Ok(()),
                 Err(EncodeError::Lua(error)) => Err(internal(&error)),
-                Err(EncodeError::TooDeep) => {
-                    let message = b"ERR reached lua stack limit".to_vec();
-                    Err(Failure {
-                        message,
-                        from_command: false,
-                    })
-                }
+                Err(EncodeError::TooDeep) => Err(Failure {
+                    message: b"ERR reached lua stack limit".to_vec(),
+                    from_command: false,
+                }),
             },
-            Ok((false, message, line, from_command)) => {
-                let message = failure_line(&message, name, line);
-                Err(Failure {
-                    message,
-                    from_command: from_command.unwrap_or(false),
-                })
-            }
+            Ok((false, message, line, from_command)) => Err(Failure {
+                message: failure_line(&message, name, line.map(|line| (source, line))),
+                from_command: from_command.unwrap_or(false),
+            }),
             Err(error) => Err(internal(&error)),
-        })
+        }
+    }
+
+    fn load_library(
+        &mut self,
+        library: u64,
+        source: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Vec<Registered>, Failure> {
+        let failure = |text: &str, reason: &[u8]| Failure {
+            message: one_line(&[text.as_bytes(), reason].concat()),
+            from_command: false,
+        };
+        let chunk = self.lua.load(body(source)).set_name("@user_function");
+        let chunk = chunk.set_mode(ChunkMode::Text).into_function();
+        let chunk = chunk.map_err(|error| {
+            failure("ERR Error compiling function: ", compile_reason(error).as_bytes())
+        })?;
+        let env = chunk.set_environment(self.functions_env.clone());
+        env.map_err(|error| internal(&error))?;
+        let loaded = self
+            .shared
+            .slot
+            .lend(host, || self.load_library.call::<(bool, Value)>(chunk))
+            .map_err(|error| internal(&error))?;
+        let all = match loaded {
+            (true, Value::Table(all)) => all,
+            (_, Value::String(message)) => {
+                return Err(failure("ERR Error registering functions: ", &message.as_bytes()));
+            }
+            _ => return Err(failure("ERR Error registering functions: ERR unknown error", b"")),
+        };
+        let all = all.sequence_values::<Table>();
+        let all: mlua::Result<Vec<(Registered, Function)>> =
+            all.map(|entry| registered(&entry?)).collect();
+        let (mut functions, mut places) = (Vec::new(), Vec::new());
+        for (function, callback) in all.map_err(|error| internal(&error))? {
+            functions.push(function);
+            places.push(self.keep(&callback).map_err(|error| internal(&error))?);
+        }
+        self.libraries.insert(library, places);
+        Ok(functions)
+    }
+
+    /// Keeps a compiled function; its place.
+    fn keep(&mut self, function: &Function) -> mlua::Result<i64> {
+        self.last_place += 1;
+        self.compiled.raw_set(self.last_place, function)?;
+        Ok(self.last_place)
+    }
+
+    fn compiled(&self, place: i64) -> Option<Function> {
+        self.compiled.raw_get(place).ok()
+    }
+
+    fn drop_compiled(&self, place: i64) {
+        // Setting an entry that exists to nil needs no memory, so it does not fail.
+        let _ = self.compiled.raw_set(place, Value::Nil);
     }
 }
 
-fn failure_line(message: &Value, name: &ScriptName, line: Option<i64>) -> Vec<u8> {
+/// What is run, and its name in errors.
+enum Entry<'a> {
+    Script(Function, &'a ScriptName),
+    Function(Function, &'a [u8]),
+}
+
+fn compile_reason(error: mlua::Error) -> String {
+    match error {
+        mlua::Error::SyntaxError { message, .. } => message,
+        other => other.to_string(),
+    }
+}
+
+fn failure_line(message: &Value, name: &[u8], place: Option<(&str, i64)>) -> Vec<u8> {
     let mut text = match message {
         Value::String(message) => message.as_bytes().to_vec(),
         _ => b"ERR unknown error".to_vec(),
     };
     text.extend_from_slice(b" script: ");
     text.extend_from_slice(name);
-    if let Some(line) = line {
-        text.extend_from_slice(format!(", on @user_script:{line}").as_bytes());
+    if let Some((source, line)) = place {
+        text.extend_from_slice(format!(", on @{source}:{line}").as_bytes());
     }
     text.push(b'.');
     one_line(&text)

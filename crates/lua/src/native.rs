@@ -257,7 +257,8 @@ fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Value> {
 fn line(lua: &Lua) -> Option<usize> {
     for level in 1.. {
         let found = lua.inspect_stack(level, |frame| {
-            let is_script = frame.source().short_src.as_deref() == Some("user_script");
+            let source = frame.source().short_src;
+            let is_script = matches!(source.as_deref(), Some("user_script" | "user_function"));
             frame.current_line().filter(|_| is_script)
         });
         match found {

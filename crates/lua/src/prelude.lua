@@ -10,7 +10,7 @@ local real = {}
 local views = setmetatable({}, { __mode = "k" })
 
 local error, type, tostring, rawget, rawset, next, select = error, type, tostring, rawget, rawset, next, select
-local setmetatable, pcall, xpcall, pairs = setmetatable, pcall, xpcall, pairs
+local setmetatable, pcall, xpcall, pairs, setfenv = setmetatable, pcall, xpcall, pairs, setfenv
 local READONLY = "Attempt to modify a readonly table"
 
 local function refuse()
@@ -18,9 +18,19 @@ local function refuse()
 end
 
 local function view(t, metatable)
-  local v = setmetatable({}, { __index = t, __newindex = refuse, __metatable = metatable or false })
+  local mt = { __index = t, __newindex = refuse, __metatable = metatable or false }
+  local v = setmetatable({}, mt)
   views[v] = t
-  return v
+  return v, mt
+end
+
+-- Makes reading what is not there an error.
+local function strict(t)
+  return setmetatable(t, {
+    __index = function(_, name)
+      error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
+    end,
+  })
 end
 
 -- Guards a function that would write to its first argument behind the back of __newindex.
@@ -239,11 +249,7 @@ end
 
 local env = view(real, view({}))
 real._G = env
-setmetatable(real, {
-  __index = function(_, name)
-    error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-  end,
-})
+strict(real)
 
 local of_strings = getmetatable("")
 of_strings.__index = strings
@@ -258,4 +264,164 @@ local function run(script, keys, argv)
   return false, value, failed_line, from_command
 end
 
-return env, run
+-- Functions: they have globals of their own, and see little of them while their library loads.
+
+local at_run = {}
+for name, value in pairs(real) do
+  at_run[name] = value
+end
+local for_functions = {}
+for name, value in pairs(redis) do
+  for_functions[name] = value
+end
+for_functions.breakpoint, for_functions.debug, for_functions.replicate_commands = nil, nil, nil
+local functions_env, functions_meta = view(strict(at_run), view({}))
+at_run._G = functions_env
+at_run.redis = view(for_functions)
+at_run.server = at_run.redis
+
+local function in_functions(f, ...)
+  if f then
+    setfenv(f, functions_env)
+  end
+  return f, ...
+end
+
+function at_run.loadstring(text, name)
+  return in_functions(real.loadstring(text, name or "@user_function"))
+end
+
+function at_run.load(f, name)
+  return in_functions(real.load(f, name or "@user_function"))
+end
+
+local registered -- by the library that loads now
+local LABELS = {
+  ["no-writes"] = true,
+  ["allow-oom"] = true,
+  ["allow-stale"] = true,
+  ["no-cluster"] = true,
+  ["allow-cross-slot-keys"] = true,
+}
+
+local function fail(message)
+  error({ err = "ERR " .. message }, 0)
+end
+
+local function is_text(value)
+  return type(value) == "string" or type(value) == "number"
+end
+
+local function check_flags(flags)
+  if type(flags) ~= "table" then
+    fail("flags argument to redis.register_function must be a table representing function flags")
+  end
+  local i, checked = 1, {}
+  while rawget(flags, i) ~= nil do
+    if not LABELS[rawget(flags, i)] then
+      fail("unknown flag given")
+    end
+    checked[i] = rawget(flags, i)
+    i = i + 1
+  end
+  return checked
+end
+
+local function named_arguments(t)
+  local f = {}
+  for key, value in next, t do
+    local name = is_text(key) and tostring(key):lower()
+    if not name then
+      fail("named argument key given to redis.register_function is not a string")
+    elseif name == "function_name" or name == "description" then
+      if not is_text(value) then
+        fail(name .. " argument given to redis.register_function must be a string")
+      end
+      f[name] = tostring(value)
+    elseif name == "callback" then
+      if type(value) ~= "function" then
+        fail("callback argument given to redis.register_function must be a function")
+      end
+      f.callback = value
+    elseif name == "flags" then
+      f.flags = check_flags(value)
+    else
+      fail("unknown argument given to redis.register_function")
+    end
+  end
+  if not f.function_name then
+    fail("redis.register_function must get a function name argument")
+  elseif not f.callback then
+    fail("redis.register_function must get a callback argument")
+  end
+  return f
+end
+
+local function arguments(...)
+  local first, second = ...
+  local n = select("#", ...)
+  if n < 1 or n > 2 then
+    fail("wrong number of arguments to redis.register_function")
+  elseif n == 1 then
+    if type(first) ~= "table" then
+      fail("calling redis.register_function with a single argument is only applicable to Lua table (representing named arguments).")
+    end
+    return named_arguments(first)
+  elseif not is_text(first) then
+    fail("first argument to redis.register_function must be a string")
+  elseif type(second) ~= "function" then
+    fail("second argument to redis.register_function must be a function")
+  end
+  return { function_name = tostring(first), callback = second }
+end
+
+local function register_function(...)
+  if not registered then
+    fail("redis.register_function can only be called on FUNCTION LOAD command")
+  end
+  local f = arguments(...)
+  if not f.function_name:find("^[%w_]+$") or f.function_name:find("%z") then
+    fail("Library names can only contain letters, numbers, or underscores(_) and must be at least one character long")
+  elseif registered[f.function_name] then
+    fail("Function already exists in the library")
+  end
+  registered[f.function_name] = true
+  registered[#registered + 1] = f
+end
+
+local at_load = strict({
+  redis = view(strict({
+    register_function = register_function,
+    log = native.log,
+    LOG_DEBUG = 0,
+    LOG_VERBOSE = 1,
+    LOG_NOTICE = 2,
+    LOG_WARNING = 3,
+    REDIS_VERSION = redis.REDIS_VERSION,
+    REDIS_VERSION_NUM = redis.REDIS_VERSION_NUM,
+  })),
+})
+at_load.server = at_load.redis
+
+local function load_library(chunk)
+  local all = {}
+  registered, functions_meta.__index = all, at_load
+  local ok, message = xpcall(chunk, on_failure)
+  registered, functions_meta.__index = nil, at_run
+  if ok then
+    return true, all
+  end
+  return false, message
+end
+
+local function run_function(f, keys, args)
+  local ok, value = xpcall(function()
+    return f(keys, args)
+  end, on_failure)
+  if ok then
+    return true, value
+  end
+  return false, value, failed_line, from_command
+end
+
+return env, run, functions_env, load_library, run_function

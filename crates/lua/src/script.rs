@@ -47,7 +47,21 @@ pub fn flags(source: &[u8]) -> Result<Option<ScriptFlags>, Vec<u8>> {
 }
 
 impl ScriptFlags {
-    fn set(&mut self, flag: &[u8]) -> Result<(), Vec<u8>> {
+    /// The names of the flags that are set.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.no_writes, "no-writes"),
+            (self.allow_oom, "allow-oom"),
+            (self.allow_stale, "allow-stale"),
+            (self.no_cluster, "no-cluster"),
+            (self.allow_cross_slot_keys, "allow-cross-slot-keys"),
+        ]
+        .into_iter()
+        .filter_map(|(is_set, name)| is_set.then_some(name))
+    }
+
+    /// Sets a flag by its name; the error is a whole line.
+    pub(crate) fn set(&mut self, flag: &[u8]) -> Result<(), Vec<u8>> {
         match flag {
             b"no-writes" => self.no_writes = true,
             b"allow-oom" => self.allow_oom = true,

@@ -62,6 +62,7 @@ fn a_script_without_end_leaves_everybody_able_to_kill_it() {
             assert_eq!(wait_until(&mut late, "PING", "-BUSY"), BUSY);
             for client in &mut clients {
                 assert_eq!(text("GET key", client), BUSY);
+                assert_eq!(text("FUNCTION STATS", client), BUSY);
             }
             assert_eq!(text("SCRIPT KILL", &mut clients[0]), "+OK");
             let answer = line(&mut script);

@@ -11,6 +11,7 @@ use lua::interpreter::ScriptName;
 use crate::command::Commands;
 use crate::command::event::Event;
 use crate::config::notify::EventClasses;
+use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
 
@@ -81,11 +82,34 @@ pub enum Order {
         /// It may not change anything.
         is_read_only: bool,
     },
+    /// Call the function that the request names.
+    Call {
+        /// It may not change anything.
+        is_read_only: bool,
+    },
+    /// Change the libraries; the request's last word but those of options says how.
+    Libraries(Libraries),
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
         name: ScriptName,
     },
+}
+
+/// What is to become of the libraries of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libraries {
+    /// Load the one whose source is the request's last word.
+    Load {
+        /// In the place of one of the same name.
+        replaces: bool,
+    },
+    /// Remove the one that the request's last word names.
+    Delete,
+    /// Remove all.
+    Flush,
+    /// Load those of the payload that is the request's third word.
+    Restore(Policy),
 }
 
 /// The context of a command about the connection or the server.

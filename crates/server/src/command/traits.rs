@@ -39,11 +39,14 @@ pub enum Flag {
     SkipSlowlog,
     /// Allowed on a replica without its primary.
     Stale,
+    /// Changes something that is journaled, though its kind does not tell.
+    Write,
     /// For who works on the server itself; COMMAND does not show its subcommands.
     System,
 }
 
 const FLAG_NAMES: &[(Flag, &str)] = &[
+    (Flag::Write, "write"),
     (Flag::ReadOnly, "readonly"),
     (Flag::Admin, "admin"),
     (Flag::PubSub, "pubsub"),

@@ -135,6 +135,7 @@ fn memory(state: &State) -> MemoryInfo {
     let allocated = memory::allocated();
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();
+    let (n_libraries, n_functions) = state.scripts.functions.lock().counts();
     let n_freed = state.stats.totals_ever().get(Counter::LazyFreedObjects);
     MemoryInfo {
         allocated,
@@ -142,9 +143,11 @@ fn memory(state: &State) -> MemoryInfo {
         startup_bytes: state.stats.startup_bytes(),
         overhead_bytes: None,
         system_bytes: total_system_memory_bytes(),
-        lua_bytes: None,
+        lua_bytes: state.scripts.lua_bytes().map(|bytes| bytes as u64),
         cached_scripts: n_scripts as u64,
         script_bytes: script_bytes as u64,
+        n_functions: n_functions as u64,
+        n_libraries: n_libraries as u64,
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
         lazyfree_pending: state.keyspace.n_discarded().saturating_sub(n_freed),

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod list;
 pub mod pubsub;
 pub mod scripting;
+pub mod functions;
 pub mod memory;
 pub mod object;
 pub mod server;
@@ -37,6 +38,7 @@ pub const FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     transaction::COMMANDS,
     scripting::COMMANDS,
+    functions::COMMANDS,
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,

@@ -1,12 +1,13 @@
 //! Scripts: EVAL and its siblings, and the cache they run from.
 
-use lua::script::{flags, sha1_hex};
+use lua::script::{ScriptFlags, flags, sha1_hex};
 use resp::reply::Reply;
 
 use crate::command::context::Order;
 use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::scripts::running::Runs;
+use crate::stats::counters::Counter;
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
@@ -31,13 +32,15 @@ pub const COMMANDS: &[Command] = &[
         .about("2.6.0", "Depends on the subcommand", "The script cache."),
 ];
 
-const RUNS: &[Flag] = &[
+/// What carries a command that runs a script.
+pub const RUNS: &[Flag] = &[
     Flag::NoMandatoryKeys,
     Flag::NoScript,
     Flag::SkipMonitor,
     Flag::Stale,
 ];
-const RUNS_READ_ONLY: &[Flag] = &[
+/// The same for one that changes nothing.
+pub const RUNS_READ_ONLY: &[Flag] = &[
     Flag::NoMandatoryKeys,
     Flag::NoScript,
     Flag::ReadOnly,
@@ -98,13 +101,23 @@ fn args_at(args: &mut Args<'_>) -> Result<usize> {
     Ok(3 + n_keys as usize)
 }
 
+/// A script whose first line does not say that it writes nothing is refused where it may not.
+fn refuse_writer(flags: Option<ScriptFlags>, is_read_only: bool) -> Result<()> {
+    if is_read_only && flags.is_some_and(|flags| !flags.no_writes) {
+        let line = "ERR Can not execute a script with write flag using *_ro command.";
+        return Err(Error::Plain(line));
+    }
+    Ok(())
+}
+
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let source = args.take()?;
     let args_at = args_at(args)?;
     let name = sha1_hex(source);
     let flags = flags(source).map_err(Error::line)?;
-    if !ctx.state.scripts.knows(&name) {
-        ctx.state.scripts.add(name, source);
+    refuse_writer(flags, is_read_only)?;
+    if ctx.state.scripts.used(&name).is_none() && !ctx.state.scripts.add(name, source, false) {
+        ctx.state.stats.count(Counter::EvictedScripts, 1);
     }
     let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
     ctx.order = Some(Order::Script {
@@ -120,8 +133,9 @@ fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -
     let name = args.take()?.to_ascii_lowercase();
     let args_at = args_at(args)?;
     let name = name.try_into().map_err(|_| NO_SCRIPT)?;
-    let source = ctx.state.scripts.source(&name).ok_or(NO_SCRIPT)?;
+    let source = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
     let flags = flags(&source).map_err(Error::line)?;
+    refuse_writer(flags, is_read_only)?;
     let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
     ctx.order = Some(Order::Script {
         name,
@@ -177,7 +191,7 @@ fn script_load(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -
     let source = args.take()?;
     flags(source).map_err(Error::line)?;
     let name = sha1_hex(source);
-    ctx.state.scripts.add(name, source);
+    ctx.state.scripts.add(name, source, true);
     ctx.order = Some(Order::Load { name });
     Ok(())
 }

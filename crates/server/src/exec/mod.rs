@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod function;
 mod lock;
 mod meanwhile;
 mod multi;

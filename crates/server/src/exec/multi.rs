@@ -31,7 +31,10 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
-            Order::Script { .. } | Order::Load { .. } => {
+            Order::Script { .. }
+            | Order::Load { .. }
+            | Order::Call { .. }
+            | Order::Libraries(_) => {
                 let Some(locked) = self.lock_all() else {
                     return Outcome::Busy;
                 };
@@ -66,10 +69,21 @@ impl Engine {
                     keys: &keys,
                     args: request.get(args_at..).unwrap_or_default(),
                 };
-                let call = (call, request);
                 let ways = (reply, meanwhile);
-                self.run_script(locked, session, (name, is_read_only), call, ways);
+                let script = (&name, is_read_only);
+                self.run_script(locked, session, script, (call, request), ways);
             }
+            Order::Call { is_read_only } => {
+                let mut keys = Vec::new();
+                command.keys.each(request, &mut |key| keys.push(key));
+                let call = lua::interpreter::Call {
+                    keys: &keys,
+                    args: request.get(3 + keys.len()..).unwrap_or_default(),
+                };
+                let ways = (reply, meanwhile);
+                self.run_function(locked, session, is_read_only, (call, request), ways);
+            }
+            Order::Libraries(what) => self.change_libraries(session, what, request, reply),
             Order::Load { name } => self.load_script(name, reply),
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch => {}

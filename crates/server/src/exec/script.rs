@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use keyspace::locked::Locked;
 use lua::interpreter::{Call, Interpreter, ScriptName};
-use lua::{Host, LogLevel, Sink};
+use lua::{Failure, Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::{Engine, Meanwhile, Nesting};
@@ -26,35 +26,51 @@ impl Engine {
         &mut self,
         locked: &Locked<'static>,
         session: &mut Session,
-        (name, is_read_only): (ScriptName, bool),
+        (name, is_read_only): (&ScriptName, bool),
         (call, request): (Call<'_>, &[&[u8]]),
         (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
     ) {
-        let state = self.state;
-        let mut interpreter = state.scripts.interpreter();
-        if let Err(line) = self.prepare(&mut interpreter, &name) {
+        let mut interpreter = self.state.scripts.interpreter();
+        if let Err(line) = self.prepare(&mut interpreter, name) {
             return reply.error(&line);
         }
         let Some(interpreter) = interpreter.as_mut() else {
             return;
         };
+        let run = (Runs::Script, &name[..], is_read_only, request);
+        self.run_lua(locked, session, run, (reply, meanwhile), |bridge, answer| {
+            interpreter.run(name, call, bridge, answer)
+        });
+    }
+
+    /// Runs something in the interpreter, from where it reaches the engine.
+    pub(super) fn run_lua(
+        &mut self,
+        locked: &Locked<'static>,
+        session: &mut Session,
+        (what, name, is_read_only, request): (Runs, &[u8], bool, &[&[u8]]),
+        (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
+        run: impl FnOnce(&mut dyn Host, &mut dyn Sink) -> Option<Result<(), Failure>>,
+    ) {
+        let running = &self.state.scripts.running;
         let (mark, nesting, database) = (reply.len(), self.nesting, session.database);
         self.nesting = Nesting::Script;
         let since = self.clock;
-        state.scripts.running.begin(Runs::Script);
+        let may_not_grow = self.state.is_out_of_memory();
+        running.begin(what);
         let mut bridge = Bridge {
             engine: self,
             locked,
             session,
             is_read_only,
-            may_not_grow: state.is_out_of_memory(),
-            name: &name,
+            may_not_grow,
+            name,
             request,
             since,
             meanwhile,
         };
-        let result = interpreter.run(&name, call, &mut bridge, &mut Answer(reply));
-        state.scripts.running.end();
+        let result = run(&mut bridge, &mut Answer(reply));
+        running.end();
         self.nesting = nesting;
         session.database = database;
         if let Some(Err(failure)) = result {
@@ -82,13 +98,7 @@ impl Engine {
         let source = scripts
             .source(name)
             .ok_or(&b"NOSCRIPT No matching script."[..])?;
-        let interpreter = match interpreter {
-            Some(interpreter) => interpreter,
-            None => {
-                let made = Interpreter::new(next_random(&mut self.random) as u32);
-                interpreter.insert(made.map_err(|failure| failure.message)?)
-            }
-        };
+        let interpreter = self.made(interpreter)?;
         if interpreter.knows(name) {
             return Ok(());
         }
@@ -97,6 +107,31 @@ impl Engine {
             failure.message
         })
     }
+
+    /// The interpreter, made now if there was none.
+    pub(super) fn made<'a>(
+        &mut self,
+        interpreter: &'a mut Option<Interpreter>,
+    ) -> Result<&'a mut Interpreter, Vec<u8>> {
+        match interpreter {
+            Some(interpreter) => Ok(interpreter),
+            None => {
+                let made = Interpreter::new(next_random(&mut self.random) as u32);
+                Ok(interpreter.insert(made.map_err(|failure| failure.message)?))
+            }
+        }
+    }
+}
+
+/// Writes a line of a script to the log.
+pub(super) fn log_line(level: LogLevel, message: &[u8]) {
+    let level = match level {
+        LogLevel::Debug => log::Level::Trace,
+        LogLevel::Verbose => log::Level::Debug,
+        LogLevel::Notice => log::Level::Info,
+        LogLevel::Warning => log::Level::Warn,
+    };
+    log::log!(level, "{}", String::from_utf8_lossy(message));
 }
 
 /// What a running script reaches.
@@ -146,13 +181,7 @@ impl Host for Bridge<'_> {
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
-        let level = match level {
-            LogLevel::Debug => log::Level::Trace,
-            LogLevel::Verbose => log::Level::Debug,
-            LogLevel::Notice => log::Level::Info,
-            LogLevel::Warning => log::Level::Warn,
-        };
-        log::log!(level, "{}", String::from_utf8_lossy(message));
+        log_line(level, message);
     }
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {

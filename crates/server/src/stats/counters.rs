@@ -48,6 +48,8 @@ pub enum Counter {
     OutputBufferDisconnections,
     /// Values freed by a background thread.
     LazyFreedObjects,
+    /// Scripts that went from the cache for others.
+    EvictedScripts,
     /// Turns of the event loops.
     LoopCycles,
 }

@@ -98,6 +98,10 @@ pub struct MemoryInfo {
     pub cached_scripts: u64,
     /// Their sources.
     pub script_bytes: u64,
+    /// Functions of all libraries.
+    pub n_functions: u64,
+    /// Libraries.
+    pub n_libraries: u64,
     /// `maxmemory`.
     pub max_bytes: u64,
     /// `maxmemory-policy`.
