@@ -218,6 +218,18 @@ impl<'k> Locked<'k> {
         self.room(id).registry.get_or_insert_default()
     }
 
+    /// Every key of a database that somebody watches; for the transaction. O(shards).
+    pub fn watched_keys(&self, database: u16) -> Vec<Box<[u8]>> {
+        let n_shards = self
+            .keyspace
+            .existing_shards(database)
+            .map_or(0, <[_]>::len);
+        (0..n_shards)
+            .filter_map(|shard| self.registry(ShardId::new(database, shard as u16)))
+            .flat_map(|registry| registry.watched_keys())
+            .collect()
+    }
+
     /// Every key of a database that somebody waits for; for the transaction. O(shards).
     pub fn waited_keys(&self, database: u16) -> Vec<Box<[u8]>> {
         let n_shards = self

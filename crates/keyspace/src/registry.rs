@@ -183,6 +183,11 @@ impl Registry {
         self.n_wide > 0
     }
 
+    /// Every key somebody watches.
+    pub fn watched_keys(&self) -> Vec<Box<[u8]>> {
+        self.watchers.keys().cloned().collect()
+    }
+
     /// Every key somebody waits for.
     pub fn waited_keys(&self) -> Vec<Box<[u8]>> {
         self.waiters.keys().cloned().collect()

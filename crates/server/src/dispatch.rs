@@ -48,7 +48,7 @@ pub fn run(
     let mark = reply.len();
     let outcome = match admit(engine, session, row, request) {
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
-            queue(session, request, reply);
+            queue(session, admitted.0, request, reply);
             Outcome::Done
         }
         Ok(admitted) => {
@@ -89,8 +89,17 @@ fn admit(
     if command.has(Flag::System) && !engine.state().config.debug_command_allowed(is_local) {
         return Err(Error::DebugNotAllowed);
     }
-    if command.needs_memory && engine.state().is_out_of_memory() {
+    let state = engine.state();
+    let queue = session.queue.as_ref().filter(|_| command.name == "exec");
+    if (command.needs_memory || queue.is_some_and(|queue| queue.needs_memory))
+        && state.is_out_of_memory()
+    {
         return Err(Error::OutOfMemory);
+    }
+    if (command.is_write() || queue.is_some_and(|queue| queue.has_writes))
+        && state.config.lacks_replicas()
+    {
+        return Err(Error::Plain("NOREPLICAS Not enough good replicas to write."));
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -127,8 +136,10 @@ fn refuse(
     reply.error(line.as_bytes());
 }
 
-fn queue(session: &mut Session, request: &[&[u8]], reply: &mut Reply<'_>) {
+fn queue(session: &mut Session, command: &Command, request: &[&[u8]], reply: &mut Reply<'_>) {
     if let Some(queue) = &mut session.queue {
+        queue.has_writes |= command.is_write();
+        queue.needs_memory |= command.needs_memory;
         queue.push(request);
         reply.simple("QUEUED");
     }

@@ -42,6 +42,8 @@ impl Server {
             assert!(started.elapsed() < PATIENCE, "the server does not listen");
             std::thread::yield_now();
         }
+        // It listens everywhere once it answers.
+        server.client().call(&["PING"]).unwrap();
         server
     }
 

@@ -94,6 +94,18 @@ fn swapdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         .int32()
         .map_err(|_| Error::Plain("ERR invalid second DB index"))?;
     let (first, second) = (database(ctx, first)?, database(ctx, second)?);
+    // A watched key that has run out goes before the exchange, so that it is not taken for a change.
+    let both = [first, second];
+    let watched: Vec<_> = both
+        .iter()
+        .flat_map(|number| ctx.db.locked().watched_keys(*number))
+        .collect();
+    for (number, key) in both
+        .iter()
+        .flat_map(|n| watched.iter().map(move |key| (*n, key)))
+    {
+        ctx.db.other(number, |db| db.exists(key));
+    }
     ctx.db.other(first, |db| db.swap(second));
     ctx.effects.n_changes += 1;
     ctx.database_changed(first);

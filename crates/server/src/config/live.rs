@@ -303,6 +303,13 @@ impl Config {
         self.number(const { slot("repl-backlog-size") })
     }
 
+    /// Whether `min-replicas-to-write` asks for more replicas than there are: none can be attached.
+    #[inline]
+    pub fn lacks_replicas(&self) -> bool {
+        self.number(const { slot("min-replicas-to-write") }) > 0
+            && self.number(const { slot("min-replicas-max-lag") }) > 0
+    }
+
     /// Whether this version can keep to the memory limit as it is set.
     pub fn check_memory_limit(&self) -> Result<(), String> {
         let evicts = self.eviction_policy() != EvictionPolicy::NoEviction;

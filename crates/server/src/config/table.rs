@@ -294,12 +294,8 @@ pub const DIRECTIVES: &[Directive] = &[
         .hidden()
         .valkey()
         .tuning("`threads` sets the number of event loops"),
-    integer("min-replicas-max-lag", "10", 0, INT)
-        .alias("min-slaves-max-lag")
-        .tuning(NO_REPLICATION),
-    integer("min-replicas-to-write", "0", 0, INT)
-        .alias("min-slaves-to-write")
-        .refused(&["0"], "replicas cannot acknowledge writes yet"),
+    integer("min-replicas-max-lag", "10", 0, INT).alias("min-slaves-max-lag"),
+    integer("min-replicas-to-write", "0", 0, INT).alias("min-slaves-to-write"),
     integer("min-string-size-avoid-copy-reply", "16384", 0, INT)
         .hidden()
         .valkey()

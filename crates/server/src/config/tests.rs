@@ -115,7 +115,6 @@ fn promises_are_refused_and_their_off_values_taken() {
         ("maxmemory-clients", "1gb", "0"),
         ("save", "3600 1", ""),
         ("tls-port", "6380", "0"),
-        ("min-replicas-to-write", "1", "0"),
         ("shutdown-on-sigterm", "save force", "nosave force"),
     ] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);

@@ -64,11 +64,9 @@ impl Engine {
     ) -> Outcome {
         let mut keys: Vec<Box<[u8]>> = Vec::new();
         let (command, ..) = admitted;
-        command.keys.each(request, &mut |key| {
-            if !keys.iter().any(|other| **other == *key) {
-                keys.push(key.into());
-            }
-        });
+        command.keys.each(request, &mut |key| keys.push(key.into()));
+        keys.sort_unstable();
+        keys.dedup();
         let waiter = Arc::new(Waiter::new(
             Box::new(Parked {
                 client: session.client.clone(),

@@ -196,9 +196,7 @@ impl Engine {
         let database = session.database;
         let watching = session.watching.get_or_insert_default();
         command.keys.each(request, &mut |key| {
-            let is_known = |(db, name): &(u16, Box<[u8]>)| *db == database && **name == *key;
-            if !watching.keys.iter().any(is_known) {
-                watching.keys.push((database, key.into()));
+            if watching.keys.insert((database, key.into())) {
                 self.look(&locked, database, key);
                 let id = self.state.keyspace.shard_of(database, hash(key));
                 let flag = Arc::clone(&watching.flag);

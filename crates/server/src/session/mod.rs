@@ -34,7 +34,7 @@ pub struct Watching {
     /// Raised when one of them changes.
     pub flag: Arc<Watch>,
     /// The keys, with their databases.
-    pub keys: Vec<(u16, Box<[u8]>)>,
+    pub keys: HashSet<(u16, Box<[u8]>)>,
 }
 
 /// What a session is subscribed to.

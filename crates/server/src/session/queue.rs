@@ -50,6 +50,10 @@ pub struct Queue {
     bytes: usize,
     /// A command was refused: EXEC will refuse, too.
     pub is_aborted: bool,
+    /// A command may change data.
+    pub has_writes: bool,
+    /// A command may need memory.
+    pub needs_memory: bool,
 }
 
 impl Queue {
