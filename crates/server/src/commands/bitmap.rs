@@ -151,18 +151,27 @@ struct Span {
 }
 
 impl Span {
+    /// Parses all that is left of `args`. Where the end may be missing, the unit is looked at first.
     fn parse(args: &mut Args<'_>, end_default: Option<i64>) -> Result<Span> {
+        if args.len() > 3 {
+            return Err(Error::Syntax);
+        }
         let start = args.int()?;
-        let end = match (args.is_empty(), end_default) {
-            (true, Some(end)) => end,
-            _ => args.int()?,
-        };
-        let unit = match args.word().as_deref() {
+        let mut behind_end = args.clone();
+        let end = behind_end.take();
+        if end_default.is_none() {
+            args.clone().int()?;
+        }
+        let unit = match behind_end.word().as_deref() {
             None | Some(b"BYTE") => Unit::Byte,
             Some(b"BIT") => Unit::Bit,
             Some(_) => return Err(Error::Syntax),
         };
-        args.end()?;
+        let end = match (end, end_default) {
+            (Err(_), Some(end)) => end,
+            _ => args.int()?,
+        };
+        let _ = args.rest();
         Ok(Span { start, end, unit })
     }
 

@@ -1,14 +1,16 @@
 //! The bridge between scripts and the engine: EVAL runs a script as the transaction, and each of its
 //! calls is a step under the same locks.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use lua::interpreter::{Call, Interpreter, ScriptName};
 use lua::{Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::{Engine, Nesting};
+use crate::command::Flag;
 use crate::command::context::next_random;
 use crate::command::lookup::find;
-use crate::command::{Flag, Kind};
 use crate::session::Session;
 use keyspace::locked::Locked;
 
@@ -101,10 +103,11 @@ impl Host for Bridge<'_> {
         let Ok(admitted) = crate::command::lookup::resolve_in(command, args) else {
             return reply.error(b"ERR Wrong number of args calling Redis command from script");
         };
-        if admitted.0.has(Flag::NoScript) {
+        let reaches_all = self.engine.state.scripts_reach_all.load(Relaxed);
+        if admitted.0.has(Flag::NoScript) && !reaches_all {
             return reply.error(b"ERR This Redis command is not allowed from script");
         }
-        if self.is_read_only && matches!(admitted.0.kind, Kind::Write(_)) {
+        if self.is_read_only && admitted.0.is_write() {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
             return reply.error(line);
         }
@@ -124,7 +127,7 @@ impl Host for Bridge<'_> {
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {
         let is_stopping = &self.engine.state.is_stopping;
-        match is_stopping.load(std::sync::atomic::Ordering::Relaxed) {
+        match is_stopping.load(Relaxed) {
             true => Err(b"ERR The server is shutting down".to_vec()),
             false => Ok(()),
         }

@@ -151,7 +151,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let expires = self.state.expires_actively.load(Relaxed);
+        let expires = self.state.is_expiring();
         if !self.again.is_empty() || (expires && !self.due.is_empty()) {
             return Some(Duration::ZERO);
         }
@@ -174,15 +174,14 @@ impl EventLoop {
 
     fn expire(&mut self) {
         let is_due = self.state.keyspace.next_due_ms(self.group) <= self.engine.now_ms();
-        let is_wanted = self.state.expires_actively.load(Relaxed);
-        if is_wanted && (is_due || !self.due.is_empty()) {
+        if self.state.is_expiring() && (is_due || !self.due.is_empty()) {
             self.engine.expire(self.group, &mut self.due);
         }
     }
 
     /// Closes connections that were silent for longer than `timeout`, or too full for too long.
     fn sweep(&mut self) {
-        if self.last_sweep.elapsed() < SWEEP {
+        if self.last_sweep.elapsed() < SWEEP || self.state.is_cron_paused.load(Relaxed) {
             return;
         }
         self.last_sweep = Instant::now();
