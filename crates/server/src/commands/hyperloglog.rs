@@ -8,7 +8,6 @@ use resp::reply::Reply;
 
 use crate::command::event::Event;
 use crate::command::{Access, AdminCtx, Args, Command, Flag, WriteCtx};
-use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -50,11 +49,6 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const NOT_ONE: Error = Error::Plain("WRONGTYPE Key is not a valid HyperLogLog string value.");
-/// A change that nobody is told of by an event.
-const SILENT: Event = Event {
-    class: EventClasses::NONE,
-    name: "",
-};
 
 impl From<Corrupt> for Error {
     fn from(_: Corrupt) -> Error {
@@ -143,7 +137,7 @@ fn pfcount(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         if let Some(mut string) = ctx.db.string_mut(key)? {
             hyperloglog::cache(string.bytes_mut(0), cardinality);
         }
-        ctx.changed(SILENT, key);
+        ctx.changed(Event::SILENT, key);
         reply.int(cardinality as i64);
     }
     Ok(())
@@ -218,7 +212,7 @@ fn make_dense(ctx: &mut WriteCtx<'_>, key: &[u8]) -> Result<()> {
     if !hyperloglog::is_dense(bytes) {
         let dense = hyperloglog::to_dense(bytes)?;
         put(ctx, key, &dense);
-        ctx.changed(SILENT, key);
+        ctx.changed(Event::SILENT, key);
     }
     Ok(())
 }
