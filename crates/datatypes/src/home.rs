@@ -307,6 +307,8 @@ pub struct Limits {
     pub hash_max_listpack_entries: usize,
     /// `hash-max-listpack-value`, bytes.
     pub hash_max_listpack_value: usize,
+    /// `hll-sparse-max-bytes`.
+    pub hll_sparse_max_bytes: usize,
     /// `list-max-listpack-size`: elements when positive, -1 to -5 for 4, 8, 16, 32, 64 KiB.
     pub list_max_listpack_size: i64,
     /// Items of a big list that get a node of their own have at least so many bytes, and those too
@@ -329,6 +331,7 @@ impl Default for Limits {
         Limits {
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
+            hll_sparse_max_bytes: 3000,
             list_max_listpack_size: -2,
             list_plain_bytes: usize::MAX,
             set_max_intset_entries: 512,

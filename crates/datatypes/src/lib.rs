@@ -14,6 +14,7 @@ mod copy;
 pub mod encoding;
 pub mod hash;
 pub mod home;
+pub mod hyperloglog;
 pub mod list;
 pub mod pick;
 pub mod set;

@@ -1,10 +1,12 @@
 //! The server's rooms, shared by all threads. Made once and never freed, so that every thread can
 //! hold a plain reference.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use keyspace::keyspace::{Keyspace, Layout};
+use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::control::Control;
@@ -47,6 +49,10 @@ pub struct State {
     pub is_stopping: AtomicBool,
     /// DEBUG SET-ACTIVE-EXPIRE: due keys go without being met.
     pub expires_actively: AtomicBool,
+    /// DEBUG PAUSE-CRON: event loops do nothing of their own accord.
+    pub is_cron_paused: AtomicBool,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
+    pub scripts_reach_all: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
     pub list_plain_bytes: AtomicUsize,
     /// When the server started.
@@ -54,7 +60,7 @@ pub struct State {
     /// 40 hexadecimal digits, anew at each start.
     pub run_id: String,
     /// 40 hexadecimal digits, which name the history of the data.
-    pub replid: String,
+    pub replid: Mutex<String>,
     /// Who was told of the start.
     pub supervisor: Supervisor,
     /// Event-loop threads.
@@ -92,10 +98,12 @@ impl State {
             n_clients: 0.into(),
             is_stopping: false.into(),
             expires_actively: true.into(),
+            is_cron_paused: false.into(),
+            scripts_reach_all: false.into(),
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,
-            replid: random_id()?,
+            replid: random_id()?.into(),
             supervisor,
             n_threads,
         })))
@@ -109,9 +117,15 @@ impl State {
         let max_bytes = self.config.max_memory_bytes();
         max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
     }
+
+    /// Whether event loops remove due keys without anybody looking at them.
+    pub fn is_expiring(&self) -> bool {
+        self.expires_actively.load(Relaxed) && !self.is_cron_paused.load(Relaxed)
+    }
 }
 
-fn random_id() -> Result<String, String> {
+/// 40 hexadecimal digits by chance.
+pub fn random_id() -> Result<String, String> {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -200,10 +200,7 @@ impl Group {
                 self.go_on(place);
             }
         }
-        let is_wanted = &self.state.expires_actively;
-        while is_wanted.load(std::sync::atomic::Ordering::Relaxed)
-            && self.engine.expire(self.number, &mut self.due)
-        {}
+        while self.state.is_expiring() && self.engine.expire(self.number, &mut self.due) {}
         self.open_letters();
     }
 

@@ -11,6 +11,14 @@ pub struct Event {
     pub name: &'static str,
 }
 
+impl Event {
+    /// A change that nobody is told of.
+    pub const SILENT: Event = Event {
+        class: EventClasses::NONE,
+        name: "",
+    };
+}
+
 macro_rules! makers {
     ($($maker:ident $class:ident)*) => {
         impl Event {

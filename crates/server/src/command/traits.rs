@@ -31,7 +31,7 @@ pub enum Flag {
     NoScript,
     /// About channels.
     PubSub,
-    /// Looks at keys at most, though its kind does not tell.
+    /// Says no more than what is there, though its kind does not tell.
     ReadOnly,
     /// Not shown by MONITOR.
     SkipMonitor,
@@ -43,6 +43,8 @@ pub enum Flag {
     Write,
     /// For who works on the server itself; COMMAND does not show its subcommands.
     System,
+    /// For who works on the server itself.
+    Undocumented,
 }
 
 const FLAG_NAMES: &[(Flag, &str)] = &[
@@ -137,6 +139,10 @@ pub enum Access {
     Read,
     /// Answers from what is known about it: its type, its length.
     Look,
+    /// Answers from the value, and may store it in another form.
+    Refresh,
+    /// Adds to the value what others hold, and answers from it.
+    Unite,
     /// Changes the value according to what it was, or answers from it.
     Modify,
     /// [`Access::Modify`] at most; the whole request decides.
@@ -165,6 +171,8 @@ impl Access {
         match self {
             Access::Read => &["RO", "access"],
             Access::Look => &["RO"],
+            Access::Refresh => &["RW", "access"],
+            Access::Unite => &["RW", "access", "insert"],
             Access::Modify => &["RW", "access", "update"],
             Access::Vary(_) => &["RW", "access", "update", "variable_flags"],
             Access::Update => &["RW", "update"],
@@ -232,12 +240,16 @@ impl Command {
 
     /// Whether it only looks at keys.
     pub fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Read(_))
+        match self.kind {
+            Kind::Read(_) => true,
+            Kind::Write(_) => self.has(Flag::ReadOnly),
+            _ => false,
+        }
     }
 
     /// Whether it changes keys.
     pub fn is_write(&self) -> bool {
-        matches!(self.kind, Kind::Write(_))
+        matches!(self.kind, Kind::Write(_)) && !self.has(Flag::ReadOnly)
     }
 
     /// Whether it has subcommands.

@@ -151,18 +151,27 @@ struct Span {
 }
 
 impl Span {
+    /// Parses all that is left of `args`. Where the end may be missing, the unit is looked at first.
     fn parse(args: &mut Args<'_>, end_default: Option<i64>) -> Result<Span> {
+        if args.len() > 3 {
+            return Err(Error::Syntax);
+        }
         let start = args.int()?;
-        let end = match (args.is_empty(), end_default) {
-            (true, Some(end)) => end,
-            _ => args.int()?,
-        };
-        let unit = match args.word().as_deref() {
+        let mut behind_end = args.clone();
+        let end = behind_end.take();
+        if end_default.is_none() {
+            args.clone().int()?;
+        }
+        let unit = match behind_end.word().as_deref() {
             None | Some(b"BYTE") => Unit::Byte,
             Some(b"BIT") => Unit::Bit,
             Some(_) => return Err(Error::Syntax),
         };
-        args.end()?;
+        let end = match (end, end_default) {
+            (Err(_), Some(end)) => end,
+            _ => args.int()?,
+        };
+        let _ = args.rest();
         Ok(Span { start, end, unit })
     }
 
@@ -289,6 +298,14 @@ enum Action {
     Increment(i64),
 }
 
+/// What became of an integer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    No,
+    Same,
+    Other,
+}
+
 /// One subcommand of BITFIELD.
 struct Step {
     field: Field,
@@ -306,19 +323,27 @@ impl Step {
         }
     }
 
-    /// Does it; what it answers, and whether it has changed anything.
-    fn run(&self, bytes: &mut [u8]) -> (Option<i64>, bool) {
+    /// Does it; what it answers, and what became of the number.
+    fn run(&self, bytes: &mut [u8]) -> (Option<i64>, Written) {
         let old = self.field.read(bytes, self.at);
         let (new, answers_old) = match self.action {
-            Action::Get => return (Some(old), false),
+            Action::Get => return (Some(old), Written::No),
             Action::Set(value) => (self.field.meant(value), true),
             Action::Increment(delta) => (i128::from(old) + i128::from(delta), false),
         };
         let Some(new) = self.field.fit(new, self.overflow) else {
-            return (None, false);
+            return (None, Written::No);
         };
         self.field.write(bytes, self.at, new);
-        (Some(if answers_old { old } else { new }), new != old)
+        let answer = if answers_old { old } else { new };
+        (
+            Some(answer),
+            if new == old {
+                Written::Same
+            } else {
+                Written::Other
+            },
+        )
     }
 }
 
@@ -379,20 +404,28 @@ fn bitfield(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         return read_fields(&ctx.db, key, &steps, reply);
     }
     reply.array(steps.len());
-    let mut n_changes = 0;
+    let mut written = Vec::with_capacity(steps.len());
     let has_grown = edit(ctx, key, n_bytes, |bytes| {
         for step in &steps {
-            let (answer, is_change) = step.run(bytes);
-            n_changes += usize::from(is_change);
+            let (answer, outcome) = step.run(bytes);
+            written.push(outcome);
             match answer {
                 Some(number) => reply.int(number),
                 None => reply.null(),
             }
         }
     })?;
-    if has_grown || n_changes > 0 {
+    let is_change = |outcome: &&Written| match outcome {
+        Written::No => false,
+        Written::Same => has_grown,
+        Written::Other => true,
+    };
+    let n_changes = written.iter().filter(is_change).count();
+    if n_changes > 0 {
         ctx.changed(Event::string("setbit"), key);
-        ctx.effects.n_changes += n_changes.saturating_sub(1) as u64;
+        ctx.effects.n_changes += n_changes as u64 - 1;
+    } else if has_grown {
+        ctx.changed(Event::SILENT, key); // with zeros only, as all writes have failed
     }
     Ok(())
 }

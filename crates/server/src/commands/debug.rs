@@ -19,6 +19,7 @@ use crate::command::event::Event;
 use crate::command::grammar::{NOT_POSITIVE, at_least};
 use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
+use crate::state::random_id;
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[Command::container("debug", SUBCOMMANDS)
@@ -35,6 +36,25 @@ const FLAGS: &[Flag] = &[
 ];
 
 const SUBCOMMANDS: &[Command] = &[
+    Command::admin("debug|aof-flush-sleep", 3, switch_of_nothing)
+        .syntax("microseconds=integer")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Does nothing, as no AOF is written whose flush could sleep."),
+    Command::admin("debug|change-repl-id", 2, change_repl_id)
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Gives the history of the data a new id, as INFO shows."),
+    Command::admin("debug|client-enforce-reply-list", 3, switch_of_nothing)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Does nothing, as unsent replies have only one kind of buffer."),
+    Command::admin("debug|dict-resizing", 3, switch_of_nothing)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about(
+            "1.0.0",
+            "O(1)",
+            "Does nothing, as tables change by a bucket with no rehash to stop.",
+        ),
     Command::read("debug|digest", 2, digest::digest)
         .transaction()
         .no_touch()
@@ -83,6 +103,10 @@ const SUBCOMMANDS: &[Command] = &[
         .transaction()
         .flags(FLAGS)
         .about("1.0.0", "O(N) in the keys", "Makes string keys that do not exist yet."),
+    Command::admin("debug|pause-cron", 3, pause_cron)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Stops what happens on its own: due keys, timeouts of clients."),
     Command::admin("debug|protocol", 3, protocol)
         .syntax("type")
         .flags(FLAGS)
@@ -101,10 +125,27 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("[option ...]")
         .flags(FLAGS)
         .about("1.0.0", "O(N) in all elements", "Is refused, as this version saves nothing."),
+    Command::write("debug|replicate", -3, replicate)
+        .syntax("word ...")
+        .transaction()
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Writes these words into the journal, though nothing is done."),
+    Command::admin("debug|replybuffer", 4, replybuffer)
+        .syntax("setting(PEAK-RESET-TIME|RESIZING) value")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Does nothing, as no timer changes the buffers of replies."),
     Command::admin("debug|set-active-expire", 3, set_active_expire)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Says whether due keys go before anybody looks at them."),
+    Command::admin("debug|set-disable-deny-scripts", 3, set_disable_deny_scripts)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Lets scripts call commands that are refused in scripts."),
+    Command::admin("debug|set-skip-checksum-validation", 3, switch_of_nothing)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Does nothing, as nothing is read that has a checksum."),
     Command::admin("debug|sleep", 3, sleep)
         .syntax("seconds=double")
         .flags(FLAGS)
@@ -144,6 +185,65 @@ fn set_active_expire(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     ctx.state.expires_actively.store(args.int()? != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn pause_cron(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.state.is_cron_paused.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn set_disable_deny_scripts(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state
+        .scripts_reach_all
+        .store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+/// Whether a switch is on; what is no number is zero, as in the original.
+fn is_on(text: &[u8]) -> bool {
+    stdx::number::parse_i64(text).is_some_and(|number| number != 0)
+}
+
+fn change_repl_id(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    *ctx.state.replid.lock() = random_id().map_err(Error::Owned)?;
+    reply.ok();
+    Ok(())
+}
+
+fn replicate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let words: Vec<&[u8]> = args.rest().collect();
+    ctx.propagate(&words);
+    reply.ok();
+    Ok(())
+}
+
+/// A switch of something that is not there, so that both its positions are kept.
+fn switch_of_nothing(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.ok();
+    Ok(())
+}
+
+fn replybuffer(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (setting, value) = (args.word(), args.peek());
+    let is_word = [&b"never"[..], b"reset"]
+        .iter()
+        .any(|word| value.is_some_and(|value| value.eq_ignore_ascii_case(word)));
+    match setting.as_deref() {
+        Some(b"RESIZING") => {}
+        Some(b"PEAK-RESET-TIME") if is_word => {}
+        Some(b"PEAK-RESET-TIME") => {
+            args.int()?;
+        }
+        _ => return Err(Error::Syntax),
+    }
     reply.ok();
     Ok(())
 }

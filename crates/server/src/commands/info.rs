@@ -69,7 +69,7 @@ fn snapshot(state: &State) -> Snapshot {
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         replication: ReplicationInfo {
-            replid: state.replid.clone(),
+            replid: state.replid.lock().clone(),
             offset: 0,
             backlog_bytes: state.config.replication_backlog_bytes(),
         },

@@ -310,6 +310,7 @@ fn move_item(
         .push(to, std::iter::once(moved.as_slice()));
     ctx.changed(pushed(to), destination);
     ctx.changed(popped(from), source);
+    ctx.effects.n_changes -= 1; // one change, seen from two sides
     reply.bulk(&moved);
     Ok(())
 }

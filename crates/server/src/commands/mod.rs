@@ -8,6 +8,7 @@ pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod hash;
+pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod list;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
     string::lcs::COMMANDS,
+    hyperloglog::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,

@@ -96,6 +96,15 @@ impl<'a> SortOptions<'a> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         start..start.saturating_add(count).min(len)
     }
+
+    /// The same, counted from the front if the last element comes first.
+    fn indexes(&self, len: usize) -> Range<usize> {
+        let bounds = self.bounds(len);
+        match self.is_descending {
+            true => len - bounds.end..len - bounds.start,
+            false => bounds,
+        }
+    }
 }
 
 fn reach(request: &[&[u8]]) -> Reach {
@@ -201,15 +210,12 @@ fn ordered<'v>(db: &'v View<'_>, key: &[u8], options: &SortOptions<'_>) -> Resul
     let is_unsorted = options.is_unsorted();
     match value {
         ValueRef::List(list) if is_unsorted => {
-            let (len, is_reversed) = (list.len(), options.is_descending);
-            let from_head = match is_reversed {
-                true => len - bounds.end..len - bounds.start,
-                false => bounds,
-            };
-            Ok(list.range(from_head, is_reversed).collect())
+            let indexes = options.indexes(list.len());
+            Ok(list.range(indexes, options.is_descending).collect())
         }
         ValueRef::Zset(zset) if is_unsorted => {
-            let members = zset.range(bounds, options.is_descending);
+            let ranks = options.indexes(zset.len());
+            let members = zset.range(ranks, options.is_descending);
             Ok(members.map(|(member, _)| member).collect())
         }
         ValueRef::List(list) => sorted(db, list.iter(), bounds, options),

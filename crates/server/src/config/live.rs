@@ -244,6 +244,11 @@ impl Config {
         self.number(const { slot("list-compress-depth") }) as u32
     }
 
+    /// `hll-sparse-max-bytes`.
+    pub fn hll_sparse_max_bytes(&self) -> usize {
+        self.size(const { slot("hll-sparse-max-bytes") })
+    }
+
     /// `set-max-intset-entries`.
     pub fn set_max_intset_entries(&self) -> usize {
         self.size(const { slot("set-max-intset-entries") })

@@ -106,6 +106,7 @@ fn limits(state: &State) -> Limits {
         list_plain_bytes: state.list_plain_bytes.load(Relaxed),
         hash_max_listpack_entries: config.hash_max_listpack_entries(),
         hash_max_listpack_value: config.hash_max_listpack_value(),
+        hll_sparse_max_bytes: config.hll_sparse_max_bytes(),
         list_max_listpack_size: config.list_max_listpack_size().into(),
         set_max_intset_entries: config.set_max_intset_entries(),
         set_max_listpack_entries: config.set_max_listpack_entries(),

@@ -159,10 +159,11 @@ impl Host for Bridge<'_> {
         let Ok(admitted) = crate::command::lookup::resolve_in(command, args) else {
             return reply.error(b"ERR Wrong number of args calling Redis command from script");
         };
-        if admitted.0.has(Flag::NoScript) {
+        let reaches_all = self.engine.state.scripts_reach_all.load(Relaxed);
+        if admitted.0.has(Flag::NoScript) && !reaches_all {
             return reply.error(b"ERR This Redis command is not allowed from script");
         }
-        if self.is_read_only && matches!(admitted.0.kind, Kind::Write(_)) {
+        if self.is_read_only && admitted.0.is_write() {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
             return reply.error(line);
         }

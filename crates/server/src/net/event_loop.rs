@@ -190,7 +190,7 @@ impl EventLoop {
     }
 
     fn timeout(&self, engine: &Engine) -> Option<Duration> {
-        let expires = self.state.expires_actively.load(Relaxed);
+        let expires = self.state.is_expiring();
         if !self.again.is_empty() || (expires && !self.due.is_empty()) {
             return Some(Duration::ZERO);
         }
@@ -213,7 +213,7 @@ impl EventLoop {
 
     fn expire(&mut self, engine: &mut Engine) {
         let is_due = self.state.keyspace.next_due_ms(self.group) <= engine.now_ms();
-        let is_wanted = self.state.expires_actively.load(Relaxed);
+        let is_wanted = self.state.is_expiring();
         if is_wanted && (is_due || !self.due.is_empty()) {
             engine.expire(self.group, &mut self.due);
         }
@@ -221,7 +221,8 @@ impl EventLoop {
 
     /// Closes connections that were silent for longer than `timeout`, or too full for too long.
     fn sweep(&mut self, engine: &mut Engine) {
-        if self.woken_at - self.last_sweep < SWEEP {
+        let is_paused = self.state.is_cron_paused.load(Relaxed);
+        if self.woken_at - self.last_sweep < SWEEP || is_paused {
             return;
         }
         self.last_sweep = self.woken_at;

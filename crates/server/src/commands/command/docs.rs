@@ -69,7 +69,8 @@ fn text_field(name: &str, text: &str, reply: &mut Reply<'_>) -> usize {
 }
 
 fn doc_flags(row: &Command, reply: &mut Reply<'_>) -> usize {
-    let flag = match (row.deprecated, row.has(Flag::System)) {
+    let is_internal = row.has(Flag::System) || row.has(Flag::Undocumented);
+    let flag = match (row.deprecated, is_internal) {
         (Some(_), _) => "deprecated",
         (None, true) => "syscmd",
         (None, false) => return 0,
