@@ -14,6 +14,7 @@
 pub mod decode;
 pub mod encode;
 pub mod interpreter;
+mod libraries;
 pub mod library;
 pub mod native;
 pub mod script;

@@ -92,6 +92,7 @@ pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     native.set("sha1hex", lua.create_function(sha1hex)?)?;
     native.set("line", lua.create_function(|lua, ()| Ok(line(lua)))?)?;
     native.set("describe", lua.create_function(describe)?)?;
+    native.set("libraries", crate::libraries::table(lua)?)?;
     Ok(native)
 }
 
@@ -270,11 +271,12 @@ fn line(lua: &Lua) -> Option<usize> {
     None
 }
 
-/// Opens an error: its message, whether scripts may not catch it, whether a command answered it.
-fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool)> {
+/// Opens an error: its message, whether scripts may not catch it, whether a command answered it,
+/// and whether it is one of Lua's own, without a code in front.
+fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool, bool)> {
     let Value::Error(error) = error else {
-        let message = lua.create_string("ERR unknown error")?;
-        return Ok((Value::String(message), false, false));
+        let message = lua.create_string("unknown error")?;
+        return Ok((Value::String(message), false, false, true));
     };
     let mut error = *error;
     while let Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } = &error {
@@ -284,11 +286,11 @@ fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool)> {
         Error::ExternalError(external) => external.downcast_ref::<Raised>(),
         _ => None,
     };
-    Ok(match raised {
-        Some(raised) => {
-            let message = lua.create_string(&raised.message)?;
-            (Value::String(message), raised.is_fatal, raised.is_command)
-        }
-        None => (Value::String(lua.create_string(format!("ERR {error}"))?), false, false),
+    let text = |bytes: &[u8]| Ok::<_, Error>(Value::String(lua.create_string(bytes)?));
+    Ok(match (raised, &error) {
+        (Some(raised), _) => (text(&raised.message)?, raised.is_fatal, raised.is_command, false),
+        (_, Error::RuntimeError(message)) => (text(message.as_bytes())?, false, false, true),
+        (_, Error::MemoryError(_)) => (text(b"not enough memory")?, false, false, true),
+        _ => (text(error.to_string().as_bytes())?, false, false, true),
     })
 }

@@ -67,8 +67,11 @@ local function opened(e)
   if type(e) ~= "userdata" then
     return e
   end
-  local message, fatal = native.describe(e)
-  return fatal and e or { err = message }
+  local message, fatal, _, plain = native.describe(e)
+  if fatal then
+    return e
+  end
+  return plain and message or { err = message }
 end
 
 local function after_resume(ok, ...)
@@ -87,9 +90,9 @@ local failed_line, from_command
 local function on_failure(e)
   failed_line, from_command = native.line(), false
   if type(e) == "userdata" then
-    local message, _, is_command = native.describe(e)
+    local message, _, is_command, plain = native.describe(e)
     from_command = is_command
-    return message
+    return plain and "ERR " .. message or message
   end
   if type(e) == "table" then
     local message = rawget(e, "err")
@@ -194,6 +197,9 @@ real.math = view(library(math, math_names))
 real.os = view({ clock = os.clock })
 real.coroutine = view(coroutines)
 real.redis = view(redis)
+for name, t in pairs(native.libraries) do
+  real[name] = view(t)
+end
 real.server = real.redis
 real.rawset = guard(rawset)
 real.setmetatable = guard(setmetatable)
@@ -257,6 +263,7 @@ of_strings.__metatable = view({ __index = real.string })
 
 local function run(script, keys, argv)
   real.KEYS, real.ARGV = keys, argv
+  failed_line = nil
   local ok, value = xpcall(script, on_failure)
   if ok then
     return true, value
@@ -415,6 +422,7 @@ local function load_library(chunk)
 end
 
 local function run_function(f, keys, args)
+  failed_line = nil
   local ok, value = xpcall(function()
     return f(keys, args)
   end, on_failure)
