@@ -45,6 +45,10 @@ impl Host for FakeHost {
             .push((level, String::from_utf8_lossy(message).into_owned()));
     }
 
+    fn set_journal(&mut self, is_written: bool) {
+        self.calls.push(format!("journal {is_written}"));
+    }
+
     fn tick(&mut self) -> Result<(), Vec<u8>> {
         self.ticks += 1;
         match self.kill_after {
@@ -380,6 +384,7 @@ fn the_library_behaves() {
             ("return redis.replicate_commands()", ":1|"),
             ("return redis.breakpoint()", "$-1|"),
             ("return redis.set_repl(redis.REPL_ALL)", "$-1|"),
+            ("return redis.set_repl(redis.REPL_NONE)", "$-1|"),
             ("return redis.REDIS_VERSION", "$8.2.0|"),
             ("return redis.REDIS_VERSION_NUM", ":524800|"),
             ("return redis.foo", "$-1|"),

@@ -105,6 +105,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Says whether due keys go before anybody looks at them."),
+    Command::admin("debug|set-disable-deny-scripts", 3, set_disable_deny_scripts)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Says whether scripts may call commands that scripts may not."),
     Command::admin("debug|sleep", 3, sleep)
         .syntax("seconds=double")
         .flags(FLAGS)
@@ -144,6 +148,17 @@ fn set_active_expire(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     ctx.state.expires_actively.store(args.int()? != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn set_disable_deny_scripts(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let allows_all = args.int()? != 0;
+    ctx.state.scripts.allows_all.store(allows_all, Relaxed);
     reply.ok();
     Ok(())
 }

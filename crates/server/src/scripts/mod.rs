@@ -25,6 +25,8 @@ pub struct Scripts {
     /// Libraries and their functions.
     pub functions: Mutex<Functions>,
     last_library: AtomicU64,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what they may not.
+    pub allows_all: AtomicBool,
     cache: Mutex<Cache>,
     /// Scripts that the interpreter is to forget.
     gone: Mutex<Vec<ScriptName>>,
