@@ -175,6 +175,46 @@ for _, name in ipairs({ "insert", "remove", "setn", "sort" }) do
   tables[name] = guard(tables[name])
 end
 
+-- Lua's own matcher recurses for each of these; its stack is the thread's.
+local BRANCHES_MAX = 1000
+
+local function check_pattern(pattern)
+  if type(pattern) == "string" and #pattern > BRANCHES_MAX then
+    local _, n = string.gsub(pattern, "[%?%*%+%-]", "")
+    if n > BRANCHES_MAX then
+      error("pattern too complex", 3)
+    end
+  end
+end
+
+for name in ("match gmatch gfind gsub"):gmatch("%S+") do
+  local f = strings[name]
+  strings[name] = f and function(s, pattern, ...)
+    check_pattern(pattern)
+    return f(s, pattern, ...)
+  end
+end
+
+local find = strings.find
+function strings.find(s, pattern, init, plain)
+  if not plain then
+    check_pattern(pattern)
+  end
+  return find(s, pattern, init, plain)
+end
+
+-- Lua's own computes the number of results in an int, which may overflow.
+local unpack = unpack
+function real.unpack(t, i, j)
+  if type(t) == "table" then
+    local first, last = tonumber(i) or 1, tonumber(j) or #t
+    if not (last - first < 1e6) then
+      error("too many results to unpack", 2)
+    end
+  end
+  return unpack(t, i, j)
+end
+
 local resume = coroutines.resume
 function coroutines.resume(...)
   return after_resume(resume(...))
@@ -188,7 +228,7 @@ local function load_text(text, name)
   return loadstring(text, name)
 end
 
-for name in ("_VERSION assert collectgarbage error gcinfo getmetatable ipairs rawequal select tonumber tostring type unpack"):gmatch("%S+") do
+for name in ("_VERSION assert collectgarbage error gcinfo getmetatable ipairs rawequal select tonumber tostring type"):gmatch("%S+") do
   real[name] = _G[name]
 end
 real.string = view(strings)

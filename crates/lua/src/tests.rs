@@ -522,6 +522,34 @@ fn a_script_that_takes_all_memory_gets_an_error() {
     assert_eq!(run(&mut lua, &mut host, "return 1", false), ":1|");
 }
 
+/// Each of these has ended the process of one server or another.
+#[test]
+fn what_is_known_to_break_lua_is_an_error() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    let too_many = "-ERR user_script:1: too many results to unpack";
+    let too_complex = "-ERR pattern too complex"; // called last, so Lua has no line for it
+    for (source, expected) in [
+        ("return {unpack({1,2,3}, -2, 2147483647)}", too_many),
+        ("return {unpack({1,2,3}, 0, 2147483647)}", too_many),
+        ("return {unpack({1,2,3}, -2147483648, -2)}", too_many),
+        ("return {unpack({1,2,3}, 0/0)}", too_many),
+        ("return {unpack({1,2,3}, -1/0, 1/0)}", too_many),
+        ("return {unpack({1,2,3}, 2147483646, 2147483647)}", "*0|"),
+        ("return {unpack({1,2,3}, -1, -2)}", "*0|"),
+        ("return select('#', unpack({1,2,3}, -2147483648, -2147483646))", ":3|"),
+        ("return ('a'):rep(3e5):find(('a?'):rep(3e5))", too_complex),
+        ("return ('a'):rep(3e5):gsub(('a*'):rep(3e5), '')", too_complex),
+        ("return ('a'):rep(3e5):match(('a-'):rep(3e5))", too_complex),
+        ("return ('a'):rep(3e5):find(('a'):rep(3e5), 1, true)", ":1|"),
+        ("return ('a'):rep(900):find(('a?'):rep(900))", ":1|"),
+        ("return loadstring(('('):rep(1e6))", "$-1|"),
+        ("local s = ('x'):rep(1e6) return #s:rep(1e6)", "-ERR not enough memory"),
+    ] {
+        let text = run(&mut lua, &mut FakeHost::default(), source, false);
+        assert!(text.starts_with(expected), "{source}: {text}");
+    }
+}
+
 #[test]
 fn many_scripts_and_large_results_find_room() {
     let mut lua = Interpreter::new(1).expect("starts");
