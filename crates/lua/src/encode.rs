@@ -94,36 +94,38 @@ impl Encoder<'_> {
         Ok(())
     }
 
+    // Elements are looked up twice rather than kept: mlua can hold some thousand values at a time.
+
     fn array(&mut self, table: &Table, depth: usize) -> std::result::Result<(), EncodeError> {
-        let mut elements: Vec<Value> = Vec::with_capacity(table.raw_len());
-        loop {
-            match table.raw_get(elements.len() + 1)? {
-                Value::Nil => break,
-                element => elements.push(element),
-            }
+        let mut n = 0;
+        while !matches!(table.raw_get::<Value>(n + 1)?, Value::Nil) {
+            n += 1;
         }
-        self.sink.array(elements.len());
-        elements
-            .iter()
-            .try_for_each(|element| self.value(element, depth + 1))
+        self.sink.array(n);
+        for at in 1..=n {
+            let element: Value = table.raw_get(at)?;
+            self.value(&element, depth + 1)?;
+        }
+        Ok(())
     }
 
     fn map(&mut self, map: &Table, depth: usize) -> std::result::Result<(), EncodeError> {
-        let pairs: Vec<(Value, Value)> = map.pairs().collect::<Result<_>>()?;
-        self.sink.map(pairs.len());
-        for (key, value) in &pairs {
-            self.value(key, depth + 1)?;
-            self.value(value, depth + 1)?;
+        self.sink.map(map.pairs::<Value, Value>().count());
+        for pair in map.pairs::<Value, Value>() {
+            let (key, value) = pair?;
+            self.value(&key, depth + 1)?;
+            self.value(&value, depth + 1)?;
         }
         Ok(())
     }
 
     fn set(&mut self, set: &Table, depth: usize) -> std::result::Result<(), EncodeError> {
-        let pairs: Vec<(Value, Value)> = set.pairs().collect::<Result<_>>()?;
-        self.sink.set(pairs.len());
-        pairs
-            .iter()
-            .try_for_each(|(member, _)| self.value(member, depth + 1))
+        self.sink.set(set.pairs::<Value, Value>().count());
+        for pair in set.pairs::<Value, Value>() {
+            let (member, _) = pair?;
+            self.value(&member, depth + 1)?;
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ struct Inner {
     /// Where the compiled functions are: mlua can keep only some thousand handles.
     compiled: Table,
     last_place: i64,
+    bytes_max: usize,
     scripts: HashMap<ScriptName, i64>,
     libraries: HashMap<u64, Vec<i64>>,
     run: Function,
@@ -44,7 +45,12 @@ struct Inner {
 impl Interpreter {
     /// Prepares a Lua state. `seed` begins the sequence of `math.random`.
     pub fn new(seed: u32) -> Result<Interpreter, Failure> {
-        let inner = Inner::new(seed).map_err(|error| internal(&error))?;
+        Interpreter::with_memory(seed, MEMORY_BYTES_MAX)
+    }
+
+    /// The same with another limit of memory.
+    pub fn with_memory(seed: u32, bytes_max: usize) -> Result<Interpreter, Failure> {
+        let inner = Inner::new(seed, bytes_max).map_err(|error| internal(&error))?;
         // SAFETY: the Lua state and everything counted by reference in it (functions, tables, the
         // shared buffers) is reachable through `inner` alone, which hands none of it out, and mlua
         // keeps no state of a `Lua` in thread-local storage.
@@ -165,7 +171,7 @@ fn internal(error: &mlua::Error) -> Failure {
 }
 
 impl Inner {
-    fn new(seed: u32) -> mlua::Result<Inner> {
+    fn new(seed: u32, bytes_max: usize) -> mlua::Result<Inner> {
         let libraries = StdLib::TABLE | StdLib::OS | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         let shared = Rc::new(Shared::default());
@@ -175,7 +181,7 @@ impl Inner {
             prelude.call::<(Table, Function, Table, Function, Function)>(native)?;
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
-        lua.set_memory_limit(MEMORY_BYTES_MAX)?;
+        lua.set_memory_limit(bytes_max)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
         lua.set_global_hook(every, move |_, _| match ticking.slot.with(|host| host.tick()) {
@@ -185,6 +191,7 @@ impl Inner {
         Ok(Inner {
             compiled: lua.create_table()?,
             last_place: 0,
+            bytes_max,
             scripts: HashMap::new(),
             libraries: HashMap::new(),
             run,
@@ -210,6 +217,21 @@ impl Inner {
     }
 
     fn start(
+        &mut self,
+        entry: Entry<'_>,
+        call: Call<'_>,
+        host: &mut dyn Host,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Failure> {
+        let result = self.start_in(entry, call, host, sink);
+        if result.is_err() && self.lua.used_memory() > self.bytes_max / 2 {
+            // The next script should find room, whatever this one has left.
+            let _ = self.lua.gc_collect();
+        }
+        result
+    }
+
+    fn start_in(
         &mut self,
         entry: Entry<'_>,
         call: Call<'_>,
@@ -305,6 +327,8 @@ impl Inner {
     }
 }
 
+const OUT_OF_MEMORY: &[u8] = b"not enough memory";
+
 /// What is run, and its name in errors.
 enum Entry<'a> {
     Script(Function, &'a ScriptName),
@@ -320,6 +344,10 @@ fn compile_reason(error: mlua::Error) -> String {
 
 fn failure_line(message: &Value, name: &[u8], place: Option<(&str, i64)>) -> Vec<u8> {
     let mut text = match message {
+        // No handler of errors runs when memory is used up.
+        Value::String(message) if place.is_none() && *message.as_bytes() == *OUT_OF_MEMORY => {
+            [b"ERR ", OUT_OF_MEMORY].concat()
+        }
         Value::String(message) => message.as_bytes().to_vec(),
         _ => b"ERR unknown error".to_vec(),
     };

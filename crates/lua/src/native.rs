@@ -88,10 +88,12 @@ pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     native.set("log", lua.create_function(move |lua, args| log(lua, &host, args))?)?;
     let host = Rc::clone(shared);
     native.set("setresp", lua.create_function(move |_, args| setresp(&host, &args))?)?;
-    native.set("set_repl", lua.create_function(|_, args| set_repl(&args))?)?;
+    let host = Rc::clone(shared);
+    native.set("set_repl", lua.create_function(move |_, args| set_repl(&host, &args))?)?;
     native.set("sha1hex", lua.create_function(sha1hex)?)?;
     native.set("line", lua.create_function(|lua, ()| Ok(line(lua)))?)?;
     native.set("describe", lua.create_function(describe)?)?;
+    native.set("libraries", crate::libraries::table(lua)?)?;
     Ok(native)
 }
 
@@ -228,20 +230,27 @@ fn setresp(shared: &Shared, args: &MultiValue) -> Result<()> {
     Ok(())
 }
 
-fn set_repl(args: &MultiValue) -> Result<()> {
+fn set_repl(shared: &Shared, args: &MultiValue) -> Result<()> {
     if args.len() != 1 {
         return Err(Raised::error("ERR redis.set_repl() requires one argument."));
     }
-    match number(args.front()) {
-        Some(3.0) => Ok(()),
-        Some(0.0 | 1.0 | 2.0) => Err(Raised::error(
-            "ERR only redis.REPL_ALL is available in this version: the effects of a script cannot \
-             be kept from the journal",
-        )),
-        _ => Err(Raised::error(
-            "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
-        )),
-    }
+    let is_written = match number(args.front()) {
+        Some(0.0) => false,
+        Some(3.0) => true,
+        Some(1.0 | 2.0) => {
+            return Err(Raised::error(
+                "ERR only redis.REPL_ALL and redis.REPL_NONE are available: the append-only file and \
+                 the replicas get one stream of writes",
+            ));
+        }
+        _ => {
+            return Err(Raised::error(
+                "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
+            ));
+        }
+    };
+    shared.slot.with(|host| host.set_journal(is_written));
+    Ok(())
 }
 
 fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Value> {
@@ -270,11 +279,12 @@ fn line(lua: &Lua) -> Option<usize> {
     None
 }
 
-/// Opens an error: its message, whether scripts may not catch it, whether a command answered it.
-fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool)> {
+/// Opens an error: its message, whether scripts may not catch it, whether a command answered it,
+/// and whether it is one of Lua's own, without a code in front.
+fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool, bool)> {
     let Value::Error(error) = error else {
-        let message = lua.create_string("ERR unknown error")?;
-        return Ok((Value::String(message), false, false));
+        let message = lua.create_string("unknown error")?;
+        return Ok((Value::String(message), false, false, true));
     };
     let mut error = *error;
     while let Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } = &error {
@@ -284,11 +294,11 @@ fn describe(lua: &Lua, error: Value) -> Result<(Value, bool, bool)> {
         Error::ExternalError(external) => external.downcast_ref::<Raised>(),
         _ => None,
     };
-    Ok(match raised {
-        Some(raised) => {
-            let message = lua.create_string(&raised.message)?;
-            (Value::String(message), raised.is_fatal, raised.is_command)
-        }
-        None => (Value::String(lua.create_string(format!("ERR {error}"))?), false, false),
+    let text = |bytes: &[u8]| Ok::<_, Error>(Value::String(lua.create_string(bytes)?));
+    Ok(match (raised, &error) {
+        (Some(raised), _) => (text(&raised.message)?, raised.is_fatal, raised.is_command, false),
+        (_, Error::RuntimeError(message)) => (text(message.as_bytes())?, false, false, true),
+        (_, Error::MemoryError(_)) => (text(b"not enough memory")?, false, false, true),
+        _ => (text(error.to_string().as_bytes())?, false, false, true),
     })
 }

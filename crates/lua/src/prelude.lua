@@ -67,8 +67,11 @@ local function opened(e)
   if type(e) ~= "userdata" then
     return e
   end
-  local message, fatal = native.describe(e)
-  return fatal and e or { err = message }
+  local message, fatal, _, plain = native.describe(e)
+  if fatal then
+    return e
+  end
+  return plain and message or { err = message }
 end
 
 local function after_resume(ok, ...)
@@ -87,9 +90,9 @@ local failed_line, from_command
 local function on_failure(e)
   failed_line, from_command = native.line(), false
   if type(e) == "userdata" then
-    local message, _, is_command = native.describe(e)
+    local message, _, is_command, plain = native.describe(e)
     from_command = is_command
-    return message
+    return plain and "ERR " .. message or message
   end
   if type(e) == "table" then
     local message = rawget(e, "err")
@@ -172,6 +175,46 @@ for _, name in ipairs({ "insert", "remove", "setn", "sort" }) do
   tables[name] = guard(tables[name])
 end
 
+-- Lua's own matcher recurses for each of these; its stack is the thread's.
+local BRANCHES_MAX = 1000
+
+local function check_pattern(pattern)
+  if type(pattern) == "string" and #pattern > BRANCHES_MAX then
+    local _, n = string.gsub(pattern, "[%?%*%+%-]", "")
+    if n > BRANCHES_MAX then
+      error("pattern too complex", 3)
+    end
+  end
+end
+
+for name in ("match gmatch gfind gsub"):gmatch("%S+") do
+  local f = strings[name]
+  strings[name] = f and function(s, pattern, ...)
+    check_pattern(pattern)
+    return f(s, pattern, ...)
+  end
+end
+
+local find = strings.find
+function strings.find(s, pattern, init, plain)
+  if not plain then
+    check_pattern(pattern)
+  end
+  return find(s, pattern, init, plain)
+end
+
+-- Lua's own computes the number of results in an int, which may overflow.
+local unpack = unpack
+function real.unpack(t, i, j)
+  if type(t) == "table" then
+    local first, last = tonumber(i) or 1, tonumber(j) or #t
+    if not (last - first < 1e6) then
+      error("too many results to unpack", 2)
+    end
+  end
+  return unpack(t, i, j)
+end
+
 local resume = coroutines.resume
 function coroutines.resume(...)
   return after_resume(resume(...))
@@ -185,7 +228,7 @@ local function load_text(text, name)
   return loadstring(text, name)
 end
 
-for name in ("_VERSION assert collectgarbage error gcinfo getmetatable ipairs rawequal select tonumber tostring type unpack"):gmatch("%S+") do
+for name in ("_VERSION assert collectgarbage error gcinfo getmetatable ipairs rawequal select tonumber tostring type"):gmatch("%S+") do
   real[name] = _G[name]
 end
 real.string = view(strings)
@@ -194,6 +237,9 @@ real.math = view(library(math, math_names))
 real.os = view({ clock = os.clock })
 real.coroutine = view(coroutines)
 real.redis = view(redis)
+for name, t in pairs(native.libraries) do
+  real[name] = view(t)
+end
 real.server = real.redis
 real.rawset = guard(rawset)
 real.setmetatable = guard(setmetatable)
@@ -257,6 +303,7 @@ of_strings.__metatable = view({ __index = real.string })
 
 local function run(script, keys, argv)
   real.KEYS, real.ARGV = keys, argv
+  failed_line = nil
   local ok, value = xpcall(script, on_failure)
   if ok then
     return true, value
@@ -415,6 +462,7 @@ local function load_library(chunk)
 end
 
 local function run_function(f, keys, args)
+  failed_line = nil
   local ok, value = xpcall(function()
     return f(keys, args)
   end, on_failure)

@@ -45,6 +45,10 @@ impl Host for FakeHost {
             .push((level, String::from_utf8_lossy(message).into_owned()));
     }
 
+    fn set_journal(&mut self, is_written: bool) {
+        self.calls.push(format!("journal {is_written}"));
+    }
+
     fn tick(&mut self) -> Result<(), Vec<u8>> {
         self.ticks += 1;
         match self.kill_after {
@@ -141,7 +145,7 @@ fn run(lua: &mut Interpreter, host: &mut FakeHost, source: &str, resp3: bool) ->
     }
 }
 
-fn check_all(resp3: bool, cases: &[(&str, &str)]) {
+pub(crate) fn check_all(resp3: bool, cases: &[(&str, &str)]) {
     let mut lua = Interpreter::new(1).expect("starts");
     for (source, expected) in cases {
         let text = run(&mut lua, &mut FakeHost::default(), source, resp3);
@@ -380,6 +384,7 @@ fn the_library_behaves() {
             ("return redis.replicate_commands()", ":1|"),
             ("return redis.breakpoint()", "$-1|"),
             ("return redis.set_repl(redis.REPL_ALL)", "$-1|"),
+            ("return redis.set_repl(redis.REPL_NONE)", "$-1|"),
             ("return redis.REDIS_VERSION", "$8.2.0|"),
             ("return redis.REDIS_VERSION_NUM", ":524800|"),
             ("return redis.foo", "$-1|"),
@@ -394,9 +399,10 @@ fn the_sandbox_holds() {
         &[
             (
                 "local t={} for k in pairs(_G) do t[#t+1]=k end table.sort(t) return table.concat(t,' ')",
-                "$ARGV KEYS _G _VERSION assert collectgarbage coroutine error gcinfo getmetatable \
-             ipairs load loadstring math next os pairs pcall rawequal rawget rawset redis select \
-             server setmetatable string table tonumber tostring type unpack xpcall|",
+                "$ARGV KEYS _G _VERSION assert bit cjson cmsgpack collectgarbage coroutine error \
+                 gcinfo getmetatable ipairs load loadstring math next os pairs pcall rawequal rawget \
+                 rawset redis select server setmetatable string struct table tonumber tostring type \
+                 unpack xpcall|",
             ),
             ("local t={} for k in pairs(os) do t[#t+1]=k end return t", "*1|$clock|"),
             ("return loadstring('return 1')()", ":1|"),
@@ -501,6 +507,66 @@ fn nothing_stays_from_one_script_to_the_next() {
     assert_eq!(text("return {#ARGV, tostring(KEYS.x), redis.call('nothing')}"), "*3|:0|$nil|$-1|");
     assert_eq!(text("setmetatable(KEYS,{__index={5}}) return KEYS[1]"), ":5|");
     assert_eq!(text("return KEYS[1]"), "$-1|");
+}
+
+#[test]
+fn a_script_that_takes_all_memory_gets_an_error() {
+    let mut lua = Interpreter::with_memory(1, 32 << 20).expect("starts");
+    let mut host = FakeHost::default();
+    let source = "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(2^20) .. i end";
+    let text = run(&mut lua, &mut host, source, false);
+    assert!(text.starts_with("-ERR not enough memory script: SHA"), "{text}");
+    let caught = "return pcall(function() local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(2^20) .. i end end) \
+                  and 1 or 0";
+    assert_eq!(run(&mut lua, &mut host, caught, false), ":0|");
+    assert_eq!(run(&mut lua, &mut host, "return 1", false), ":1|");
+}
+
+/// Each of these has ended the process of one server or another.
+#[test]
+fn what_is_known_to_break_lua_is_an_error() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    let too_many = "-ERR user_script:1: too many results to unpack";
+    let too_complex = "-ERR pattern too complex"; // called last, so Lua has no line for it
+    for (source, expected) in [
+        ("return {unpack({1,2,3}, -2, 2147483647)}", too_many),
+        ("return {unpack({1,2,3}, 0, 2147483647)}", too_many),
+        ("return {unpack({1,2,3}, -2147483648, -2)}", too_many),
+        ("return {unpack({1,2,3}, 0/0)}", too_many),
+        ("return {unpack({1,2,3}, -1/0, 1/0)}", too_many),
+        ("return {unpack({1,2,3}, 2147483646, 2147483647)}", "*0|"),
+        ("return {unpack({1,2,3}, -1, -2)}", "*0|"),
+        ("return select('#', unpack({1,2,3}, -2147483648, -2147483646))", ":3|"),
+        ("return ('a'):rep(3e5):find(('a?'):rep(3e5))", too_complex),
+        ("return ('a'):rep(3e5):gsub(('a*'):rep(3e5), '')", too_complex),
+        ("return ('a'):rep(3e5):match(('a-'):rep(3e5))", too_complex),
+        ("return ('a'):rep(3e5):find(('a'):rep(3e5), 1, true)", ":1|"),
+        ("return ('a'):rep(900):find(('a?'):rep(900))", ":1|"),
+        ("return loadstring(('('):rep(1e6))", "$-1|"),
+        ("local s = ('x'):rep(1e6) return #s:rep(1e6)", "-ERR not enough memory"),
+    ] {
+        let text = run(&mut lua, &mut FakeHost::default(), source, false);
+        assert!(text.starts_with(expected), "{source}: {text}");
+    }
+}
+
+#[test]
+fn many_scripts_and_large_results_find_room() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    let mut host = FakeHost::default();
+    for n in 0..20_000 {
+        let source = format!("return {n}");
+        assert_eq!(run(&mut lua, &mut host, &source, false), format!(":{n}|"));
+    }
+    for source in [
+        "local t = {} for i = 1, 20000 do t[i] = 'x' .. i end return t",
+        "local t = {} for i = 1, 20000 do t[i] = {i} end return t",
+        "local t = {} for i = 1, 20000 do t['x' .. i] = true end return {map = t}",
+        "local t = {} for i = 1, 20000 do t['x' .. i] = true end return {set = t}",
+    ] {
+        let text = run(&mut lua, &mut host, source, true);
+        assert!(text.contains("20000|"), "{source}: {}", &text[..text.len().min(100)]);
+    }
 }
 
 #[test]

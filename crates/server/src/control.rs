@@ -5,6 +5,7 @@
 
 use mio::Waker;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum Order {
 pub struct Control {
     orders: Mutex<Vec<Order>>,
     waker: Mutex<Option<Waker>>,
+    /// The server was asked to stop.
+    is_ending: AtomicBool,
 }
 
 impl Control {
@@ -35,11 +38,19 @@ impl Control {
 
     /// Asks for something.
     pub fn post(&self, order: Order) {
+        if matches!(order, Order::Shutdown) {
+            self.is_ending.store(true, Relaxed);
+        }
         self.orders.lock().push(order);
         if let Some(waker) = &*self.waker.lock() {
             // A driver that cannot be woken has ended.
             let _ = waker.wake();
         }
+    }
+
+    /// Whether the server was asked to stop: who asked sees it go, not just a closed connection.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Relaxed)
     }
 
     /// Asks to listen anew, and waits for the outcome.

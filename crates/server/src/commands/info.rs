@@ -12,6 +12,8 @@ use crate::stats::snapshot::{
     ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
 };
 use crate::stats::{info, memory};
+use std::time::Duration;
+
 use resp::reply::Reply;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -164,8 +166,11 @@ fn databases(state: &State) -> Vec<DatabaseInfo> {
     infos.filter(|database| database.keys > 0).collect()
 }
 
-fn time(_: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let now = unix_time();
+fn time(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let now = match ctx.is_nested {
+        true => Duration::from_millis(ctx.now_ms), // it stands still in scripts and EXEC
+        false => unix_time(),
+    };
     reply.array(2);
     reply.bulk_int(now.as_secs() as i64);
     reply.bulk_int(i64::from(now.subsec_micros()));

@@ -65,6 +65,11 @@ const SCRIPT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .group("scripting")
         .about("2.6.0", "O(N) in the scripts", "Empties the cache."),
+    Command::admin("script|debug", 3, script_debug)
+        .syntax("mode(YES|SYNC|NO)")
+        .flags(&[Flag::NoScript])
+        .group("scripting")
+        .about("3.2.0", "O(1)", "Switches the debugger of scripts off; there is none."),
     Command::admin("script|kill", 2, script_kill)
         .flags(&[Flag::AllowBusy, Flag::NoScript])
         .tips(&["request_policy:all_shards", "response_policy:one_succeeded"])
@@ -178,6 +183,17 @@ fn script_flush(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'
     }
     ctx.state.scripts.clear();
     reply.ok();
+    Ok(())
+}
+
+fn script_debug(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    match args.word().as_deref() {
+        Some(b"NO") => reply.ok(),
+        Some(b"YES" | b"SYNC") => {
+            return Err(Error::Plain("ERR this server has no debugger for scripts"));
+        }
+        _ => return Err(Error::Plain("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    }
     Ok(())
 }
 

@@ -224,6 +224,8 @@ impl Host for Loading {
         log_line(level, message);
     }
 
+    fn set_journal(&mut self, _: bool) {}
+
     fn tick(&mut self) -> std::result::Result<(), Vec<u8>> {
         match self.is_timed && self.since.elapsed() > LOAD_TIME {
             true => Err(b"ERR FUNCTION LOAD timeout".to_vec()),

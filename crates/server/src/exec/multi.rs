@@ -57,6 +57,10 @@ impl Engine {
         reply: &mut Reply<'_>,
         meanwhile: &mut dyn Meanwhile,
     ) {
+        if self.nesting == Nesting::Script {
+            // There is one interpreter, and it runs.
+            return reply.error(b"ERR This Redis command is not allowed from script");
+        }
         match order {
             Order::Script {
                 name,

@@ -54,6 +54,7 @@ impl Engine {
     ) {
         let running = &self.state.scripts.running;
         let (mark, nesting, database) = (reply.len(), self.nesting, session.database);
+        let is_recorded = self.effects.is_recorded;
         self.nesting = Nesting::Script;
         let since = self.clock;
         let may_not_grow = self.state.is_out_of_memory();
@@ -71,6 +72,7 @@ impl Engine {
         };
         let result = run(&mut bridge, &mut Answer(reply));
         running.end();
+        self.effects.is_recorded = is_recorded;
         self.nesting = nesting;
         session.database = database;
         if let Some(Err(failure)) = result {
@@ -183,6 +185,10 @@ impl Host for Bridge<'_> {
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
         log_line(level, message);
+    }
+
+    fn set_journal(&mut self, is_written: bool) {
+        self.engine.effects.is_recorded = is_written && self.engine.state.journal.has_readers();
     }
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {

@@ -86,6 +86,11 @@ impl Connection {
         self.session.waiter.is_some() || !self.kept.is_empty()
     }
 
+    /// Whether it is to be closed and has nothing left to send.
+    pub fn is_done(&self) -> bool {
+        self.session.is_closing && self.output.is_empty()
+    }
+
     /// Puts a message behind what is unsent, in the session's protocol.
     pub fn push(&mut self, bytes: &[u8]) {
         let at = self.output.len();

@@ -298,7 +298,7 @@ impl EventLoop {
         };
         let was_full = connection.unsent_bytes() > UNSENT_BYTES_MAX;
         let is_alive = connection.flush();
-        let is_done = connection.session.is_closing && connection.output.is_empty();
+        let is_done = connection.is_done() && !self.state.control.is_ending();
         if !is_alive || is_done {
             self.close(engine, idx);
         } else if was_full {
@@ -364,7 +364,7 @@ impl EventLoop {
             return false;
         };
         let limit = self.state.config.query_buffer_limit_bytes();
-        let is_done = connection.session.is_closing && connection.output.is_empty();
+        let is_done = connection.is_done() && !self.state.control.is_ending();
         let n_in = connection.input.len();
         let buffers = Buffers {
             input: n_in,
