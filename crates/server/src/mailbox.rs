@@ -53,10 +53,14 @@ pub enum Mail {
     Kill(Address),
 }
 
-/// The letters of one loop.
+/// The letters of one loop. Every loop looks at the flags of all in every tick, so they have cache
+/// lines of their own and are written only when there is mail.
 #[derive(Default)]
+#[repr(align(128))]
 struct Mailbox {
     letters: Mutex<Vec<Mail>>,
+    /// There may be letters.
+    is_filled: AtomicBool,
     /// There are letters that the loop was not woken for.
     is_unannounced: AtomicBool,
     /// The loop has set connections aside because a lock was busy.
@@ -98,6 +102,7 @@ impl Mailboxes {
     pub fn post(&self, group: usize, mail: Mail) {
         let mailbox = &self.boxes[group];
         mailbox.letters.lock().push(mail);
+        mailbox.is_filled.store(true, Ordering::Release);
         mailbox.is_unannounced.store(true, Ordering::Release);
     }
 
@@ -120,7 +125,12 @@ impl Mailboxes {
     /// Takes the letters of a loop.
     pub fn take(&self, group: usize) -> Vec<Mail> {
         let mailbox = &self.boxes[group];
+        if !mailbox.is_filled.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        // Down before the letters are taken: one that comes between is taken, and looked for again.
         mailbox.is_unannounced.store(false, Ordering::Relaxed);
+        mailbox.is_filled.store(false, Ordering::Release);
         std::mem::take(&mut *mailbox.letters.lock())
     }
 

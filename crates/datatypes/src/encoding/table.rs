@@ -346,7 +346,9 @@ impl<R: Record, D: Directory> Table<R, D> {
         let found = bucket.matches(tag_of(hash));
         if found != 0 {
             let slot = found.trailing_zeros() as usize / 8;
-            prefetch((bucket.slots[slot] & ADDRESS) as *const u8);
+            let record = (bucket.slots[slot] & ADDRESS) as *const u8;
+            prefetch(record);
+            prefetch(record.wrapping_add(64)); // most values of some length reach there
         } else if let Some(next) = bucket.overflow() {
             prefetch(next.as_ptr().cast());
         }
