@@ -24,9 +24,11 @@ Usage: cargo xtask <task> [options]
       say and a reference list, for the commands that the server has.
   compat
       Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
-  ratchet suite [--record]
-      Runs files of the public Tcl suite against the release build; fails if a
-      test that the committed list names does not pass. --record writes the list.
+  ratchet suite|instructions [--record]
+      suite: runs files of the public Tcl suite against the release build; fails
+      if a test that the committed list names does not pass.
+      instructions: counts those of GET and SET; fails if they grew by 3 %.
+      --record writes the list or the counts.
   licences
       Checks the licences of all dependencies against the list that we accept.
   help
