@@ -203,16 +203,19 @@ function strings.find(s, pattern, init, plain)
   return find(s, pattern, init, plain)
 end
 
--- Lua's own computes the number of results in an int, which may overflow.
+-- Lua's own computes the number of results in an int, which may overflow. They and the arguments
+-- must fit the stack of a C function.
+local C_STACK = 8000
 local unpack = unpack
-function real.unpack(t, i, j)
+function real.unpack(t, ...)
   if type(t) == "table" then
-    local first, last = tonumber(i) or 1, tonumber(j) or #t
-    if not (last - first < 1e6) then
+    local i, j = ...
+    local n = (tonumber(j) or #t) - (tonumber(i) or 1) + 1
+    if not (n + 1 + select("#", ...) <= C_STACK) then
       error("too many results to unpack", 2)
     end
   end
-  return unpack(t, i, j)
+  return unpack(t, ...)
 end
 
 local resume = coroutines.resume

@@ -535,6 +535,8 @@ fn what_is_known_to_break_lua_is_an_error() {
         ("return {unpack({1,2,3}, 0/0)}", too_many),
         ("return {unpack({1,2,3}, -1/0, 1/0)}", too_many),
         ("return {unpack({1,2,3}, 2147483646, 2147483647)}", "*0|"),
+        ("local t = {} for i = 1, 7999 do t[i] = i end return select('#', unpack(t))", ":7999|"),
+        ("local t = {} for i = 1, 8000 do t[i] = i end return {unpack(t)}", too_many),
         ("return {unpack({1,2,3}, -1, -2)}", "*0|"),
         ("return select('#', unpack({1,2,3}, -2147483648, -2147483646))", ":3|"),
         ("return ('a'):rep(3e5):find(('a?'):rep(3e5))", too_complex),

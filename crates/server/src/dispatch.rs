@@ -99,7 +99,7 @@ fn admit(
     if (command.is_write() || queue.is_some_and(|queue| queue.has_writes))
         && state.config.lacks_replicas()
     {
-        return Err(Error::Plain("NOREPLICAS Not enough good replicas to write."));
+        return Err(Error::NoReplicas);
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));

@@ -31,6 +31,8 @@ pub enum Error {
     InvalidExpire(&'static str),
     /// `maxmemory` is reached, and the command may need more.
     OutOfMemory,
+    /// Fewer replicas than `min-replicas-to-write` asks for.
+    NoReplicas,
     /// Wrong number of arguments for this command.
     Arity(&'static str),
     /// DEBUG, which `enable-debug-command` does not allow here.
@@ -52,6 +54,7 @@ impl fmt::Display for Error {
             Error::NoSuchKey => "ERR no such key",
             Error::Overflow => "ERR increment or decrement would overflow",
             Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
+            Error::NoReplicas => "NOREPLICAS Not enough good replicas to write.",
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             Error::IndexOutOfRange => "ERR index out of range",
             Error::InvalidExpire(name) => {

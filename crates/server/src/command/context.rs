@@ -79,13 +79,13 @@ pub enum Order {
         name: ScriptName,
         /// Its first argument behind the keys, counted in the whole request.
         args_at: usize,
-        /// It may not change anything.
-        is_read_only: bool,
+        /// What it may do.
+        permit: Permit,
     },
     /// Call the function that the request names.
     Call {
-        /// It may not change anything.
-        is_read_only: bool,
+        /// What it may do.
+        permit: Permit,
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
@@ -94,6 +94,15 @@ pub enum Order {
         /// Which.
         name: ScriptName,
     },
+}
+
+/// What a script may do, by its command and its own promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// It may not change anything.
+    pub is_read_only: bool,
+    /// It may store something even when memory is full.
+    pub may_grow: bool,
 }
 
 /// What is to become of the libraries of functions.

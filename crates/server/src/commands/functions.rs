@@ -5,7 +5,7 @@ use stdx::glob;
 
 use crate::command::context::{Libraries, Order};
 use crate::command::{Access, AdminCtx, Args, Category, Command, Flag};
-use crate::commands::scripting::{RUNS, RUNS_READ_ONLY};
+use crate::commands::scripting::{RUNS, RUNS_READ_ONLY, permit};
 use crate::error::{Error, Result};
 use crate::scripts::functions::{Library, Policy};
 use crate::scripts::payload;
@@ -104,12 +104,9 @@ fn call(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Resu
     if n_keys < 0 {
         return Err(Error::Plain("ERR Number of keys can't be negative"));
     }
-    if is_read_only && !found.function().flags.no_writes {
-        let line = "ERR Can not execute a script with write flag using *_ro command.";
-        return Err(Error::Plain(line));
-    }
+    let permit = permit(ctx, Some(found.function().flags), is_read_only)?;
     let _ = args.rest(); // the engine takes them from the request
-    ctx.order = Some(Order::Call { is_read_only });
+    ctx.order = Some(Order::Call { permit });
     Ok(())
 }
 

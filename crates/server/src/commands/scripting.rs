@@ -3,7 +3,7 @@
 use lua::script::{ScriptFlags, flags, sha1_hex};
 use resp::reply::Reply;
 
-use crate::command::context::Order;
+use crate::command::context::{Order, Permit};
 use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::scripts::running::Runs;
@@ -81,7 +81,21 @@ const SCRIPT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .group("scripting")
         .about("2.6.0", "O(N) in the source", "Puts a script into the cache."),
+    Command::admin("script|show", 3, script_show)
+        .syntax("sha1")
+        .flags(&[Flag::NoScript])
+        .group("scripting")
+        .about("8.0.0", "O(1)", "Answers the source of a script in the cache."),
 ];
+
+fn script_show(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let name = args.take()?.to_ascii_lowercase().try_into();
+    let source = name.ok().and_then(|name| ctx.state.scripts.source(&name));
+    reply.bulk(&source.ok_or(NO_SCRIPT)?);
+    Ok(())
+}
+
+const NO_SCRIPT: Error = Error::Plain("NOSCRIPT No matching script. Please use EVAL.");
 
 type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
 
@@ -106,13 +120,37 @@ fn args_at(args: &mut Args<'_>) -> Result<usize> {
     Ok(3 + n_keys as usize)
 }
 
-/// A script whose first line does not say that it writes nothing is refused where it may not.
-fn refuse_writer(flags: Option<ScriptFlags>, is_read_only: bool) -> Result<()> {
-    if is_read_only && flags.is_some_and(|flags| !flags.no_writes) {
+/// What a script may do that promises this much; an error if it may not even begin.
+pub fn permit(
+    ctx: &AdminCtx<'_>,
+    flags: Option<ScriptFlags>,
+    is_read_only: bool,
+) -> Result<Permit> {
+    let Some(flags) = flags else {
+        let may_grow = false; // its commands are looked at one by one
+        return Ok(Permit {
+            is_read_only,
+            may_grow,
+        });
+    };
+    if is_read_only && !flags.no_writes {
         let line = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::Plain(line));
     }
-    Ok(())
+    if !flags.no_writes && ctx.state.config.lacks_replicas() {
+        return Err(Error::NoReplicas);
+    }
+    let may_grow = flags.allow_oom || flags.no_writes;
+    if !may_grow && ctx.state.is_out_of_memory() {
+        return Err(Error::Plain(
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > \
+             'maxmemory'",
+        ));
+    }
+    Ok(Permit {
+        is_read_only: flags.no_writes,
+        may_grow,
+    })
 }
 
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
@@ -120,32 +158,29 @@ fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -
     let args_at = args_at(args)?;
     let name = sha1_hex(source);
     let flags = flags(source).map_err(Error::line)?;
-    refuse_writer(flags, is_read_only)?;
+    let permit = permit(ctx, flags, is_read_only)?;
     if ctx.state.scripts.used(&name).is_none() && !ctx.state.scripts.add(name, source, false) {
         ctx.state.stats.count(Counter::EvictedScripts, 1);
     }
-    let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
     ctx.order = Some(Order::Script {
         name,
         args_at,
-        is_read_only,
+        permit,
     });
     Ok(())
 }
 
 fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
-    const NO_SCRIPT: Error = Error::Plain("NOSCRIPT No matching script. Please use EVAL.");
     let name = args.take()?.to_ascii_lowercase();
     let args_at = args_at(args)?;
     let name = name.try_into().map_err(|_| NO_SCRIPT)?;
     let source = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
     let flags = flags(&source).map_err(Error::line)?;
-    refuse_writer(flags, is_read_only)?;
-    let is_read_only = is_read_only || flags.is_some_and(|flags| flags.no_writes);
+    let permit = permit(ctx, flags, is_read_only)?;
     ctx.order = Some(Order::Script {
         name,
         args_at,
-        is_read_only,
+        permit,
     });
     Ok(())
 }

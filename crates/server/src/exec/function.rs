@@ -10,7 +10,7 @@ use resp::reply::Reply;
 
 use super::script::log_line;
 use super::{Engine, Meanwhile};
-use crate::command::context::Libraries;
+use crate::command::context::{Libraries, Permit};
 use crate::error::{Error, Result};
 use crate::scripts::functions::{Functions, Library, Policy};
 use crate::scripts::payload;
@@ -28,7 +28,7 @@ impl Engine {
         &mut self,
         locked: &Locked<'static>,
         session: &mut Session,
-        is_read_only: bool,
+        permit: Permit,
         (call, request): (Call<'_>, &[&[u8]]),
         (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
     ) {
@@ -42,8 +42,7 @@ impl Engine {
             Err(error) => return reply.error(error.to_string().as_bytes()),
         };
         let function = found.function();
-        let is_read_only = is_read_only || function.flags.no_writes;
-        let run = (Runs::Function, &function.name[..], is_read_only, request);
+        let run = (Runs::Function, &function.name[..], permit, request);
         let callee = (found.library.number, found.place, &function.name[..]);
         self.run_lua(locked, session, run, (reply, meanwhile), |bridge, answer| {
             interpreter.call_function(callee, call, bridge, answer)

@@ -65,7 +65,7 @@ impl Engine {
             Order::Script {
                 name,
                 args_at,
-                is_read_only,
+                permit,
             } => {
                 let mut keys = Vec::new();
                 command.keys.each(request, &mut |key| keys.push(key));
@@ -74,10 +74,10 @@ impl Engine {
                     args: request.get(args_at..).unwrap_or_default(),
                 };
                 let ways = (reply, meanwhile);
-                let script = (&name, is_read_only);
+                let script = (&name, permit);
                 self.run_script(locked, session, script, (call, request), ways);
             }
-            Order::Call { is_read_only } => {
+            Order::Call { permit } => {
                 let mut keys = Vec::new();
                 command.keys.each(request, &mut |key| keys.push(key));
                 let call = lua::interpreter::Call {
@@ -85,7 +85,7 @@ impl Engine {
                     args: request.get(3 + keys.len()..).unwrap_or_default(),
                 };
                 let ways = (reply, meanwhile);
-                self.run_function(locked, session, is_read_only, (call, request), ways);
+                self.run_function(locked, session, permit, (call, request), ways);
             }
             Order::Libraries(what) => self.change_libraries(session, what, request, reply),
             Order::Load { name } => self.load_script(name, reply),

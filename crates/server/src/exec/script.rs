@@ -10,9 +10,9 @@ use lua::{Failure, Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::{Engine, Meanwhile, Nesting};
-use crate::command::context::next_random;
+use crate::command::context::{Permit, next_random};
 use crate::command::lookup::find;
-use crate::command::{Flag, Kind};
+use crate::command::Flag;
 use crate::error::Error;
 use crate::scripts::running::{Details, Runs};
 use crate::session::Session;
@@ -26,7 +26,7 @@ impl Engine {
         &mut self,
         locked: &Locked<'static>,
         session: &mut Session,
-        (name, is_read_only): (&ScriptName, bool),
+        (name, permit): (&ScriptName, Permit),
         (call, request): (Call<'_>, &[&[u8]]),
         (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
     ) {
@@ -37,7 +37,7 @@ impl Engine {
         let Some(interpreter) = interpreter.as_mut() else {
             return;
         };
-        let run = (Runs::Script, &name[..], is_read_only, request);
+        let run = (Runs::Script, &name[..], permit, request);
         self.run_lua(locked, session, run, (reply, meanwhile), |bridge, answer| {
             interpreter.run(name, call, bridge, answer)
         });
@@ -48,7 +48,7 @@ impl Engine {
         &mut self,
         locked: &Locked<'static>,
         session: &mut Session,
-        (what, name, is_read_only, request): (Runs, &[u8], bool, &[&[u8]]),
+        (what, name, permit, request): (Runs, &[u8], Permit, &[&[u8]]),
         (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
         run: impl FnOnce(&mut dyn Host, &mut dyn Sink) -> Option<Result<(), Failure>>,
     ) {
@@ -57,13 +57,13 @@ impl Engine {
         let is_recorded = self.effects.is_recorded;
         self.nesting = Nesting::Script;
         let since = self.clock;
-        let may_not_grow = self.state.is_out_of_memory();
+        let may_not_grow = !permit.may_grow && self.state.is_out_of_memory();
         running.begin(what);
         let mut bridge = Bridge {
             engine: self,
             locked,
             session,
-            is_read_only,
+            is_read_only: permit.is_read_only,
             may_not_grow,
             name,
             request,
@@ -169,13 +169,17 @@ impl Host for Bridge<'_> {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
             return reply.error(line);
         }
-        if admitted.0.needs_memory && self.may_not_grow {
+        let running = &self.engine.state.scripts.running;
+        if admitted.0.needs_memory && self.may_not_grow && !running.has_written() {
             let line = Error::OutOfMemory.to_string();
             return reply.error(line.as_bytes());
         }
-        if matches!(admitted.0.kind, Kind::Write(_))
-            && !self.engine.state.scripts.running.note_write()
-        {
+        let is_write = admitted.0.is_write();
+        if is_write && !running.has_written() && self.engine.state.config.lacks_replicas() {
+            let line = Error::NoReplicas.to_string();
+            return reply.error(line.as_bytes());
+        }
+        if is_write && !running.note_write() {
             return reply.error(KILLED);
         }
         let (locked, session) = (self.locked, &mut *self.session);

@@ -129,6 +129,11 @@ impl Running {
         before.is_ok()
     }
 
+    /// Whether the script has written.
+    pub fn has_written(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & HAS_WRITTEN != 0
+    }
+
     /// Whether the script was killed.
     pub fn is_killed(&self) -> bool {
         self.state.load(Ordering::Acquire) & IS_KILLED != 0
