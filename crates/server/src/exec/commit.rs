@@ -106,7 +106,9 @@ impl Engine {
     pub(super) fn remove_met(&mut self) {
         for (database, key) in std::mem::take(&mut self.met) {
             let id = self.state.keyspace.shard_of(database, hash(&key));
-            let locked = self.lock_surely(&[id]);
+            let Some(locked) = self.lock_these(&[id]) else {
+                continue; // whoever meets it next removes it
+            };
             self.look(&locked, database, &key);
             self.release(locked);
         }
