@@ -76,6 +76,13 @@ pub enum Departed {
         /// No field was left, so the key went too.
         emptied: bool,
     },
+    /// A key that is due and still there: a walk met it, which holds nothing for longer than a look.
+    Met {
+        /// Its database.
+        database: u16,
+        /// The key.
+        key: Box<[u8]>,
+    },
 }
 
 /// What a command's view of the data depends on, fixed while it runs.
@@ -307,6 +314,24 @@ impl<'a> View<'a> {
     /// Visits the entries behind `cursor` (0 starts) and returns the next cursor (0: done). What
     /// is past its deadline is passed over. O(entries of one bucket, or 64 empty shards).
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(&Entry)) -> u64 {
+        self.scan_all(cursor, &mut |entry, is_due| {
+            if !is_due {
+                visit(entry);
+            }
+        })
+    }
+
+    /// Notes a key that is due, for the engine to remove.
+    pub fn note_due(&self, key: &[u8]) {
+        let met = Departed::Met {
+            database: self.database,
+            key: key.into(),
+        };
+        self.terms.departed.borrow_mut().push(met);
+    }
+
+    /// The same as [`View::scan`], with what is past its deadline; which the second argument says.
+    pub fn scan_all(&self, cursor: u64, visit: &mut dyn FnMut(&Entry, bool)) -> u64 {
         let keyspace = self.locked.keyspace();
         if keyspace.existing_shards(self.database).is_none() {
             return 0;
@@ -318,13 +343,10 @@ impl<'a> View<'a> {
             let id = ShardId::new(self.database, shard as u16);
             inner = self.locked.with_room(id, |room| {
                 room.table.scan(inner, &mut |entry| {
-                    if entry
-                        .deadline_ms()
-                        .is_none_or(|deadline_ms| deadline_ms > self.terms.now_ms)
-                    {
-                        n_seen += 1;
-                        visit(&entry);
-                    }
+                    let deadline_ms = entry.deadline_ms();
+                    let is_due = deadline_ms.is_some_and(|ms| ms <= self.terms.now_ms);
+                    n_seen += usize::from(!is_due);
+                    visit(&entry, is_due);
                 })
             });
             if inner != 0 {

@@ -358,10 +358,13 @@ fn scan(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
     let (mut visited, mut found) = (0, Vec::new());
     let steps_max = options.count.saturating_mul(10);
     for _ in 0..steps_max {
-        cursor = ctx.db.scan(cursor, &mut |entry: &Entry| {
-            visited += 1;
-            if options.matches(entry.key()) && is_of(entry, options.kind) {
-                found.push(entry.key().to_vec());
+        cursor = ctx.db.scan_all(cursor, &mut |entry: &Entry, is_due| {
+            visited += usize::from(!is_due);
+            let is_wanted = options.matches(entry.key()) && is_of(entry, options.kind);
+            match (is_wanted, is_due) {
+                (true, true) => ctx.db.note_due(entry.key()),
+                (true, false) => found.push(entry.key().to_vec()),
+                (false, _) => {}
             }
         });
         if cursor == 0 || visited >= options.count {

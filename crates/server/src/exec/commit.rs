@@ -72,6 +72,7 @@ impl Engine {
                     self.effects
                         .event(Event::expired("expired"), database, &key);
                 }
+                Departed::Met { database, key } => self.met.push((database, key)),
                 Departed::Fields {
                     database,
                     key,
@@ -89,6 +90,27 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// Removes the due keys that a walk met, under locks that are held.
+    #[cold]
+    pub(super) fn remove_met_within(&mut self, locked: &Locked<'static>) {
+        for (database, key) in std::mem::take(&mut self.met) {
+            self.look(locked, database, &key);
+        }
+    }
+
+    /// The same when the walk has released what it held.
+    #[cold]
+    pub(super) fn remove_met(&mut self) {
+        for (database, key) in std::mem::take(&mut self.met) {
+            let id = self.state.keyspace.shard_of(database, hash(&key));
+            let Some(locked) = self.lock_these(&[id]) else {
+                continue; // whoever meets it next removes it
+            };
+            self.look(&locked, database, &key);
+            self.release(locked);
         }
     }
 

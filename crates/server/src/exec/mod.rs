@@ -32,7 +32,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Effects, Order, Wait};
+use crate::command::context::{Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -79,6 +79,8 @@ pub struct Engine {
     limits: Limits,
     random: u64,
     departed: RefCell<Vec<Departed>>,
+    /// Keys that are due and still there, see [`Departed::Met`].
+    met: Vec<Place>,
     shards: Vec<ShardId>,
     effects: Effects,
     /// What the journal gets when the outermost command is done.
@@ -150,6 +152,7 @@ impl Engine {
             limits: limits(state),
             random: seed,
             departed: RefCell::default(),
+            met: Vec::new(),
             shards: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
@@ -239,6 +242,9 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        if !self.met.is_empty() {
+            self.remove_met();
+        }
         let is_small = reply.len() - mark <= SMALL_REPLY_BYTES;
         self.count_on_keys(session, command, request, is_ok, is_small);
         outcome
@@ -407,6 +413,9 @@ impl Engine {
         let is_ok = self.settle_reply(result, mark, reply);
         if !self.departed.get_mut().is_empty() {
             self.settle_departed(locked);
+            if locked.is_transaction() {
+                self.remove_met_within(locked);
+            }
         }
         if self.effects.is_recorded {
             self.record(database, request, self.effects.n_changes > n_changes);
