@@ -10,9 +10,9 @@ use lua::{Failure, Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::{Engine, Meanwhile, Nesting};
+use crate::command::Flag;
 use crate::command::context::{Permit, next_random};
 use crate::command::lookup::find;
-use crate::command::Flag;
 use crate::error::Error;
 use crate::scripts::running::{Details, Runs};
 use crate::session::Session;
