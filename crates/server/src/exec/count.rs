@@ -26,6 +26,11 @@ impl Engine {
         self.counters
     }
 
+    /// When the last command ended, or began to be measured.
+    pub fn last_clock(&self) -> Instant {
+        self.clock
+    }
+
     /// Begins to measure: what came before was no command.
     #[inline]
     pub fn start_clock(&mut self) {

@@ -38,6 +38,8 @@ const READ_BYTES: usize = 64 * 1024;
 const REPLY_BYTES: usize = 64 * 1024;
 /// Unsent replies at which a connection is read no further until the other side takes some.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
+/// Unsent replies at which a connection is closed that has not said who it is.
+const UNKNOWN_UNSENT_BYTES_MAX: u64 = 1024;
 /// How long commands whose locks were busy wait for word of a release before they try again.
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How often silent connections and full output buffers are looked for.
@@ -181,7 +183,11 @@ impl EventLoop {
         self.send_listed(engine);
         self.expire(engine);
         self.sweep(engine);
+        let active = engine.last_clock().saturating_duration_since(self.woken_at);
         engine.counters().add(Counter::LoopCycles, 1);
+        engine
+            .counters()
+            .add(Counter::LoopActiveNs, active.as_nanos() as u64);
         self.state.stats.sample(engine.now_ms());
         self.state.mailboxes.wake();
         if std::mem::take(&mut engine.has_lowered_due) {
@@ -721,6 +727,9 @@ fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
         Some(_) => OutputClass::Pubsub,
         None => OutputClass::Normal,
     };
+    if !connection.session.is_authenticated && unsent > UNKNOWN_UNSENT_BYTES_MAX {
+        return true;
+    }
     let limit = state.config.output_limit(class);
     if limit.hard_bytes > 0 && unsent > limit.hard_bytes {
         return true;

@@ -52,9 +52,11 @@ pub enum Counter {
     EvictedScripts,
     /// Turns of the event loops.
     LoopCycles,
+    /// Nanoseconds that event loops were awake for, up to their last command in each turn.
+    LoopActiveNs,
 }
 
-const N_COUNTERS: usize = Counter::LoopCycles as usize + 1;
+const N_COUNTERS: usize = Counter::LoopActiveNs as usize + 1;
 
 /// One command's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -261,6 +261,11 @@ pub const FIELDS: &[Field] = &[
         counted(s, Counter::OutputBufferDisconnections)
     }),
     stats("eventloop_cycles", |s| counted(s, Counter::LoopCycles)),
+    stats("eventloop_duration_sum", |s| number(s.totals.get(Counter::LoopActiveNs) / 1000)),
+    stats("eventloop_duration_cmd_sum", |s| {
+        let command_ns = s.commands.iter().map(|(_, totals)| totals.duration_ns);
+        number(command_ns.sum::<u64>() / 1000)
+    }),
     stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
     replication("role", |_| text("master")),
     replication("connected_slaves", |_| never()),
