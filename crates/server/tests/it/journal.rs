@@ -340,3 +340,31 @@ fn a_transaction_is_one_block() {
         ]
     );
 }
+
+#[test]
+fn libraries_of_functions_are_in_the_journal_and_what_a_script_keeps_out_is_not() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(1 << 20);
+    let code = b"#!lua name=l\nredis.register_function('f', function() return 1 end)";
+    let hidden =
+        b"redis.call('SET', 'a', 1) redis.set_repl(redis.REPL_NONE) redis.call('SET', 'b', 1)";
+    group.call(place, &[b"FUNCTION", b"LOAD", code]);
+    group.call(place, &[b"FUNCTION", b"LOAD", code]); // fails: it is there
+    group.call(place, &[b"EVAL", hidden, b"0"]);
+    group.call(place, &[b"SET", b"c", b"1"]);
+    group.call(place, &[b"FUNCTION", b"DELETE", b"l"]);
+    group.call(place, &[b"FUNCTION", b"FLUSH"]);
+    let journal = requests(&reader.take().expect("it keeps up"));
+    let load = [&b"FUNCTION"[..], b"LOAD", code].map(<[u8]>::to_vec);
+    let expected = [
+        words("SELECT 0"),
+        load.to_vec(),
+        words("SET a 1"),
+        words("SET c 1"),
+        words("FUNCTION DELETE l"),
+        words("FUNCTION FLUSH"),
+    ];
+    assert_eq!(journal, expected);
+}
