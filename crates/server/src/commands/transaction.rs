@@ -47,14 +47,11 @@ pub const COMMANDS: &[Command] = &[
         .about("2.2.0", "O(1)", "Forgets the watched keys."),
 ];
 
-/// What may not stand inside a transaction spoils it.
-fn refuse_inside(ctx: &mut AdminCtx<'_>, line: &'static str) -> Result<()> {
-    match &mut ctx.session.queue {
+/// What may not stand inside a transaction is refused, and the transaction goes on.
+fn refuse_inside(ctx: &AdminCtx<'_>, line: &'static str) -> Result<()> {
+    match ctx.session.queue {
         None => Ok(()),
-        Some(queue) => {
-            queue.is_aborted = true;
-            Err(Error::Plain(line))
-        }
+        Some(_) => Err(Error::Plain(line)),
     }
 }
 
