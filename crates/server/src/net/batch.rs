@@ -1,8 +1,8 @@
 //! Runs requests of one connection: up to 32 that were parsed together, or one that was kept.
 //!
 //! Before a batch runs, its first keys are hashed and the buckets, then the entries, are fetched into
-//! the cache, so that their misses overlap. Measured to be slower, at P=64 with a million keys: 16 or
-//! 64 requests together, and fetching entries some requests ahead of the one that runs.
+//! the cache, so that their misses overlap. 16 or 64 requests together were measured to be slower, at
+//! P=64 with a million keys.
 
 use datatypes::encoding::table::hash;
 use keyspace::shard::Shard;

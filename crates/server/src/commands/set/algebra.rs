@@ -4,10 +4,10 @@
 //! even where an absent one settles the result. What is stored is collected first: the destination
 //! may be one of the sources.
 
-use std::collections::HashSet;
-
 use datatypes::encoding::listpack::Item;
 use datatypes::set::SetRef;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use keyspace::db::View;
 use resp::reply::Reply;
 use stdx::number::parse_i64;
@@ -87,7 +87,9 @@ fn intersect(mut sets: Vec<SetRef<'_>>, mut see: impl FnMut(Item<'_>) -> bool) {
 
 /// Shows the members that any set has, each once. O(members).
 fn unite(sets: &[SetRef<'_>], mut see: impl FnMut(Item<'_>)) {
-    let (mut texts, mut integers) = (HashSet::new(), HashSet::new());
+    let n_max = sets.iter().map(|set| set.len()).sum(); // sized once: growing would hash all anew
+    let mut texts = HashSet::with_capacity_and_hasher(n_max, RandomState::default());
+    let mut integers = HashSet::with_hasher(RandomState::default());
     for member in sets.iter().flat_map(|set| set.iter()) {
         let is_new = match member {
             Item::Int(n) => integers.insert(n),
