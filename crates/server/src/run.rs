@@ -6,6 +6,7 @@ use crate::commands;
 use crate::config::Config;
 use crate::config::file::{Loaded, load};
 use crate::config::live::Supervised;
+use crate::control::Order;
 use crate::dispatch;
 use crate::error::reason;
 use crate::exec::Engine;
@@ -189,7 +190,10 @@ fn limit_clients(config: &Config, n_threads: usize) {
     }
 }
 
-fn start_loops(state: &'static State, commands: Commands) -> std::io::Result<Vec<JoinHandle<()>>> {
+/// An event loop and how it ended.
+type Loop = JoinHandle<std::io::Result<()>>;
+
+fn start_loops(state: &'static State, commands: Commands) -> std::io::Result<Vec<Loop>> {
     let commands: &'static Commands = Box::leak(Box::new(commands));
     let mut threads = Vec::new();
     for group in 0..state.n_threads {
@@ -201,21 +205,23 @@ fn start_loops(state: &'static State, commands: Commands) -> std::io::Result<Vec
         threads.push(builder.spawn(move || {
             let seed = hash(&[b"loop", &group.to_le_bytes()[..]].concat());
             let mut engine = Engine::new(state, commands, group, seed);
-            if let Err(error) = EventLoop::new(state, group, poll).run(&mut engine) {
-                log::warn!("an event loop ends: {error}");
+            let result = EventLoop::new(state, group, poll).run(&mut engine);
+            if result.is_err() {
+                // Nobody serves its connections any more: better no server than half of one.
+                state.control.post(Order::Shutdown);
             }
+            result
         })?);
     }
     Ok(threads)
 }
 
-fn stop(state: &State, threads: Vec<JoinHandle<()>>) -> Result<(), String> {
+fn stop(state: &State, threads: Vec<Loop>) -> Result<(), String> {
     state.is_stopping.store(true, Relaxed);
     state.mailboxes.wake_all();
     for thread in threads {
-        if thread.join().is_err() {
-            return Err("an event loop has panicked".to_owned());
-        }
+        let result = thread.join().map_err(|_| "an event loop has panicked")?;
+        result.map_err(|error| format!("an event loop has ended: {}", reason(&error)))?;
     }
     Ok(())
 }

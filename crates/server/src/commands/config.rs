@@ -56,6 +56,14 @@ fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     while !args.is_empty() {
         pairs.push((args.take()?, args.take()?));
     }
+    let is_listening = |(name, _): &(&[u8], &[u8])| {
+        name.eq_ignore_ascii_case(b"bind") || name.eq_ignore_ascii_case(b"port")
+    };
+    if ctx.is_nested && pairs.iter().any(is_listening) {
+        let text =
+            "ERR CONFIG SET of bind or port waits for the listeners, which a transaction may not";
+        return Err(Error::Plain(text));
+    }
     let (state, is_local) = (ctx.state, ctx.session.client.is_local);
     let result = state
         .config

@@ -67,6 +67,9 @@ impl Engine {
         command.keys.each(request, &mut |key| keys.push(key.into()));
         keys.sort_unstable();
         keys.dedup();
+        let mut ids = keys.iter().map(|key| self.shard_of(session.database, key));
+        let first = ids.next();
+        let is_wide = ids.any(|id| Some(id) != first);
         let waiter = Arc::new(Waiter::new(
             Box::new(Parked {
                 client: session.client.clone(),
@@ -78,7 +81,7 @@ impl Engine {
                 on_timeout: reply.since(mark).to_vec(),
                 keys: keys.clone(),
             }),
-            self.shards.len() > 1,
+            is_wide,
         ));
         reply.truncate(mark);
         for key in &keys {

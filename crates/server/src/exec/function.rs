@@ -1,6 +1,7 @@
 //! Functions: FCALL runs one as EVAL runs a script; FUNCTION LOAD and its like change which there are.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use keyspace::locked::Locked;
@@ -16,6 +17,7 @@ use crate::scripts::functions::{Functions, Library, Policy};
 use crate::scripts::payload;
 use crate::scripts::running::Runs;
 use crate::session::Session;
+use crate::state::State;
 
 /// How long a library may take to load.
 const LOAD_TIME: Duration = Duration::from_millis(500);
@@ -57,8 +59,11 @@ impl Engine {
     ) -> Result<&'a mut Interpreter> {
         let interpreter = self.made(interpreter).map_err(Error::line)?;
         if !interpreter.knows_library(library.number) {
-            let loaded =
-                interpreter.load_library(library.number, &library.source, &mut Loading::new());
+            let loaded = interpreter.load_library(
+                library.number,
+                &library.source,
+                &mut Loading::new(self.state),
+            );
             loaded.map_err(|failure| Error::line(failure.message))?;
         }
         Ok(interpreter)
@@ -99,14 +104,13 @@ impl Engine {
     }
 
     /// Reads and loads a library, which is not among the functions yet.
-    fn read_library(&mut self, source: &[u8], is_timed: bool) -> Result<Arc<Library>> {
+    fn read_library(&mut self, source: &[u8]) -> Result<Arc<Library>> {
         let header = lua::library::header(source).map_err(Error::line)?;
         let scripts = &self.state.scripts;
         let number = scripts.next_library();
         let mut interpreter = scripts.interpreter();
         let interpreter = self.made(&mut interpreter).map_err(Error::line)?;
-        let mut host = Loading::new();
-        host.is_timed = is_timed;
+        let mut host = Loading::new(self.state);
         let functions = interpreter.load_library(number, source, &mut host);
         let functions = functions.map_err(|failure| Error::line(failure.message))?;
         if functions.is_empty() {
@@ -128,7 +132,7 @@ impl Engine {
             let name = String::from_utf8_lossy(&header.name);
             return Err(Error::Owned(format!("ERR Library '{name}' already exists")));
         }
-        let library = self.read_library(source, true)?;
+        let library = self.read_library(source)?;
         let added = functions.lock().add(Arc::clone(&library), replaces);
         match added {
             Ok(old) => self.forget_libraries(old),
@@ -151,7 +155,7 @@ impl Engine {
         let sources = payload::restore(payload).map_err(Error::Plain)?;
         let mut read = Functions::default();
         for source in sources {
-            let library = self.read_library(&source, false);
+            let library = self.read_library(&source);
             if let Err(error) = library.and_then(|library| read.add(library, false)) {
                 self.forget_libraries(read.libraries().cloned());
                 return Err(error);
@@ -202,14 +206,14 @@ fn name_without_quotes(error: Error) -> Error {
 /// What a library reaches while it loads: the log.
 struct Loading {
     since: Instant,
-    is_timed: bool,
+    state: &'static State,
 }
 
 impl Loading {
-    fn new() -> Loading {
+    fn new(state: &'static State) -> Loading {
         Loading {
             since: Instant::now(),
-            is_timed: true,
+            state,
         }
     }
 }
@@ -226,7 +230,10 @@ impl Host for Loading {
     fn set_journal(&mut self, _: bool) {}
 
     fn tick(&mut self) -> std::result::Result<(), Vec<u8>> {
-        match self.is_timed && self.since.elapsed() > LOAD_TIME {
+        if self.state.is_stopping.load(Relaxed) {
+            return Err(b"ERR The server is shutting down".to_vec());
+        }
+        match self.since.elapsed() > LOAD_TIME {
             true => Err(b"ERR FUNCTION LOAD timeout".to_vec()),
             false => Ok(()),
         }

@@ -40,6 +40,9 @@ const REPLY_BYTES: usize = 64 * 1024;
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Unsent replies at which a connection is closed that has not said who it is.
 const UNKNOWN_UNSENT_BYTES_MAX: u64 = 1024;
+/// Commands that find their locks busy again, after which the others wait for the next turn: each try
+/// takes some ten microseconds.
+const BUSY_TRIES: usize = 8;
 /// How long commands whose locks were busy wait for word of a release before they try again.
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 /// How often silent connections and full output buffers are looked for.
@@ -562,9 +565,16 @@ impl EventLoop {
 
     /// Tries the commands again that found their locks busy.
     fn retry(&mut self, engine: &mut Engine) {
-        for _ in 0..self.aside.len() {
-            if let Some(idx) = self.aside.pop_front() {
-                self.resume(engine, idx);
+        let (n_aside, mut n_busy) = (self.aside.len(), 0);
+        for _ in 0..n_aside {
+            let Some(idx) = self.aside.pop_front() else {
+                return;
+            };
+            let n_others = self.aside.len();
+            self.resume(engine, idx);
+            n_busy += self.aside.len().saturating_sub(n_others);
+            if n_busy >= BUSY_TRIES {
+                return;
             }
         }
     }

@@ -5,4 +5,5 @@
 
 mod crossing;
 mod journal;
+mod libraries;
 mod transcripts;
