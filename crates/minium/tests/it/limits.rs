@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use client::connection::Connection;
 
@@ -184,5 +184,36 @@ fn a_subscriber_that_never_reads_is_closed_at_its_limit() {
         wait_for("it is closed", || {
             client.call(&["PUBLISH", "news", &message]).unwrap() == resp::decode::Value::Int(0)
         });
+    });
+}
+
+#[test]
+fn a_transaction_that_grows_beyond_the_query_buffer_limit_closes_its_client() {
+    on_few_and_many_threads(&["--client-query-buffer-limit", "1mb"], |server| {
+        let mut client = server.client();
+        let value = "x".repeat(100_000);
+        assert_eq!(text("MULTI", &mut client), "+OK");
+        let queued = (0..20).take_while(|_| client.call(&["SET", "key", &value]).is_ok());
+        let n_queued = queued.count();
+        assert!((9..=11).contains(&n_queued), "{n_queued} commands were queued");
+        let mut other = server.client();
+        assert_eq!(figure(&mut other, "client_query_buffer_limit_disconnections"), 1);
+        assert_eq!(text("EXISTS key", &mut other), ":0");
+    });
+}
+
+#[test]
+fn a_client_beyond_its_soft_limit_is_closed_though_nothing_else_happens() {
+    let limit = ["--client-output-buffer-limit", "normal 0 100kb 1"];
+    on_few_and_many_threads(&limit, |server| {
+        let mut client = server.client();
+        let value = "x".repeat(1 << 20);
+        client.call(&["SET", "big", &value]).unwrap();
+        let mut greedy = server.socket();
+        greedy.write_all(&b"GET big\r\n".repeat(64)).unwrap();
+        // Asking wakes the server, and so does reading: the first answer must be right.
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(figure(&mut client, "client_output_buffer_limit_disconnections"), 1);
+        assert_eq!(figure(&mut client, "connected_clients"), 1);
     });
 }

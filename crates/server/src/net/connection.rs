@@ -86,6 +86,12 @@ impl Connection {
         self.session.waiter.is_some() || !self.kept.is_empty()
     }
 
+    /// Bytes of the requests that were taken and not run: kept ones, and those since MULTI.
+    pub fn waiting_bytes(&self) -> usize {
+        let kept: usize = self.kept.iter().map(Queued::len_bytes).sum();
+        kept + self.session.queue.as_ref().map_or(0, |all| all.len_bytes())
+    }
+
     /// Whether it is to be closed and has nothing left to send.
     pub fn is_done(&self) -> bool {
         self.session.is_closing && self.output.is_empty()

@@ -78,6 +78,8 @@ pub struct EventLoop {
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
     last_sweep: Instant,
+    /// Since the last sweep there was a connection with unsent bytes.
+    has_unsent: bool,
     /// When this tick began.
     woken_at: Instant,
 }
@@ -117,6 +119,7 @@ impl EventLoop {
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
+            has_unsent: false,
             woken_at: Instant::now(),
         }
     }
@@ -212,7 +215,7 @@ impl EventLoop {
                 false => EXPIRE_POLL, // nobody tells when it is allowed again
             }),
             self.timers.first().map(|(ms, ..)| until(*ms)),
-            (is_swept || !self.listed.is_empty()).then_some(SWEEP),
+            (is_swept || self.has_unsent).then_some(SWEEP),
             (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
         ]
         .into_iter()
@@ -248,6 +251,8 @@ impl EventLoop {
             })
             .collect();
         over.into_iter().for_each(|idx| self.close(engine, idx));
+        let mut rest = self.connections.iter_mut();
+        self.has_unsent = rest.any(|(_, one)| one.unsent_bytes() > 0);
     }
 
     fn accept(&mut self, engine: &Engine, incoming: Incoming) {
@@ -375,13 +380,15 @@ impl EventLoop {
         let limit = self.state.config.query_buffer_limit_bytes();
         let is_done = connection.is_done() && !self.state.control.is_ending();
         let n_in = connection.input.len();
+        let n_waiting = n_in + connection.waiting_bytes();
+        self.has_unsent |= connection.unsent_bytes() > 0;
         let buffers = Buffers {
             input: n_in,
             input_free: connection.input.capacity() - n_in,
             output: connection.unsent_bytes(),
         };
         connection.session.publish(engine.now_ms(), buffers);
-        if n_in > limit {
+        if n_waiting > limit {
             self.state
                 .stats
                 .count(Counter::QueryBufferDisconnections, 1);
@@ -390,7 +397,7 @@ impl EventLoop {
                 connection.session.client.peer
             );
         }
-        if !is_alive || is_done || n_in > limit {
+        if !is_alive || is_done || n_waiting > limit {
             self.close(engine, idx);
             return false;
         }
@@ -641,6 +648,8 @@ impl EventLoop {
             let is_alive = connection.flush();
             if !is_alive || is_hoarding(self.state, connection) {
                 self.close(engine, idx);
+            } else {
+                self.has_unsent |= connection.unsent_bytes() > 0;
             }
         }
     }

@@ -37,9 +37,9 @@ impl Queued {
         self.spans.first().map_or(&[], |span| span.of(&self.bytes))
     }
 
-    /// Bytes of the arguments.
+    /// Bytes of the arguments and what surrounds them.
     pub fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.spans.len() * size_of::<Span>()
+        size_of::<Queued>() + self.bytes.len() + self.spans.len() * size_of::<Span>()
     }
 }
 
