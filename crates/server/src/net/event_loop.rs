@@ -447,7 +447,8 @@ impl EventLoop {
         loop {
             let limits = Limits {
                 max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-                authenticated: connection.session.is_authenticated,
+                authenticated: connection.session.is_authenticated
+                    || !self.state.config.requires_password(),
             };
             spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
