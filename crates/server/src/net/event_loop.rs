@@ -728,7 +728,10 @@ fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
         Some(_) => OutputClass::Pubsub,
         None => OutputClass::Normal,
     };
-    if !connection.session.is_authenticated && unsent > UNKNOWN_UNSENT_BYTES_MAX {
+    if unsent > UNKNOWN_UNSENT_BYTES_MAX
+        && !connection.session.is_authenticated
+        && state.config.requires_password()
+    {
         return true;
     }
     let limit = state.config.output_limit(class);
