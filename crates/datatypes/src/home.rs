@@ -314,6 +314,8 @@ pub struct Limits {
     /// Items of a big list that get a node of their own have at least so many bytes, and those too
     /// large for a listpack of the size above. Lowered by tests only.
     pub list_plain_bytes: usize,
+    /// `proto-max-bulk-len`: the longest string that an edit may make, bytes.
+    pub string_max_bytes: usize,
     /// `set-max-intset-entries`.
     pub set_max_intset_entries: usize,
     /// `set-max-listpack-entries`.
@@ -334,6 +336,7 @@ impl Default for Limits {
             hll_sparse_max_bytes: 3000,
             list_max_listpack_size: -2,
             list_plain_bytes: usize::MAX,
+            string_max_bytes: 512 << 20,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

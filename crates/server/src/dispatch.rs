@@ -79,7 +79,10 @@ fn admit(
     let row = row.ok_or_else(|| unknown(request))?;
     let admitted = resolve_in(row, request)?;
     let (command, name, _) = admitted;
-    if !session.is_authenticated && !command.needs_no_auth {
+    if !session.is_authenticated
+        && !command.needs_no_auth
+        && engine.state().config.requires_password()
+    {
         return Err(Error::Plain("NOAUTH Authentication required."));
     }
     if session.is_subscriber() && !command.is_for_subscribers {

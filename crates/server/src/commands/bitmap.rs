@@ -8,12 +8,11 @@ use std::ops::Range;
 
 use datatypes::bitmap::field::{Field, Overflow};
 use datatypes::bitmap::{self, Operation};
-use datatypes::home::{Encoding, NewPayload};
+use datatypes::home::{Encoding, Limits, NewPayload};
 use datatypes::string::StringRef;
 use keyspace::db::{Expiry, View};
 use resp::reply::Reply;
 
-use super::string::STRING_MAX_BYTES;
 use crate::command::event::Event;
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
@@ -81,7 +80,7 @@ fn bytes<'v>(db: &'v View<'_>, key: &[u8]) -> Result<Option<Cow<'v, [u8]>>> {
 }
 
 /// The number of a bit; in steps of `unit` bits if there is a `#` before it.
-fn offset(text: &[u8], unit: Option<u64>) -> Result<u64> {
+fn offset(text: &[u8], unit: Option<u64>, limits: &Limits) -> Result<u64> {
     let (digits, scale) = match (text.split_first(), unit) {
         (Some((b'#', digits)), Some(n_bits)) => (digits, n_bits),
         _ => (text, 1),
@@ -89,19 +88,19 @@ fn offset(text: &[u8], unit: Option<u64>) -> Result<u64> {
     stdx::number::parse_i64(digits)
         .and_then(|number| u64::try_from(number).ok())
         .and_then(|number| number.checked_mul(scale))
-        .filter(|at| at >> 3 < STRING_MAX_BYTES)
+        .filter(|at| at >> 3 < limits.string_max_bytes as u64)
         .ok_or(BAD_OFFSET)
 }
 
 fn getbit(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (key, at) = (args.take()?, offset(args.take()?, None)?);
+    let (key, at) = (args.take()?, offset(args.take()?, None, ctx.db.limits())?);
     let bytes = bytes(&ctx.db, key)?.unwrap_or_default();
     reply.int(bitmap::get(&bytes, at).into());
     Ok(())
 }
 
 fn setbit(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (key, at) = (args.take()?, offset(args.take()?, None)?);
+    let (key, at) = (args.take()?, offset(args.take()?, None, ctx.db.limits())?);
     let value = match args.int() {
         Ok(0) => false,
         Ok(1) => true,
@@ -347,7 +346,7 @@ impl Step {
     }
 }
 
-fn steps(args: &mut Args<'_>) -> Result<Vec<Step>> {
+fn steps(args: &mut Args<'_>, limits: &Limits) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut overflow = Overflow::Wrap;
     while let Some(word) = args.word() {
@@ -369,7 +368,7 @@ fn steps(args: &mut Args<'_>) -> Result<Vec<Step>> {
             return Err(Error::Syntax);
         }
         let field = Field::parse(args.take()?).ok_or(BAD_FIELD)?;
-        let at = offset(args.take()?, Some(field.n_bits()))?;
+        let at = offset(args.take()?, Some(field.n_bits()), limits)?;
         let action = match &*word {
             b"GET" => Action::Get,
             b"SET" => Action::Set(args.int()?),
@@ -398,7 +397,7 @@ fn bitfield_access(request: &[&[u8]]) -> Access {
 
 fn bitfield(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let steps = steps(args)?;
+    let steps = steps(args, ctx.db.limits())?;
     let n_bytes = steps.iter().map(Step::n_bytes).max().unwrap_or(0);
     if n_bytes == 0 {
         return read_fields(&ctx.db, key, &steps, reply);
@@ -432,7 +431,7 @@ fn bitfield(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn bitfield_ro(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let steps = steps(args)?;
+    let steps = steps(args, ctx.db.limits())?;
     if steps.iter().any(|step| !matches!(step.action, Action::Get)) {
         return Err(Error::Plain("ERR BITFIELD_RO only supports the GET subcommand"));
     }

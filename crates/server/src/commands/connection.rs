@@ -7,6 +7,7 @@ use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
 use crate::session::Replies;
 use crate::stats::counters::Counter;
+use crate::stats::table::REDIS_VERSION;
 use resp::reply::{Proto, Reply};
 
 /// The family's table.
@@ -142,21 +143,29 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             }
         };
     }
-    while let Some(word) = args.word() {
-        match (&*word, args.len()) {
-            (b"AUTH", 2..) => log_in(ctx, args.take()?, args.take()?)?,
-            (b"SETNAME", 1..) => *ctx.session.client.name.lock() = valid_name(args.take()?)?,
+    let (mut login, mut name) = (None, None);
+    while let Some(given) = args.peek() {
+        args.take()?;
+        match (&given.to_ascii_uppercase()[..], args.len()) {
+            (b"AUTH", 2..) => login = Some((args.take()?, args.take()?)),
+            (b"SETNAME", 1..) => name = Some(valid_name(args.take()?)?),
             _ => {
-                let word = String::from_utf8_lossy(&word).into_owned();
-                return Err(Error::Owned(format!("ERR Syntax error in HELLO option '{word}'")));
+                let given = String::from_utf8_lossy(given);
+                return Err(Error::Owned(format!("ERR Syntax error in HELLO option '{given}'")));
             }
         }
     }
-    if !ctx.session.is_authenticated {
+    if let Some((user, password)) = login {
+        log_in(ctx, user, password)?;
+    }
+    if !ctx.session.is_authenticated && ctx.state.config.requires_password() {
         let text = "NOAUTH HELLO must be called with the client already authenticated, otherwise \
                     the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
                     client and select the RESP protocol version at the same time";
         return Err(Error::Plain(text));
+    }
+    if let Some(name) = name {
+        *ctx.session.client.name.lock() = name;
     }
     ctx.session.proto = proto;
     reply.set_proto(proto);
@@ -165,7 +174,7 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
-    reply.bulk(b"8.2.0");
+    reply.bulk(REDIS_VERSION.as_bytes());
     reply.bulk(b"proto");
     reply.int(if proto == Proto::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");

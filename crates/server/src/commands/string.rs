@@ -5,7 +5,7 @@
 
 pub mod lcs;
 
-use datatypes::home::{Encoding, NewPayload};
+use datatypes::home::{Encoding, Limits, NewPayload};
 use datatypes::string::{IncrementError, StringRef};
 use keyspace::db::Expiry;
 use resp::reply::Reply;
@@ -184,9 +184,6 @@ pub const COMMANDS: &[Command] = &[
         .group("string")
         .about("1.0.0", "O(N) in the bytes returned", "Returns a part of a string; use GETRANGE."),
 ];
-
-/// The longest string that an edit may make, bytes: the default of `proto-max-bulk-len`.
-pub const STRING_MAX_BYTES: u64 = 512 << 20;
 
 fn write_string(reply: &mut Reply<'_>, string: Option<StringRef<'_>>) {
     match string {
@@ -577,8 +574,8 @@ fn incrbyfloat(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_
     Ok(())
 }
 
-fn check_len(offset: u64, added: usize) -> Result<()> {
-    match offset.saturating_add(added as u64) > STRING_MAX_BYTES {
+fn check_len(offset: u64, added: usize, limits: &Limits) -> Result<()> {
+    match offset.saturating_add(added as u64) > limits.string_max_bytes as u64 {
         true => Err(Error::Plain("ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
         false => Ok(()),
     }
@@ -586,9 +583,10 @@ fn check_len(offset: u64, added: usize) -> Result<()> {
 
 fn append(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (key, text) = (args.take()?, args.take()?);
+    let limits = ctx.db.limits();
     let len = match ctx.db.string_mut(key)? {
         Some(mut string) => {
-            check_len(string.view().text_len() as u64, text.len())?;
+            check_len(string.view().text_len() as u64, text.len(), limits)?;
             string.append(text)
         }
         None => {
@@ -609,7 +607,7 @@ fn setrange(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         reply.count(old_len.unwrap_or(0));
         return Ok(());
     }
-    check_len(offset, text.len())?;
+    check_len(offset, text.len(), ctx.db.limits())?;
     let offset = offset as usize;
     let len = match ctx.db.string_mut(key)? {
         Some(mut string) => string.set_range(offset, text),

@@ -9,15 +9,13 @@ use super::notify::EventClasses;
 use super::special::OutputLimit;
 use super::value::Value;
 
-/// Which clients an output limit is for.
+/// Which clients an output limit is for, by its place in the directive; replicas have the one between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputClass {
     /// Clients that send commands.
-    Normal,
-    /// Replicas.
-    Replica,
+    Normal = 0,
     /// Clients subscribed to channels.
-    Pubsub,
+    Pubsub = 2,
 }
 
 /// Who may use what `enable-debug-command` and `enable-protected-configs` guard.
@@ -29,34 +27,6 @@ pub enum Guard {
     Yes,
     /// Clients connected from this machine.
     Local,
-}
-
-/// The values of `maxmemory-policy`, in the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvictionPolicy {
-    /// `volatile-lru`
-    VolatileLru,
-    /// `volatile-lfu`
-    VolatileLfu,
-    /// `volatile-random`
-    VolatileRandom,
-    /// `volatile-ttl`
-    VolatileTtl,
-    /// `allkeys-lru`
-    AllkeysLru,
-    /// `allkeys-lfu`
-    AllkeysLfu,
-    /// `allkeys-random`
-    AllkeysRandom,
-    /// `noeviction`
-    NoEviction,
-}
-
-impl EvictionPolicy {
-    /// Whether objects count how often they are used, rather than when.
-    pub const fn is_lfu(self) -> bool {
-        matches!(self, EvictionPolicy::VolatileLfu | EvictionPolicy::AllkeysLfu)
-    }
 }
 
 /// The values of `loglevel`.
@@ -239,11 +209,6 @@ impl Config {
         self.number(const { slot("list-max-listpack-size") }) as i32
     }
 
-    /// `list-compress-depth`.
-    pub fn list_compress_depth(&self) -> u32 {
-        self.number(const { slot("list-compress-depth") }) as u32
-    }
-
     /// `hll-sparse-max-bytes`.
     pub fn hll_sparse_max_bytes(&self) -> usize {
         self.size(const { slot("hll-sparse-max-bytes") })
@@ -284,21 +249,7 @@ impl Config {
         self.number(const { slot("maxmemory") }) as u64
     }
 
-    /// `maxmemory-policy`.
-    pub fn eviction_policy(&self) -> EvictionPolicy {
-        match self.number(const { slot("maxmemory-policy") }) {
-            0 => EvictionPolicy::VolatileLru,
-            1 => EvictionPolicy::VolatileLfu,
-            2 => EvictionPolicy::VolatileRandom,
-            3 => EvictionPolicy::VolatileTtl,
-            4 => EvictionPolicy::AllkeysLru,
-            5 => EvictionPolicy::AllkeysLfu,
-            6 => EvictionPolicy::AllkeysRandom,
-            _ => EvictionPolicy::NoEviction,
-        }
-    }
-
-    /// `maxmemory-policy`, for INFO. Copies.
+    /// `maxmemory-policy`. Copies.
     pub fn eviction_policy_name(&self) -> String {
         self.string(const { slot("maxmemory-policy") })
     }
@@ -317,23 +268,13 @@ impl Config {
 
     /// Whether this version can keep to the memory limit as it is set.
     pub fn check_memory_limit(&self) -> Result<(), String> {
-        let evicts = self.eviction_policy() != EvictionPolicy::NoEviction;
+        let evicts = self.eviction_policy_name() != "noeviction";
         if self.max_memory_bytes() > 0 && evicts {
             let text =
                 "maxmemory works with maxmemory-policy noeviction only: keys cannot be evicted yet";
             return Err(text.to_owned());
         }
         Ok(())
-    }
-
-    /// `lfu-log-factor`.
-    pub fn lfu_log_factor(&self) -> u32 {
-        self.number(const { slot("lfu-log-factor") }) as u32
-    }
-
-    /// `lfu-decay-time`, in minutes.
-    pub fn lfu_decay_minutes(&self) -> u32 {
-        self.number(const { slot("lfu-decay-time") }) as u32
     }
 
     // Commands.

@@ -15,6 +15,8 @@ use super::special::{
 };
 
 const INT: i64 = i32::MAX as i64;
+/// Databases are numbered in 16 bits, and so is their count.
+const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
@@ -174,7 +176,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("crash-log-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
-    integer("databases", "16", 1, INT).fixed(),
+    integer("databases", "16", 1, DATABASES_MAX).fixed(),
     text("dbfilename", "dump.rdb").protected().tuning(NO_RDB),
     text("debug-context", "")
         .hidden()

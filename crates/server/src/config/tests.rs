@@ -260,6 +260,9 @@ fn bad_lines_are_named_with_number_text_and_reason() {
     check("unixsocketperm 999", 1, "unixsocketperm 999", octal);
     assert!(fatal("user bob on").2.contains("ACL users"));
     assert!(fatal("loadmodule x.so").2.contains("modules"));
+    let many = "argument must be between 1 and 65535 inclusive";
+    check("databases 65536", 1, "databases 65536", many);
+    assert!(parse(b"databases 65535").is_ok());
     let error = parse(b"port x").err().expect("bad").to_string();
     assert_eq!(
         error,

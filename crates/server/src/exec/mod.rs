@@ -110,6 +110,7 @@ fn limits(state: &State) -> Limits {
         hash_max_listpack_value: config.hash_max_listpack_value(),
         hll_sparse_max_bytes: config.hll_sparse_max_bytes(),
         list_max_listpack_size: config.list_max_listpack_size().into(),
+        string_max_bytes: config.proto_max_bulk_bytes(),
         set_max_intset_entries: config.set_max_intset_entries(),
         set_max_listpack_entries: config.set_max_listpack_entries(),
         set_max_listpack_value: config.set_max_listpack_value(),

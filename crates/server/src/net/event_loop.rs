@@ -457,7 +457,8 @@ impl EventLoop {
         loop {
             let limits = Limits {
                 max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-                authenticated: connection.session.is_authenticated,
+                authenticated: connection.session.is_authenticated
+                    || !self.state.config.requires_password(),
             };
             spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
@@ -746,7 +747,10 @@ fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
         Some(_) => OutputClass::Pubsub,
         None => OutputClass::Normal,
     };
-    if !connection.session.is_authenticated && unsent > UNKNOWN_UNSENT_BYTES_MAX {
+    if unsent > UNKNOWN_UNSENT_BYTES_MAX
+        && !connection.session.is_authenticated
+        && state.config.requires_password()
+    {
         return true;
     }
     let limit = state.config.output_limit(class);

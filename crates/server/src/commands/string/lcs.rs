@@ -12,9 +12,6 @@ use crate::command::{Args, Command, ReadCtx};
 use crate::error::{Error, Result};
 use datatypes::string::StringRef;
 
-/// The most bytes that the table may need.
-const TABLE_BYTES_MAX: usize = 512 << 20;
-
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[Command::read("lcs", -3, lcs)
     .syntax("key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]")
@@ -55,7 +52,7 @@ fn lcs(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     let (a, b) = (args.take()?, args.take()?);
     let (a, b) = (text(ctx, a)?, text(ctx, b)?);
     let options = Options::parse(args)?;
-    let table = Table::new(&a, &b)?;
+    let table = Table::new(&a, &b, ctx.db.limits().string_max_bytes)?;
     if options.len {
         reply.count(table.at(a.len(), b.len()) as usize);
         return Ok(());
@@ -116,9 +113,10 @@ struct Table<'t> {
 }
 
 impl<'t> Table<'t> {
-    fn new(a: &'t [u8], b: &'t [u8]) -> Result<Table<'t>> {
+    /// The table may need `bytes_max`.
+    fn new(a: &'t [u8], b: &'t [u8], bytes_max: usize) -> Result<Table<'t>> {
         let n_cells = (a.len() + 1).checked_mul(b.len() + 1);
-        let n_cells = n_cells.filter(|n| *n <= TABLE_BYTES_MAX / size_of::<u32>());
+        let n_cells = n_cells.filter(|n| *n <= bytes_max / size_of::<u32>());
         let n_cells = n_cells.ok_or(Error::Plain(
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
         ))?;
