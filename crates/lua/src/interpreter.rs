@@ -9,6 +9,7 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmStat
 use crate::encode::{EncodeError, encode, one_line};
 use crate::library::{Registered, registered};
 use crate::native::{self, Raised, Shared};
+use crate::raw;
 use crate::script::body;
 use crate::slot::Together;
 use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
@@ -37,8 +38,6 @@ struct Inner {
     load_library: Function,
     functions_env: Table,
     shared: Rc<Shared>,
-    keys: Option<Table>,
-    argv: Option<Table>,
     lua: Lua,
 }
 
@@ -143,8 +142,7 @@ impl Interpreter {
     ) -> Option<Result<(), Failure>> {
         let inner = self.inner.get_mut();
         let place = *inner.libraries.get(&library)?.get(place)?;
-        let function = inner.compiled(place)?;
-        Some(inner.start(Entry::Function(function, name), call, host, sink))
+        Some(inner.start(Entry::Function(place, name), call, host, sink))
     }
 
     /// Bytes that Lua has allocated.
@@ -199,8 +197,6 @@ impl Inner {
             load_library,
             functions_env,
             shared,
-            keys: None,
-            argv: None,
             lua,
         })
     }
@@ -212,8 +208,8 @@ impl Inner {
         host: &mut dyn Host,
         sink: &mut dyn Sink,
     ) -> Option<Result<(), Failure>> {
-        let script = self.compiled(*self.scripts.get(name)?)?;
-        Some(self.start(Entry::Script(script, name), call, host, sink))
+        let place = *self.scripts.get(name)?;
+        Some(self.start(Entry::Script(place, name), call, host, sink))
     }
 
     fn start(
@@ -239,19 +235,14 @@ impl Inner {
         sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
         self.shared.resp3.set(false);
-        let keys = strings(&self.lua, call.keys, &mut self.keys).map_err(|e| internal(&e))?;
-        let argv = strings(&self.lua, call.args, &mut self.argv).map_err(|e| internal(&e))?;
-        let (run, function, name, source) = match entry {
-            Entry::Script(function, name) => (&self.run, function, &name[..], "user_script"),
-            Entry::Function(function, name) => {
-                (&self.run_function, function, name, "user_function")
-            }
+        let (run, place, name, source) = match entry {
+            Entry::Script(place, name) => (&self.run, place, &name[..], "user_script"),
+            Entry::Function(place, name) => (&self.run_function, place, name, "user_function"),
         };
-        type Returned = (bool, Value, Option<i64>, Option<bool>);
         let returned = self
             .shared
             .slot
-            .lend(host, || run.call::<Returned>((function, keys, argv)));
+            .lend(host, || raw::start(&self.lua, run, (&self.compiled, place), call));
         match returned {
             Ok((true, value, ..)) => match encode(&value, self.shared.resp3.get(), sink) {
                 Ok(()) => Ok(()),
@@ -317,10 +308,6 @@ impl Inner {
         Ok(self.last_place)
     }
 
-    fn compiled(&self, place: i64) -> Option<Function> {
-        self.compiled.raw_get(place).ok()
-    }
-
     fn drop_compiled(&self, place: i64) {
         // Setting an entry that exists to nil needs no memory, so it does not fail.
         let _ = self.compiled.raw_set(place, Value::Nil);
@@ -329,10 +316,10 @@ impl Inner {
 
 const OUT_OF_MEMORY: &[u8] = b"not enough memory";
 
-/// What is run, and its name in errors.
+/// What is run: its place among the compiled functions, and its name in errors.
 enum Entry<'a> {
-    Script(Function, &'a ScriptName),
-    Function(Function, &'a [u8]),
+    Script(i64, &'a ScriptName),
+    Function(i64, &'a [u8]),
 }
 
 fn compile_reason(error: mlua::Error) -> String {
@@ -358,22 +345,4 @@ fn failure_line(message: &Value, name: &[u8], place: Option<(&str, i64)>) -> Vec
     }
     text.push(b'.');
     one_line(&text)
-}
-
-/// A table of strings. Empty ones are used again as long as no script put something in.
-fn strings(lua: &Lua, texts: &[&[u8]], empty: &mut Option<Table>) -> mlua::Result<Table> {
-    if texts.is_empty() {
-        let untouched = |table: &&Table| table.is_empty() && table.metatable().is_none();
-        if let Some(table) = empty.as_ref().filter(untouched) {
-            return Ok(table.clone());
-        }
-        let table = lua.create_table()?;
-        *empty = Some(table.clone());
-        return Ok(table);
-    }
-    let table = lua.create_table_with_capacity(texts.len(), 0)?;
-    for text in texts {
-        table.raw_push(lua.create_string(text)?)?;
-    }
-    Ok(table)
 }

@@ -7,7 +7,8 @@
 //! no clock and no command; whether a command may run in a script is for the host to say.
 //!
 //! What scripts may see is laid out in `prelude.lua`, which runs once per interpreter. Unsafe code is
-//! confined to [`slot`], which lends a borrowed host to functions that Lua owns.
+//! confined to [`slot`], which lends a borrowed host to functions that Lua owns, and `raw`, which
+//! begins a run in one protected call.
 
 #![deny(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod interpreter;
 mod libraries;
 pub mod library;
 pub mod native;
+mod raw;
 pub mod script;
 pub mod slot;
 

@@ -156,12 +156,18 @@ pub fn permit(
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let source = args.take()?;
     let args_at = args_at(args)?;
-    let name = sha1_hex(source);
     let flags = flags(source).map_err(Error::line)?;
     let permit = permit(ctx, flags, is_read_only)?;
-    if ctx.state.scripts.used(&name).is_none() && !ctx.state.scripts.add(name, source, false) {
-        ctx.state.stats.count(Counter::EvictedScripts, 1);
-    }
+    let name = match ctx.state.scripts.used_text(source) {
+        Some(name) => name,
+        None => {
+            let name = sha1_hex(source);
+            if !ctx.state.scripts.add(name, source, false) {
+                ctx.state.stats.count(Counter::EvictedScripts, 1);
+            }
+            name
+        }
+    };
     ctx.order = Some(Order::Script {
         name,
         args_at,

@@ -96,14 +96,15 @@ impl Engine {
         interpreter: &mut Option<Interpreter>,
         name: &ScriptName,
     ) -> Result<(), Vec<u8>> {
+        // The interpreter has just forgotten what the cache has.
+        if interpreter.as_ref().is_some_and(|one| one.knows(name)) {
+            return Ok(());
+        }
         let scripts = &self.state.scripts;
         let source = scripts
             .source(name)
             .ok_or(&b"NOSCRIPT No matching script."[..])?;
         let interpreter = self.made(interpreter)?;
-        if interpreter.knows(name) {
-            return Ok(());
-        }
         interpreter.compile(*name, &source).map_err(|failure| {
             scripts.remove(name);
             failure.message

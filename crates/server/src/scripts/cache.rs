@@ -22,6 +22,8 @@ struct Source {
 #[derive(Default)]
 pub struct Cache {
     sources: HashMap<ScriptName, Source>,
+    /// Names by source: looking one up is cheaper than its SHA-1.
+    names: HashMap<Arc<[u8]>, ScriptName>,
     n_passing: usize,
     n_uses: u64,
     bytes: usize,
@@ -48,6 +50,12 @@ impl Cache {
         Some(Arc::clone(&source.text))
     }
 
+    /// The name of a script that is about to run, by its source.
+    pub fn used_text(&mut self, text: &[u8]) -> Option<ScriptName> {
+        let name = *self.names.get(text)?;
+        self.used(&name).map(|_| name)
+    }
+
     /// Adds a script; the name of the one that had to go for it.
     pub fn add(&mut self, name: ScriptName, text: &[u8], stays: bool) -> Option<ScriptName> {
         self.n_uses += 1;
@@ -68,7 +76,8 @@ impl Cache {
         }
         self.n_passing += usize::from(!stays);
         self.bytes += text.len();
-        let text = text.into();
+        let text: Arc<[u8]> = text.into();
+        self.names.insert(Arc::clone(&text), name);
         self.sources.insert(
             name,
             Source {
@@ -92,6 +101,7 @@ impl Cache {
         if let Some(source) = self.sources.remove(name) {
             self.n_passing -= usize::from(!source.stays);
             self.bytes -= source.text.len();
+            self.names.remove(&source.text);
         }
     }
 
@@ -125,5 +135,20 @@ mod tests {
         assert_eq!(cache.add(name(9002), b"", false), None);
         assert_eq!(cache.add(name(9003), b"", false), Some(name(3)));
         assert_eq!(cache.size().0, PASSING_MAX + 2);
+    }
+
+    #[test]
+    fn a_script_is_found_by_its_source_as_long_as_it_is_here() {
+        let mut cache = Cache::default();
+        for n in 0..PASSING_MAX {
+            assert_eq!(cache.used_text(format!("return {n}").as_bytes()), None);
+            assert_eq!(cache.add(name(n), format!("return {n}").as_bytes(), false), None);
+        }
+        assert_eq!(cache.used_text(b"return 0"), Some(name(0)));
+        assert_eq!(cache.add(name(9000), b"", false), Some(name(1)), "0 was used since");
+        assert_eq!(cache.used_text(b"return 1"), None);
+        cache.remove(&name(2));
+        assert_eq!(cache.used_text(b"return 2"), None);
+        assert_eq!(cache.names.len(), cache.sources.len());
     }
 }

@@ -72,6 +72,11 @@ impl Scripts {
         self.cache.lock().used(name)
     }
 
+    /// The name of a script that is about to run, if its source is here.
+    pub fn used_text(&self, source: &[u8]) -> Option<ScriptName> {
+        self.cache.lock().used_text(source)
+    }
+
     /// Whether a script is known.
     pub fn knows(&self, name: &ScriptName) -> bool {
         self.cache.lock().knows(name)
