@@ -27,6 +27,12 @@ pub struct Later {
     per_element: usize,
 }
 
+/// A buffer of replies beyond which no command should write on: `Reply::is_full`.
+pub const REPLY_BYTES_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 30 };
+
+/// The bytes of the shortest bulk string: `$0\r\n\r\n`.
+const BULK_BYTES_MIN: usize = 6;
+
 /// The bytes that `array_later` reserves: `*0\r\n`.
 const LATER_BYTES: usize = 4;
 
@@ -66,6 +72,19 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
+    }
+
+    /// Whether the buffer has reached [`REPLY_BYTES_MAX`]: a command whose reply is longer than the
+    /// data that it reads stops there.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= REPLY_BYTES_MAX
+    }
+
+    /// Whether `n` bulk strings would fill the buffer even if all of them were empty.
+    pub fn is_filled_by(&self, n: usize) -> bool {
+        let n_bytes = n.saturating_mul(BULK_BYTES_MIN);
+        n_bytes.saturating_add(self.out.len()) >= REPLY_BYTES_MAX
     }
 
     /// Takes back everything written since `len` returned `mark`.
@@ -423,6 +442,23 @@ mod tests {
         check(|r| r.set(2), "*2\r\n", "~2\r\n");
         check(|r| r.push(3), "*3\r\n", ">3\r\n");
         check(|r| assert_eq!(r.attribute(1), r.proto() == Proto::Resp3), "", "|1\r\n");
+    }
+
+    #[test]
+    fn a_buffer_is_full_at_its_maximum() {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, Proto::Resp2);
+        assert!(!reply.is_full());
+        assert!(!reply.is_filled_by(170));
+        assert!(reply.is_filled_by(171));
+        assert!(reply.is_filled_by(usize::MAX));
+        let n_fitting = (0..1000).take_while(|_| {
+            reply.bulk(b"");
+            !reply.is_full()
+        });
+        assert_eq!(n_fitting.count(), 170);
+        reply.truncate(0);
+        assert!(!reply.is_full());
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Error {
     OutOfMemory,
     /// Fewer replicas than `min-replicas-to-write` asks for.
     NoReplicas,
+    /// One command's reply would need more memory than any may.
+    ReplyTooLong,
     /// Wrong number of arguments for this command.
     Arity(&'static str),
     /// DEBUG, which `enable-debug-command` does not allow here.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
             Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
             Error::NoReplicas => "NOREPLICAS Not enough good replicas to write.",
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            Error::ReplyTooLong => "ERR reply too long",
             Error::IndexOutOfRange => "ERR index out of range",
             Error::InvalidExpire(name) => {
                 return write!(f, "ERR invalid expire time in '{name}' command");

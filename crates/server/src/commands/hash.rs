@@ -338,8 +338,15 @@ fn hrandfield(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
             random_field(reply, found, with_values);
         }
     } else {
-        random_header(reply, if hash.is_empty() { 0 } else { size }, with_values);
+        let size = if hash.is_empty() { 0 } else { size };
+        if reply.is_filled_by(size) {
+            return Err(Error::ReplyTooLong);
+        }
+        random_header(reply, size, with_values);
         for _ in 0..size {
+            if reply.is_full() {
+                return Err(Error::ReplyTooLong);
+            }
             let Some(found) = hash.random(next_random(ctx.random)) else {
                 break;
             };

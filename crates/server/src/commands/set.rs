@@ -251,8 +251,15 @@ fn srandmember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
             .into_iter()
             .for_each(|member| bulk_item(reply, member));
     } else {
-        reply.array(if set.is_empty() { 0 } else { size });
+        let size = if set.is_empty() { 0 } else { size };
+        if reply.is_filled_by(size) {
+            return Err(Error::ReplyTooLong);
+        }
+        reply.array(size);
         for _ in 0..size {
+            if reply.is_full() {
+                return Err(Error::ReplyTooLong);
+            }
             let Some(member) = set.random(next_random(ctx.random)) else {
                 break;
             };

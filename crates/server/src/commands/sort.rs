@@ -169,10 +169,14 @@ fn answer(
     reply.array(items.len() * options.gets.len().max(1));
     for item in items {
         wanted(db, item, options, &mut |found| match found {
+            _ if reply.is_full() => {}
             Some(Item::Int(n)) => reply.bulk_int(n),
             Some(Item::Bytes(text)) => reply.bulk(text),
             None => reply.null(),
         });
+        if reply.is_full() {
+            return Err(Error::ReplyTooLong);
+        }
     }
     Ok(())
 }

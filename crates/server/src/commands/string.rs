@@ -223,6 +223,9 @@ fn mget(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
     let keys = args.rest();
     reply.array(keys.len());
     for key in keys {
+        if reply.is_full() {
+            return Err(Error::ReplyTooLong);
+        }
         write_string(reply, ctx.db.string(key).unwrap_or(None));
     }
     Ok(())

@@ -586,8 +586,15 @@ fn zrandmember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     } else {
         count.unsigned_abs()
     };
-    begin_members(reply, n as usize, with_scores);
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    if reply.is_filled_by(n) {
+        return Err(Error::ReplyTooLong);
+    }
+    begin_members(reply, n, with_scores);
     for _ in 0..n {
+        if reply.is_full() {
+            return Err(Error::ReplyTooLong);
+        }
         if let Some(pair) = zset.random(bits()) {
             write_member(reply, pair, with_scores);
         }
