@@ -489,6 +489,8 @@ fn next_field_ms(entry: &Entry) -> Option<u64> {
 fn take_out(locked: &Locked<'_>, id: ShardId, mut home: EntryMut<'_>) -> Entry {
     home.save_first();
     home.set_volatile(false);
+    let deadline_ms = home.place.read().deadline_ms();
+    locked.shard(id).count_deadline(deadline_ms, None);
     let entry = home.place.remove();
     let len = locked.room(id).table.len();
     locked.shard(id).len.store(len, Relaxed);
@@ -618,6 +620,7 @@ impl<'a> Db<'a> {
             });
         }
         home.set_volatile(new.is_some());
+        locked.shard(id).count_deadline(old, new);
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
         }
@@ -737,6 +740,7 @@ impl<'a> Db<'a> {
         home.place.update(|entry| entry.with_deadline(deadline_ms));
         let is_volatile = deadline_ms.is_some() || home.place.read().may_hold_field_deadlines();
         home.set_volatile(is_volatile);
+        home.locked.shard(home.id).count_deadline(old, deadline_ms);
         if let Some(deadline_ms) = deadline_ms.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
         }
@@ -781,6 +785,7 @@ impl<'a> Db<'a> {
             room.deadlines = None;
             room.n_volatile = 0;
             locked.shard(id).len.store(0, Relaxed);
+            locked.shard(id).set_deadline_count((0, 0));
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
                 keyspace.snapshot.detach(room.database_at_cut(id), table);
@@ -872,6 +877,7 @@ fn insert<'a>(
     };
     if let Some(deadline_ms) = deadline_ms {
         home.set_volatile(true);
+        locked.shard(id).count_deadline(None, Some(deadline_ms));
         home.file(deadline_ms);
     }
     home

@@ -190,6 +190,17 @@ impl Keyspace {
         shards.iter().map(|shard| shard.len.load(Relaxed)).sum()
     }
 
+    /// Keys of a database that have a deadline, expired ones included, and the average of those
+    /// deadlines, Unix time. O(shards), without locks: exact while nothing changes.
+    pub fn deadlines(&self, database: u16) -> (usize, u64) {
+        let shards = self.existing_shards(database).unwrap_or_default();
+        let (n, sum) = shards
+            .iter()
+            .map(Shard::deadline_count)
+            .fold((0, 0), |(n, sum), (n_here, sum_here)| (n + n_here, sum + u128::from(sum_here)));
+        (n, (sum / n.max(1) as u128) as u64)
+    }
+
     /// Whether no database has keys.
     pub fn is_empty(&self) -> bool {
         (0..self.layout.n_databases).all(|database| self.len(database) == 0)

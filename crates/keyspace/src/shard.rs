@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// A shard's table.
 pub type Entries = Table<Entry, Inline>;
 
+/// Later deadlines count as this one in sums, some five centuries off: sums stay below 2^64.
+const FAR_MS: u64 = 1 << 44;
+
 /// What a shard's lock protects.
 #[derive(Default)]
 pub(crate) struct Room {
@@ -52,6 +55,10 @@ pub struct Shard {
     /// Entries, readable without the lock.
     pub(crate) len: AtomicUsize,
     room: Guarded<Room>,
+    /// Entries that have a deadline themselves, readable without the lock.
+    n_expiring: AtomicUsize,
+    /// The sum of their deadlines, each at most `FAR_MS`.
+    deadline_sum: AtomicU64,
 }
 
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
@@ -78,6 +85,31 @@ impl Shard {
     /// See [`Shard::due_ms`].
     pub(crate) fn set_due_ms(&self, due_ms: u64) {
         self.urgency.store(!due_ms, Relaxed);
+    }
+
+    /// Counts an entry whose deadline was `old` and is `new`. For the holder of the lock.
+    pub(crate) fn count_deadline(&self, old: Option<u64>, new: Option<u64>) {
+        if old == new {
+            return;
+        }
+        let n = self.n_expiring.load(Relaxed) + usize::from(new.is_some());
+        let sum = self.deadline_sum.load(Relaxed);
+        let sum = sum + new.map_or(0, |ms| ms.min(FAR_MS));
+        self.n_expiring
+            .store(n - usize::from(old.is_some()), Relaxed);
+        self.deadline_sum
+            .store(sum - old.map_or(0, |ms| ms.min(FAR_MS)), Relaxed);
+    }
+
+    /// Counts anew for a table that came or went as a whole. For the holder of the lock.
+    pub(crate) fn set_deadline_count(&self, (n, sum): (usize, u64)) {
+        self.n_expiring.store(n, Relaxed);
+        self.deadline_sum.store(sum, Relaxed);
+    }
+
+    /// How many entries have a deadline themselves, and the sum of those, far ones cut.
+    pub(crate) fn deadline_count(&self) -> (usize, u64) {
+        (self.n_expiring.load(Relaxed), self.deadline_sum.load(Relaxed))
     }
 
     /// What the lock protects.

@@ -31,6 +31,10 @@ impl Db<'_> {
             std::mem::swap(&mut one.deadlines, &mut two.deadlines);
             std::mem::swap(&mut one.n_volatile, &mut two.n_volatile);
             std::mem::swap(&mut one.walk_mark, &mut two.walk_mark);
+            let (one_count, two_count) =
+                (keyspace.shard(here).deadline_count(), keyspace.shard(there).deadline_count());
+            keyspace.shard(here).set_deadline_count(two_count);
+            keyspace.shard(there).set_deadline_count(one_count);
             for (id, len, earliest_ms) in [
                 (here, one.table.len(), earliest_ms(one)),
                 (there, two.table.len(), earliest_ms(two)),

@@ -43,6 +43,30 @@ fn a_deadline_set_and_dropped_again_and_again_leaves_few_hints() {
 }
 
 #[test]
+fn keys_with_deadlines_are_counted_through_every_change() {
+    on_one_shard(|locked, db| {
+        let count = || locked.keyspace().deadlines(0);
+        db.set_string(b"a", b"1", Expiry::At(5_000));
+        db.set_string(b"b", b"1", Expiry::At(9_000));
+        db.set_string(b"c", b"1", Expiry::Clear);
+        assert_eq!(count(), (2, 7_000));
+        db.set_string(b"a", b"2", Expiry::Keep);
+        db.set_deadline(b"b", Some(7_000));
+        assert_eq!(count(), (2, 6_000));
+        db.set_deadline(b"c", Some(6_000));
+        db.set_string(b"a", b"3", Expiry::Clear);
+        assert_eq!(count(), (2, 6_500));
+        let taken = db.take(b"b").expect("it is there");
+        assert_eq!(count(), (1, 6_000));
+        db.put_entry(b"d", taken);
+        db.remove(b"c");
+        assert_eq!(count(), (1, 7_000));
+        db.set_deadline(b"d", None);
+        assert_eq!(count(), (0, 0));
+    });
+}
+
+#[test]
 fn the_count_of_volatile_keys_follows_every_change() {
     on_one_shard(|locked, db| {
         let count = || locked.room(ONE).n_volatile;

@@ -422,6 +422,30 @@ fn the_name_it_is_started_under_decides() {
 }
 
 #[test]
+fn info_counts_the_keys_that_expire() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    text("SET a 1 PX 500000", &mut client);
+    text("SET b 1 PX 300000", &mut client);
+    text("SET c 1", &mut client);
+    let shown = text("INFO keyspace", &mut client);
+    let (_, ttl) = shown
+        .split_once("db0:keys=3,expires=2,avg_ttl=")
+        .expect(&shown);
+    let digits: String = ttl.chars().take_while(char::is_ascii_digit).collect();
+    let ttl_ms: u64 = digits.parse().unwrap();
+    assert!((200_000..=400_000).contains(&ttl_ms), "{shown}");
+    text("SWAPDB 0 1", &mut client);
+    text("PERSIST a", &mut client);
+    let shown = text("INFO keyspace", &mut client);
+    assert!(shown.contains("db1:keys=3,expires=2,"), "{shown}");
+    text("FLUSHALL", &mut client);
+    text("SET d 1", &mut client);
+    let shown = text("INFO keyspace", &mut client);
+    assert!(shown.contains("db0:keys=1,expires=0,avg_ttl=0"), "{shown}");
+}
+
+#[test]
 fn what_happens_is_counted() {
     let server = Server::start(&["--requirepass", "secret", "--threads", "2"]);
     let mut client = server.client();

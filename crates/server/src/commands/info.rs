@@ -72,7 +72,6 @@ fn snapshot(state: &State) -> Snapshot {
         },
         replication: ReplicationInfo {
             replid: state.replid.lock().clone(),
-            offset: 0,
             backlog_bytes: state.config.replication_backlog_bytes(),
         },
         process: ProcessUsage::read(),
@@ -143,7 +142,6 @@ fn memory(state: &State) -> MemoryInfo {
         allocated,
         peak: allocated.map(|allocated| state.stats.note_memory(allocated.used_bytes, now_s)),
         startup_bytes: state.stats.startup_bytes(),
-        overhead_bytes: None,
         system_bytes: total_system_memory_bytes(),
         lua_bytes: state.scripts.lua_bytes().map(|bytes| bytes as u64),
         cached_scripts: n_scripts as u64,
@@ -158,10 +156,15 @@ fn memory(state: &State) -> MemoryInfo {
 
 fn databases(state: &State) -> Vec<DatabaseInfo> {
     let numbers = 0..state.keyspace.n_databases();
-    let infos = numbers.map(|number| DatabaseInfo {
-        index: number.into(),
-        keys: state.keyspace.len(number) as u64,
-        ..DatabaseInfo::default()
+    let now_ms = unix_time().as_millis() as u64;
+    let infos = numbers.map(|number| {
+        let (n_expiring, average_ms) = state.keyspace.deadlines(number);
+        DatabaseInfo {
+            index: number.into(),
+            keys: state.keyspace.len(number) as u64,
+            expires: n_expiring as u64,
+            average_ttl_ms: average_ms.saturating_sub(now_ms),
+        }
     });
     infos.filter(|database| database.keys > 0).collect()
 }

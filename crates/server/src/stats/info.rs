@@ -92,17 +92,7 @@ fn errors(snapshot: &Snapshot, out: &mut String) {
 
 fn databases(snapshot: &Snapshot, out: &mut String) {
     for db in &snapshot.databases {
-        let mut text = format!("db{}:keys={}", db.index, db.keys);
-        let figures = [
-            ("expires", db.expires),
-            ("avg_ttl", db.average_ttl_ms),
-            ("subexpiry", db.subexpiry),
-        ];
-        for (name, figure) in figures {
-            if let Some(figure) = figure {
-                write!(text, ",{name}={figure}").expect("a String takes any text");
-            }
-        }
-        line(out, format_args!("{text}"));
+        let (index, keys, expires, ttl_ms) = (db.index, db.keys, db.expires, db.average_ttl_ms);
+        line(out, format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms}"));
     }
 }

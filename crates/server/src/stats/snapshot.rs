@@ -88,8 +88,6 @@ pub struct MemoryInfo {
     pub peak: Option<Peak>,
     /// Allocated when the server had started and held no data.
     pub startup_bytes: Option<u64>,
-    /// Of `used_bytes`, what is not data.
-    pub overhead_bytes: Option<u64>,
     /// The machine's memory.
     pub system_bytes: u64,
     /// The Lua interpreter; `None` while there is none.
@@ -125,8 +123,6 @@ pub struct ActivityInfo {
     pub pubsub_patterns: u64,
     /// Changes to the data since it was last saved, or since start.
     pub changes: Option<u64>,
-    /// How late keys went lately, worst of the last moments.
-    pub expiry_lag_us: Option<u64>,
 }
 
 /// The place in replication.
@@ -134,8 +130,6 @@ pub struct ActivityInfo {
 pub struct ReplicationInfo {
     /// 40 hexadecimal digits naming the history of this data.
     pub replid: String,
-    /// Bytes of that history.
-    pub offset: u64,
     /// `repl-backlog-size`.
     pub backlog_bytes: i64,
 }
@@ -147,10 +141,8 @@ pub struct DatabaseInfo {
     pub index: usize,
     /// Its keys.
     pub keys: u64,
-    /// Those with a deadline, if counted.
-    pub expires: Option<u64>,
-    /// The average time to live, in milliseconds, if known.
-    pub average_ttl_ms: Option<u64>,
-    /// Hashes that have fields with a deadline, if counted.
-    pub subexpiry: Option<u64>,
+    /// Those with a deadline.
+    pub expires: u64,
+    /// Their average time to live, in milliseconds.
+    pub average_ttl_ms: u64,
 }

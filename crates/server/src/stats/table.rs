@@ -165,14 +165,7 @@ pub const FIELDS: &[Field] = &[
     memory("used_memory_peak_perc", |s| {
         percent(s.memory.allocated?.used_bytes, s.memory.peak?.bytes)
     }),
-    memory("used_memory_overhead", |s| number(s.memory.overhead_bytes?)),
     memory("used_memory_startup", |s| number(s.memory.startup_bytes?)),
-    memory("used_memory_dataset", |s| number(dataset_bytes(s)?)),
-    memory("used_memory_dataset_perc", |s| {
-        let used_bytes = s.memory.allocated?.used_bytes;
-        let net = used_bytes.saturating_sub(s.memory.startup_bytes?);
-        percent(dataset_bytes(s)?, net)
-    }),
     memory("allocator_allocated", |s| number(s.memory.allocated?.used_bytes)),
     memory("allocator_active", |s| number(s.process?.anonymous_bytes)),
     memory("allocator_frag_ratio", |s| {
@@ -238,7 +231,6 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
-    stats("expiry_lag", |s| number(s.activity.expiry_lag_us?)),
     stats("evicted_keys", |_| never()),
     stats("evicted_clients", |_| never()),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
@@ -272,7 +264,7 @@ pub const FIELDS: &[Field] = &[
     replication("master_failover_state", |_| text("no-failover")),
     replication("master_replid", |s| text(&s.replication.replid)),
     replication("master_replid2", |_| text("0".repeat(40))),
-    replication("master_repl_offset", |s| number(s.replication.offset)),
+    replication("master_repl_offset", |_| never()),
     replication("second_repl_offset", |_| text("-1")),
     replication("repl_backlog_active", |_| never()),
     replication("repl_backlog_size", |s| number(s.replication.backlog_bytes)),
@@ -315,16 +307,6 @@ fn seconds(value: f64) -> Option<String> {
 
 fn human(bytes: u64) -> Option<String> {
     Some(human_bytes(bytes))
-}
-
-fn dataset_bytes(snapshot: &Snapshot) -> Option<u64> {
-    Some(
-        snapshot
-            .memory
-            .allocated?
-            .used_bytes
-            .saturating_sub(snapshot.memory.overhead_bytes?),
-    )
 }
 
 /// Bytes as INFO prints them for people: `512B`, `1.50K`, `3.00G`.

@@ -126,7 +126,8 @@ fn the_text_has_what_is_known_and_no_more() {
         errors: vec![("ERR".into(), 3)],
         databases: vec![DatabaseInfo {
             keys: 5,
-            subexpiry: Some(1),
+            expires: 2,
+            average_ttl_ms: 7,
             ..DatabaseInfo::default()
         }],
         ..Snapshot::default()
@@ -144,7 +145,7 @@ fn the_text_has_what_is_known_and_no_more() {
          failed_calls=0\r\n\r\n"
     ));
     assert!(text.contains("errorstat_ERR:count=3\r\n"));
-    assert!(text.ends_with("# Keyspace\r\ndb0:keys=5,subexpiry=1\r\n"));
+    assert!(text.ends_with("# Keyspace\r\ndb0:keys=5,expires=2,avg_ttl=7\r\n"));
     assert_eq!(render(&snapshot, &[]), "");
 }
 
