@@ -30,6 +30,28 @@ pub fn error_table(lua: &Lua, message: &[u8]) -> Result<Value> {
     Ok(Value::Table(table))
 }
 
+/// A reply that needs no table.
+pub(crate) enum Simple<'a> {
+    Number(f64),
+    Null,
+    Text(&'a [u8]),
+}
+
+/// Reads an integer, a bulk string or its null.
+pub(crate) fn simple(bytes: &[u8]) -> Option<Simple<'_>> {
+    let (kind, rest) = bytes.split_first()?;
+    let end = rest.iter().position(|byte| *byte == b'\r')?;
+    let number = || integer(&rest[..end]);
+    match kind {
+        b':' => Some(Simple::Number(number()? as f64)),
+        b'$' => match usize::try_from(number()?) {
+            Ok(len) => Some(Simple::Text(rest.get(end + 2..)?.get(..len)?)),
+            Err(_) => Some(Simple::Null),
+        },
+        _ => None,
+    }
+}
+
 struct Reader<'a> {
     lua: &'a Lua,
     bytes: &'a [u8],

@@ -1,15 +1,15 @@
 //! One Lua state: compiles scripts, keeps them by name, runs them.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use crate::encode::{EncodeError, encode, one_line};
 use crate::library::{Registered, registered};
 use crate::native::{self, Raised, Shared};
-use crate::raw;
+use crate::raw::Starter;
 use crate::script::body;
 use crate::slot::Together;
 use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
@@ -33,6 +33,7 @@ struct Inner {
     bytes_max: usize,
     scripts: HashMap<ScriptName, i64>,
     libraries: HashMap<u64, Vec<i64>>,
+    starter: Starter,
     run: Function,
     run_function: Function,
     load_library: Function,
@@ -192,6 +193,7 @@ impl Inner {
             bytes_max,
             scripts: HashMap::new(),
             libraries: HashMap::new(),
+            starter: Starter::new(&lua)?,
             run,
             run_function,
             load_library,
@@ -242,7 +244,8 @@ impl Inner {
         let returned = self
             .shared
             .slot
-            .lend(host, || raw::start(&self.lua, run, (&self.compiled, place), call));
+            .lend(host, || self.starter.run(run, (&self.compiled, place), call));
+        self.shared.resume_panic();
         match returned {
             Ok((true, value, ..)) => match encode(&value, self.shared.resp3.get(), sink) {
                 Ok(()) => Ok(()),

@@ -8,7 +8,7 @@
 //!
 //! What scripts may see is laid out in `prelude.lua`, which runs once per interpreter. Unsafe code is
 //! confined to [`slot`], which lends a borrowed host to functions that Lua owns, and `raw`, which
-//! begins a run in one protected call.
+//! begins runs and makes calls past mlua.
 
 #![deny(unsafe_code)]
 

@@ -1,18 +1,21 @@
 //! The functions of the `redis` library that need the server, and the errors they raise.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use mlua::{Error, Lua, MultiValue, Result, Table, Value};
+use mlua::{Error, Function, Lua, MultiValue, Result, Table, Value};
 
 use crate::decode::{decode, error_table};
+use crate::raw;
 use crate::script::sha1_hex;
 use crate::slot::HostSlot;
 use crate::{Host, LogLevel};
 
 /// Arguments whose slices are kept on the stack.
-const FEW_ARGS: usize = 16;
+pub(crate) const FEW_ARGS: usize = 16;
 
 /// What the functions share with the interpreter.
 #[derive(Default)]
@@ -21,7 +24,40 @@ pub struct Shared {
     pub slot: HostSlot,
     /// Whether the script chose RESP3.
     pub resp3: Cell<bool>,
+    /// The host panicked: the run ends, and its panic goes on when Lua has been left.
+    pub(crate) has_panicked: Cell<bool>,
+    panic: Cell<Option<Box<dyn Any + Send>>>,
     buffers: RefCell<Buffers>,
+}
+
+impl Shared {
+    /// Runs a command; its reply. `None` if there is no host, or it is busy.
+    pub(crate) fn call_host(&self, args: &[&[u8]]) -> Option<RefMut<'_, Vec<u8>>> {
+        let buffers = self.buffers.try_borrow_mut().ok()?;
+        let mut reply = RefMut::map(buffers, |buffers| &mut buffers.reply);
+        reply.clear();
+        let resp3 = self.resp3.get();
+        self.slot
+            .with(|host| self.guarded(|| host.call(args, resp3, &mut reply)))?;
+        Some(reply)
+    }
+
+    /// Lua would make the host's panic an error of the script: it is kept.
+    fn guarded(&self, call: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+            self.has_panicked.set(true);
+            self.panic.set(Some(panic));
+        }
+    }
+
+    /// Goes on with the host's panic, if there was one.
+    pub(crate) fn resume_panic(&self) {
+        if self.has_panicked.replace(false)
+            && let Some(panic) = self.panic.take()
+        {
+            resume_unwind(panic);
+        }
+    }
 }
 
 /// Used again by every call: the arguments' bytes, where each ends, and the reply.
@@ -80,10 +116,8 @@ impl Raised {
 /// The table `native` of the prelude.
 pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     let native = lua.create_table()?;
-    let host = Rc::clone(shared);
-    native.set("call", lua.create_function(move |lua, args| call(lua, &host, &args, true))?)?;
-    let host = Rc::clone(shared);
-    native.set("pcall", lua.create_function(move |lua, args| call(lua, &host, &args, false))?)?;
+    native.set("call", call_function(lua, shared, true)?)?;
+    native.set("pcall", call_function(lua, shared, false)?)?;
     let host = Rc::clone(shared);
     native.set("log", lua.create_function(move |lua, args| log(lua, &host, args))?)?;
     let host = Rc::clone(shared);
@@ -95,6 +129,21 @@ pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     native.set("describe", lua.create_function(describe)?)?;
     native.set("libraries", crate::libraries::table(lua)?)?;
     Ok(native)
+}
+
+fn call_function(lua: &Lua, shared: &Rc<Shared>, raises: bool) -> Result<Function> {
+    let host = Rc::clone(shared);
+    let whole = lua.create_function(move |lua, args| call(lua, &host, &args, raises))?;
+    let host = Rc::clone(shared);
+    let finish = lua.create_function(move |lua, ()| {
+        if host.has_panicked.get() {
+            return Err(Raised::fatal(b"ERR the server failed".to_vec()));
+        }
+        let buffers = host.buffers.try_borrow();
+        let buffers = buffers.map_err(|_| Raised::error("ERR the reply is being written"))?;
+        finish(lua, &buffers.reply, raises)
+    })?;
+    raw::call_function(lua, shared, (whole, finish))
 }
 
 fn call(lua: &Lua, shared: &Shared, args: &MultiValue, raises: bool) -> Result<Value> {
@@ -114,14 +163,22 @@ fn call(lua: &Lua, shared: &Shared, args: &MultiValue, raises: bool) -> Result<V
     }
     buffers.reply.clear();
     let resp3 = shared.resp3.get();
-    if shared.slot.with(|host| buffers.run(host, resp3)).is_none() {
+    let run = |host: &mut dyn Host| shared.guarded(|| buffers.run(host, resp3));
+    if shared.slot.with(run).is_none() {
         return refused("ERR redis functions can only be used while a script runs");
     }
-    if raises && buffers.reply.first() == Some(&b'-') {
-        let line = buffers.reply[1..].trim_ascii_end();
-        return Err(Raised::command(line));
+    if shared.has_panicked.get() {
+        return Err(Raised::fatal(b"ERR the server failed".to_vec()));
     }
-    decode(lua, &buffers.reply)
+    finish(lua, &buffers.reply, raises)
+}
+
+/// A reply as what the call returns or raises.
+fn finish(lua: &Lua, reply: &[u8], raises: bool) -> Result<Value> {
+    match reply {
+        [b'-', line @ ..] if raises => Err(Raised::command(line.trim_ascii_end())),
+        _ => decode(lua, reply),
+    }
 }
 
 impl Buffers {

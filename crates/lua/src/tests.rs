@@ -35,6 +35,8 @@ impl Host for FakeHost {
             ("verbatim", true) => b"=6\r\ntxt:hi\r\n",
             ("attributed", true) => b"|1\r\n+k\r\n:1\r\n:7\r\n",
             ("broken", _) => b"*3\r\n:1",
+            ("short", _) => b"$9\r\nv\r\n",
+            ("panic", _) => panic!("the host's own"),
             _ => b"-WRONGTYPE Bad\r\n",
         };
         out.extend_from_slice(reply);
@@ -604,4 +606,39 @@ fn an_interpreter_moves_between_threads() {
         run(&mut lua, &mut FakeHost::default(), "return redis.call('ping')", false),
         "+PONG|"
     );
+}
+
+#[test]
+fn arguments_of_any_kind_and_number_reach_the_host() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    let mut host = FakeHost::default();
+    let source = "redis.call('get', '', KEYS[1]) redis.call('get', 1, 1.5)
+        redis.call('int', unpack({1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}))
+        redis.call('int', unpack({'a','b','c','d','e','f','g','h','i','j','k','l','m','n','o','p'}))
+        return coroutine.wrap(function() return {redis.call('get', 'x'), redis.call('int')} end)()";
+    assert_eq!(run(&mut lua, &mut host, source, false), "*2|$v|:12|");
+    let expected = [
+        "get  key1",
+        "get 1 1.5",
+        "int 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
+        "int a b c d e f g h i j k l m n o p",
+        "get x",
+        "int",
+    ];
+    assert_eq!(host.calls, expected);
+    let malformed = "-ERR malformed reply inside the server|";
+    assert_eq!(run(&mut lua, &mut host, "return redis.pcall('short')", false), malformed);
+}
+
+#[test]
+fn a_panic_of_the_host_is_the_callers() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    for source in ["redis.call('panic')", "redis.call('panic', 1)"] {
+        let run = || run(&mut lua, &mut FakeHost::default(), source, false);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        let panic = result.expect_err(source);
+        assert_eq!(panic.downcast_ref(), Some(&"the host's own"), "{source}");
+    }
+    let text = run(&mut lua, &mut FakeHost::default(), "return redis.call('get')", false);
+    assert_eq!(text, "$v|");
 }

@@ -38,21 +38,28 @@ impl Server {
             .unwrap();
         let server = Server { process, port };
         let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < PATIENCE, "the server does not listen");
+        // It listens everywhere once it answers.
+        while !server.answers() {
+            assert!(started.elapsed() < PATIENCE, "the server does not answer");
             std::thread::yield_now();
         }
-        // It listens everywhere once it answers.
-        server.client().call(&["PING"]).unwrap();
         server
     }
 
-    fn client(&self) -> Connection {
-        let endpoint = Endpoint::Tcp {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Tcp {
             host: "127.0.0.1".to_owned(),
             port: self.port,
-        };
-        Connection::open(&endpoint, Some(PATIENCE)).unwrap()
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let connection = Connection::open(&self.endpoint(), Some(PATIENCE));
+        connection.is_ok_and(|mut connection| connection.call(&["PING"]).is_ok())
+    }
+
+    fn client(&self) -> Connection {
+        Connection::open(&self.endpoint(), Some(PATIENCE)).unwrap()
     }
 
     fn socket(&self) -> TcpStream {
