@@ -88,6 +88,26 @@ fn a_pipeline_of_a_million_commands_is_answered_in_order() {
 }
 
 #[test]
+fn a_long_pipeline_takes_one_turn_after_the_other() {
+    let server = Server::start(&["--threads", "1"]);
+    let mut socket = server.socket();
+    let mut writer = socket.try_clone().unwrap();
+    let request = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100\r\n{}\r\n", "v".repeat(100));
+    let writing = std::thread::spawn(move || {
+        let requests = request.repeat(1000);
+        (0..300).try_for_each(|_| writer.write_all(requests.as_bytes()))
+    });
+    let mut replies = vec![0; 300_000 * b"+OK\r\n".len()];
+    socket.read_exact(&mut replies).unwrap();
+    writing.join().unwrap().unwrap();
+    // What a turn reads of one client bounds how long the others wait for theirs.
+    let mut client = server.client();
+    let n_reads = figure(&mut client, "total_reads_processed");
+    let n_turns = figure(&mut client, "eventloop_cycles");
+    assert!(n_reads < 3 * n_turns, "{n_reads} reads in {n_turns} turns");
+}
+
+#[test]
 fn a_command_of_a_million_arguments_is_one_command() {
     on_few_and_many_threads(&[], |server| {
         let mut client = server.client();

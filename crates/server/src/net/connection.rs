@@ -37,6 +37,8 @@ pub struct Connection {
     pub soft_since: Option<Instant>,
     /// It is on its loop's list of those with something to send.
     pub is_listed: bool,
+    /// It is on its loop's list of those with more to read.
+    pub is_read_again: bool,
 }
 
 /// What a read has found.
@@ -78,6 +80,7 @@ impl Connection {
             until_ms: None,
             soft_since: None,
             is_listed: false,
+            is_read_again: false,
         }
     }
 

@@ -149,12 +149,16 @@ impl EventLoop {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let again = self.again.drain(..).map(|idx| Ready {
-            idx,
-            read: true,
-            write: false,
-        });
-        self.ready.extend(again);
+        for idx in std::mem::take(&mut self.again) {
+            if let Some(connection) = self.connections.get_mut(idx) {
+                connection.is_read_again = false;
+            }
+            self.ready.push_back(Ready {
+                idx,
+                read: true,
+                write: false,
+            });
+        }
         let sockets = events.iter().filter(|event| event.token() != WAKE);
         for event in sockets {
             let Token(idx) = event.token();
@@ -164,10 +168,22 @@ impl EventLoop {
                 write: event.is_writable(),
             });
             if event.is_read_closed() {
-                self.again.push(idx); // the end stands behind what is read, and has no event
+                self.read_again(idx); // the end stands behind what is read, and has no event
             }
         }
         Ok(())
+    }
+
+    /// Notes that there is more to read than was read. Once: an event may bring the same
+    /// connection, and two notes would become three.
+    fn read_again(&mut self, idx: usize) {
+        let is_noted = match self.connections.get_mut(idx) {
+            Some(connection) => std::mem::replace(&mut connection.is_read_again, true),
+            None => false, // it is lent out
+        };
+        if !is_noted {
+            self.again.push(idx);
+        }
     }
 
     fn look_at_ready(&mut self, engine: &mut Engine) {
@@ -316,7 +332,7 @@ impl EventLoop {
         if !is_alive || is_done {
             self.close(engine, idx);
         } else if was_full {
-            self.again.push(idx);
+            self.read_again(idx);
         }
     }
 
@@ -326,7 +342,7 @@ impl EventLoop {
     fn read(&mut self, engine: &mut Engine, idx: usize) {
         let Some(connection) = self.connections.get_mut(idx) else {
             if self.connections.is_lent(idx) {
-                self.again.push(idx);
+                self.read_again(idx);
             }
             return;
         };
@@ -368,7 +384,7 @@ impl EventLoop {
         };
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
         if self.settle(engine, idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
-            self.again.push(idx);
+            self.read_again(idx);
         }
     }
 
