@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use keyspace::keyspace::ShardId;
-use resp::decode::encode_command;
 use resp::reply::Reply;
 use slab::Slab;
 
@@ -293,9 +292,4 @@ pub fn requests(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
         requests.push(spans.iter().map(|span| span.of(&bytes).to_vec()).collect());
     }
     requests
-}
-
-/// A command as a client sends it.
-pub fn encoded(words: &[&str]) -> Vec<u8> {
-    encode_command(words)
 }

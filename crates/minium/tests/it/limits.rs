@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use client::connection::Connection;
 
@@ -229,10 +229,17 @@ fn a_client_beyond_its_soft_limit_is_closed_though_nothing_else_happens() {
         let mut client = server.client();
         let value = "x".repeat(1 << 20);
         client.call(&["SET", "big", &value]).unwrap();
+        wait_for("it is alone", || figure(&mut client, "connected_clients") == 1);
+        // Asking wakes the server, and so does reading: only its open files are looked at.
+        let n_files = || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", server.process.id()));
+            files.unwrap().count()
+        };
+        let n_before = n_files();
         let mut greedy = server.socket();
         greedy.write_all(&b"GET big\r\n".repeat(64)).unwrap();
-        // Asking wakes the server, and so does reading: the first answer must be right.
-        std::thread::sleep(Duration::from_secs(4));
+        wait_for("the greedy one is accepted", || n_files() > n_before);
+        wait_for("the greedy one is closed", || n_files() == n_before);
         assert_eq!(figure(&mut client, "client_output_buffer_limit_disconnections"), 1);
         assert_eq!(figure(&mut client, "connected_clients"), 1);
     });

@@ -147,11 +147,6 @@ impl Session {
         self.client.address
     }
 
-    /// Channels and patterns it is subscribed to.
-    pub fn n_subscriptions(&self) -> usize {
-        self.subscriptions.as_ref().map_or(0, |all| all.len())
-    }
-
     /// Whether only commands about subscriptions are allowed: RESP2 cannot tell messages from
     /// replies.
     pub fn is_subscriber(&self) -> bool {
