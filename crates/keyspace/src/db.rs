@@ -4,6 +4,8 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+#![allow(unsafe_code)]
+
 mod swap;
 
 use crate::deadline::DeadlineIndex;

@@ -14,6 +14,8 @@
 //! part. A resize may move the block, so only the table's slot ever holds its address.
 //! This file is `unsafe` because a block's shape depends on its header; outside it is a safe type.
 
+#![allow(unsafe_code)]
+
 use datatypes::encoding::table::Record;
 use datatypes::home::{Collection, Encoding, NewPayload, Payload};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};

@@ -3,6 +3,8 @@
 //! A shard's number comes from hash bits that its table does not use. Shards are also dealt into
 //! *groups*, one for each event loop, which looks after the deadlines of its group.
 
+#![allow(unsafe_code)]
+
 use crate::entry::Entry;
 use crate::shard::{Entries, Shard};
 use crate::snapshot::Snapshot;

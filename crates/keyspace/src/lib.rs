@@ -5,6 +5,8 @@
 //! [`locked::Locked`] is the proof that they are; [`db`] is what a command sees.
 //! This crate knows no wire format, no clock and no thread.
 
+#![deny(unsafe_code)]
+
 pub mod db;
 pub mod deadline;
 pub mod entry;

@@ -4,6 +4,8 @@
 //! The transaction may take more on first touch; a *roaming* one holds nothing and takes one shard
 //! at a time, for commands that go over the whole keyspace without being atomic (SCAN, KEYS).
 
+#![allow(unsafe_code)]
+
 use crate::keyspace::{Keyspace, ShardId};
 use crate::protocol::{Refusal, take_all, take_one};
 use crate::registry::Registry;

@@ -22,6 +22,8 @@
 //!
 //! Linear hashing: W. Litwin, "Linear hashing: a new tool for file and table addressing", 1980.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::hash::Hasher;
 use std::marker::PhantomData;

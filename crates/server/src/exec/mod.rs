@@ -20,7 +20,7 @@ mod multi;
 mod reap;
 mod script;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -69,6 +69,16 @@ enum Nesting {
     Script,
 }
 
+thread_local! {
+    /// The last command that a client began in this thread.
+    static RUNNING: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The last command that a client began in this thread, for the report of a crash; empty if none.
+pub fn last_command() -> &'static str {
+    RUNNING.get()
+}
+
 /// What one thread keeps from command to command.
 pub struct Engine {
     state: &'static State,
@@ -95,6 +105,8 @@ pub struct Engine {
     recent: Recent,
     /// `slowlog-log-slower-than`
     slow_us: i64,
+    /// The configuration's generation, and DEBUG's threshold, that the fields above were read at.
+    read_at: (u64, usize),
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -163,6 +175,7 @@ impl Engine {
             is_timed: true,
             recent: Recent::default(),
             slow_us: -1,
+            read_at: (0, 0),
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -207,7 +220,14 @@ impl Engine {
         self.read_clock();
     }
 
+    /// What directives say, if any has changed.
     fn read_directives(&mut self) {
+        let state = self.state;
+        let now = (state.config.generation(), state.list_plain_bytes.load(Relaxed));
+        if now == self.read_at {
+            return;
+        }
+        self.read_at = now;
         self.limits = limits(self.state);
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
@@ -224,6 +244,7 @@ impl Engine {
         meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         let (command, ..) = admitted;
+        RUNNING.set(command.name);
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
             return self.admin(session, admitted, request, reply, meanwhile);
         }
