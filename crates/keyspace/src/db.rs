@@ -8,6 +8,7 @@
 
 mod swap;
 
+use crate::access::{AccessClock, Trace};
 use crate::deadline::DeadlineIndex;
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
@@ -92,8 +93,8 @@ pub enum Departed {
 pub struct Terms<'a> {
     /// Unix time.
     pub now_ms: u64,
-    /// The access clock for what is touched; `None` leaves clocks alone.
-    pub clock: Option<u32>,
+    /// The trace that a use leaves.
+    pub trace: Trace<'a>,
     /// The thresholds of small encodings.
     pub limits: &'a Limits,
     /// Where departures are noted.
@@ -163,6 +164,11 @@ impl<'a> View<'a> {
         self.terms.limits
     }
 
+    /// The present as access clocks see it.
+    pub fn access_clock(&self) -> &'a AccessClock {
+        self.terms.trace.clock
+    }
+
     /// The locks this view works under.
     pub fn locked(&self) -> &'a Locked<'a> {
         self.locked
@@ -206,9 +212,7 @@ impl<'a> View<'a> {
         if found.flag && is_due(&found, self.terms.now_ms) {
             return self.purged(id, hash, key);
         }
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -223,9 +227,7 @@ impl<'a> View<'a> {
     fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
         purge(self.locked, id, self.terms, hash, key);
         let found = self.locked.room(id).table.get(hash, key)?;
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -539,8 +541,8 @@ impl<'a> Db<'a> {
             if home.place.flag() && is_due(&entry, terms.now_ms) {
                 purge(locked, id, terms, hash, key);
                 found = EntryMut::open(locked, id, locked.room(id), hash, key);
-            } else if let Some(clock) = terms.clock {
-                entry.touch(clock);
+            } else {
+                terms.trace.touch(&entry);
             }
         }
         (id, hash, found)
@@ -589,7 +591,7 @@ impl<'a> Db<'a> {
             key,
             deadline_ms,
             mark: self.view.locked.keyspace().snapshot.mark(),
-            clock: self.view.terms.clock.unwrap_or(0),
+            clock: self.view.terms.trace.birth(),
         }
     }
 

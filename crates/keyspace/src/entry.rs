@@ -506,7 +506,7 @@ impl Entry {
     /// Sets the access clock. The caller holds the lock of the entry's shard, which makes it the
     /// only one to touch these bytes.
     #[inline]
-    pub(crate) fn touch(&self, clock: u32) {
+    pub(crate) fn set_clock(&self, clock: u32) {
         if self.clock() != clock {
             let bytes = clock.to_le_bytes();
             // SAFETY: header bytes are only read by value, never borrowed, and access is exclusive.

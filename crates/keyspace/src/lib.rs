@@ -7,9 +7,11 @@
 
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod db;
 pub mod deadline;
 pub mod entry;
+pub mod eviction;
 pub mod keyspace;
 pub mod locked;
 pub mod protocol;

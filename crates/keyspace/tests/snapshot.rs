@@ -8,6 +8,7 @@ use datatypes::encoding::table::Record;
 use datatypes::hash::FieldDeadline;
 use datatypes::home::{Limits, Piece};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms};
 use keyspace::entry::Entry;
 use keyspace::keyspace::{Keyspace, Layout};
@@ -178,10 +179,11 @@ impl World<'_> {
         let what = self.random.below(1_000);
         let pick = self.random.below(1 << 40);
         let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+        let clock = AccessClock::default();
         let locked = Locked::transaction(self.keyspace, Duration::ZERO).unwrap();
         let terms = Terms {
             now_ms: 1,
-            clock: None,
+            trace: clock.leaving(),
             limits: &limits,
             departed: &departed,
         };

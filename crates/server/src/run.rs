@@ -128,6 +128,7 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     std::thread::spawn(move || {
         for garbage in garbage {
             drop(garbage);
+            state.keyspace.freed();
             state.stats.count(Counter::LazyFreedObjects, 1);
         }
     });
@@ -178,7 +179,6 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    config.check_memory_limit()?;
     State::leaked(config, &commands::table().names, n_threads, supervisor)
 }
 

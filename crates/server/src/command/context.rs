@@ -133,6 +133,8 @@ pub struct AdminCtx<'a> {
     pub now_ms: u64,
     /// The command runs inside EXEC or a script.
     pub is_nested: bool,
+    /// Memory is full, and nothing could be evicted.
+    pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
 }

@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod evict;
 mod function;
 mod lock;
 mod meanwhile;
@@ -25,6 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
@@ -42,6 +44,7 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use evict::Eviction;
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
@@ -107,6 +110,10 @@ pub struct Engine {
     slow_us: i64,
     /// The configuration's generation, and DEBUG's threshold, that the fields above were read at.
     read_at: (u64, usize),
+    /// Notes uses of keys.
+    access_clock: AccessClock,
+    /// Room for memory, and what goes to make it.
+    eviction: Eviction,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -176,6 +183,8 @@ impl Engine {
             recent: Recent::default(),
             slow_us: -1,
             read_at: (0, 0),
+            access_clock: AccessClock::default(),
+            eviction: Eviction::default(),
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -206,11 +215,13 @@ impl Engine {
     pub fn begin_tick(&mut self) {
         self.read_clock();
         self.read_directives();
+        self.renew_eviction_slice();
         self.bury_remains();
     }
 
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
+        self.access_clock.set_time(self.now_ms);
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -231,6 +242,8 @@ impl Engine {
         self.limits = limits(self.state);
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
+        self.access_clock.count(self.state.config.frequency());
+        self.read_memory_limit();
     }
 
     /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
@@ -329,6 +342,7 @@ impl Engine {
             commands: self.commands,
             now_ms: self.now_ms,
             is_nested: self.nesting != Nesting::Outermost,
+            is_memory_full: self.eviction.is_full,
             order: None,
         };
         let mut args = Args::new(name, &request[skip..]);
@@ -395,10 +409,12 @@ impl Engine {
         let mark = reply.len();
         let n_changes = self.effects.n_changes;
         let mut args = Args::new(name, &request[skip..]);
-        let clock = (self.now_ms / 1000) as u32 & 0x00ff_ffff;
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: (!leaves_clock).then_some(clock),
+            trace: match leaves_clock {
+                true => self.access_clock.leaving(),
+                false => self.access_clock.noting(),
+            },
             limits: &self.limits,
             departed: &self.departed,
         };
