@@ -108,8 +108,30 @@ pub struct View<'a> {
     terms: Terms<'a>,
     /// Keys looked for, and keys found.
     lookups: Cell<(u32, u32)>,
-    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
-    known: Cell<Option<(&'a [u8], u64)>>,
+    /// Keys whose hashes are known, from the one looked for last.
+    known: Cell<&'a [KnownHash]>,
+}
+
+/// A key whose hash is known. The key outlives every view that is told of it, so its address stands
+/// for its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownHash {
+    key: *const [u8],
+    hash: u64,
+}
+
+impl KnownHash {
+    /// The hash of `key`.
+    #[inline]
+    pub fn new(key: &[u8], hash: u64) -> KnownHash {
+        KnownHash { key, hash }
+    }
+
+    /// The hash.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 impl<'a> View<'a> {
@@ -121,20 +143,25 @@ impl<'a> View<'a> {
             database,
             terms,
             lookups: Cell::new((0, 0)),
-            known: Cell::new(None),
+            known: Cell::new(&[]),
         }
     }
 
-    /// Says the hash of the key that the command is about, so that it is computed once.
+    /// Says the hashes of the keys that the command is about, in its order, so that they are computed
+    /// once. The keys must outlive the view.
     #[inline]
-    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
-        self.known.set(Some((key, hash)));
+    pub fn remember_hashes(&self, known: &'a [KnownHash]) {
+        self.known.set(known);
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
         match self.known.get() {
-            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            [first, ..] if std::ptr::eq(first.key, key) => first.hash,
+            known @ [_, next, ..] if std::ptr::eq(next.key, key) => {
+                self.known.set(&known[1..]);
+                next.hash
+            }
             _ => hash(key),
         }
     }

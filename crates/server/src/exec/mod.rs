@@ -27,7 +27,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
 use keyspace::access::AccessClock;
-use keyspace::db::{Db, Departed, Terms, View};
+use keyspace::db::{Db, Departed, KnownHash, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use resp::reply::Reply;
@@ -95,6 +95,9 @@ pub struct Engine {
     /// Keys that are due and still there, see [`Departed::Met`].
     met: Vec<Place>,
     shards: Vec<ShardId>,
+    /// The hashes of the keys of the command that was locked for last. The addresses of older ones mean
+    /// nothing.
+    known: Vec<KnownHash>,
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
@@ -174,6 +177,7 @@ impl Engine {
             departed: RefCell::default(),
             met: Vec::new(),
             shards: Vec::new(),
+            known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
             nesting: Nesting::Outermost,
@@ -271,7 +275,7 @@ impl Engine {
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
-        let is_ok = self.on_keys(&locked, session, admitted, request, known_hash, reply);
+        let is_ok = self.on_keys(&locked, session, admitted, request, reply);
         let outcome = match self.effects.wait.take() {
             None => Outcome::Done,
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
@@ -374,7 +378,8 @@ impl Engine {
             return self.count(session, admitted.0, request, is_ok);
         }
         self.effects.can_wait = false;
-        let is_ok = self.on_keys(locked, session, admitted, request, None, reply);
+        self.known.clear();
+        let is_ok = self.on_keys(locked, session, admitted, request, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
         self.count(session, admitted.0, request, is_ok);
@@ -387,12 +392,11 @@ impl Engine {
         session: &Session,
         admitted: Admitted,
         request: &[&[u8]],
-        known_hash: Option<u64>,
         reply: &mut Reply<'_>,
     ) -> bool {
         let (command, ..) = admitted;
         let leaves_clock = command.leaves_clock || session.leaves_clock;
-        let place = (session.database, leaves_clock, known_hash);
+        let place = (session.database, leaves_clock);
         self.handle(locked, place, admitted, request, reply)
     }
 
@@ -401,7 +405,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock, known_hash): (u16, bool, Option<u64>),
+        (database, leaves_clock): (u16, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -418,13 +422,10 @@ impl Engine {
             limits: &self.limits,
             departed: &self.departed,
         };
-        let first = known_hash.and_then(|hash| Some((command.keys.first(request)?, hash)));
         let result = match command.kind {
             Kind::Read(run) => {
                 let db = View::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
+                db.remember_hashes(&self.known);
                 let random = &mut self.random;
                 let mut ctx = ReadCtx { db, random };
                 let result = run(&mut ctx, &mut args, reply);
@@ -436,9 +437,7 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
+                db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
                     effects: &mut self.effects,
