@@ -32,7 +32,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -77,6 +77,7 @@ pub struct Engine {
     /// What the clock shows if it is moved by hand.
     hand_ms: Option<u64>,
     limits: Limits,
+    directives: Directives,
     random: u64,
     departed: RefCell<Vec<Departed>>,
     /// Keys that are due and still there, see [`Departed::Met`].
@@ -151,6 +152,7 @@ impl Engine {
             now_ms: unix_ms(),
             hand_ms: None,
             limits: limits(state),
+            directives: Directives::default(),
             random: seed,
             departed: RefCell::default(),
             met: Vec::new(),
@@ -209,6 +211,10 @@ impl Engine {
 
     fn read_directives(&mut self) {
         self.limits = limits(self.state);
+        self.directives = Directives {
+            packs_strings: self.state.config.packs_strings(),
+            checks_sums: !self.state.skips_checksums.load(Relaxed),
+        };
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
     }
@@ -388,8 +394,11 @@ impl Engine {
                 if let Some((key, hash)) = first {
                     db.remember_hash(key, hash);
                 }
-                let random = &mut self.random;
-                let mut ctx = ReadCtx { db, random };
+                let mut ctx = ReadCtx {
+                    db,
+                    directives: self.directives,
+                    random: &mut self.random,
+                };
                 let result = run(&mut ctx, &mut args, reply);
                 let (n_lookups, n_hits) = ctx.db.lookups();
                 self.counters.add(Counter::KeyspaceHits, n_hits.into());
@@ -404,6 +413,7 @@ impl Engine {
                 }
                 let mut ctx = WriteCtx {
                     db,
+                    directives: self.directives,
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };
