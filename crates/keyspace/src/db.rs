@@ -17,7 +17,9 @@ use crate::shard::{Entries, Room};
 use datatypes::encoding::listpack;
 use datatypes::encoding::table::{Inline, Occupied, Record, Ref, hash};
 use datatypes::hash::{self, HashMut, HashRef};
-use datatypes::home::{Collection, Encoding, Home, Kind, Limits, NewPayload, Payload};
+use datatypes::home::{
+    Collection, Encoding, Home, Kind, Limits, NewPayload, Owned, OwnedParts, Payload,
+};
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
 use datatypes::string::{self, StringMut, StringRef};
@@ -654,6 +656,41 @@ impl<'a> Db<'a> {
         locked.shard(id).count_deadline(old, new);
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
+        }
+    }
+
+    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields.
+    /// O(bytes) of a blob, else O(1).
+    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) {
+        let fields_ms = value.scheduled_ms;
+        match value.as_new() {
+            (encoding, OwnedParts::Int(n)) => self.put(key, encoding, NewPayload::Int(n), expiry),
+            (encoding, OwnedParts::Blob(bytes)) => {
+                self.put(key, encoding, NewPayload::Blob(&bytes), expiry);
+            }
+            (encoding, OwnedParts::Big(big)) => {
+                self.put(key, encoding, NewPayload::Big(big), expiry);
+            }
+        }
+        if let (Some(fields_ms), Some(mut home)) = (fields_ms, self.find(key).2) {
+            home.schedule(fields_ms);
+        }
+    }
+
+    /// Has `key` look as if it was last used so many seconds ago.
+    pub fn set_idle(&mut self, key: &[u8], idle_s: u64) {
+        let clock = self.view.terms.trace.clock;
+        if let Some(home) = self.find(key).2 {
+            let idle_s = idle_s.min(u32::MAX.into()) as u32;
+            home.place.read().set_clock(clock.idle_for(idle_s));
+        }
+    }
+
+    /// Has `key` look as if it was used so often: see [`crate::access`].
+    pub fn set_counter(&mut self, key: &[u8], counter: u8) {
+        let clock = self.view.terms.trace.clock;
+        if let Some(home) = self.find(key).2 {
+            home.place.read().set_clock(clock.counted(counter));
         }
     }
 

@@ -142,10 +142,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Lets scripts call commands that are refused in scripts."),
-    Command::admin("debug|set-skip-checksum-validation", 3, switch_of_nothing)
+    Command::admin("debug|set-skip-checksum-validation", 3, set_skip_checksum_validation)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
-        .about("1.0.0", "O(1)", "Does nothing, as nothing is read that has a checksum."),
+        .about("1.0.0", "O(1)", "Has RESTORE take payloads whatever their checksum."),
     Command::admin("debug|sleep", 3, sleep)
         .syntax("seconds=double")
         .flags(FLAGS)
@@ -191,6 +191,19 @@ fn set_active_expire(
 
 fn pause_cron(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.state.is_cron_paused.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state
+        .skips_checksums
+        .store(is_on(args.take()?), Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -264,6 +277,7 @@ fn quicklist_packed_threshold(
         bytes as usize
     };
     ctx.state.list_plain_bytes.store(bytes, Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }

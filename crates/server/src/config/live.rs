@@ -248,6 +248,11 @@ impl Config {
         EventClasses::from_bits(self.number(const { slot("notify-keyspace-events") }) as u32)
     }
 
+    /// `rdbcompression`: long strings are packed when they are saved.
+    pub fn packs_strings(&self) -> bool {
+        self.flag(const { slot("rdbcompression") })
+    }
+
     /// `maxmemory`, in bytes; 0 is no limit.
     pub fn max_memory_bytes(&self) -> u64 {
         self.number(const { slot("maxmemory") }) as u64

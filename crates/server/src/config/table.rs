@@ -333,7 +333,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_RDB),
     boolean("rdbchecksum", "yes").fixed().tuning(NO_RDB),
-    boolean("rdbcompression", "yes").tuning(NO_RDB),
+    boolean("rdbcompression", "yes"),
     special("rdma-bind", "", words)
         .valkey()
         .refused(&[""], NO_RDMA),

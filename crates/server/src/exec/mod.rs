@@ -34,7 +34,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -90,6 +90,7 @@ pub struct Engine {
     /// What the clock shows if it is moved by hand.
     hand_ms: Option<u64>,
     limits: Limits,
+    directives: Directives,
     random: u64,
     departed: RefCell<Vec<Departed>>,
     /// Keys that are due and still there, see [`Departed::Met`].
@@ -111,8 +112,8 @@ pub struct Engine {
     recent: Recent,
     /// `slowlog-log-slower-than`
     slow_us: i64,
-    /// The configuration's generation, and DEBUG's threshold, that the fields above were read at.
-    read_at: (u64, usize),
+    /// The configuration's generation that the fields above were read at.
+    read_at: u64,
     /// Notes uses of keys.
     access_clock: AccessClock,
     /// Room for memory, and what goes to make it.
@@ -173,6 +174,7 @@ impl Engine {
             now_ms: unix_ms(),
             hand_ms: None,
             limits: limits(state),
+            directives: Directives::default(),
             random: seed,
             departed: RefCell::default(),
             met: Vec::new(),
@@ -186,7 +188,7 @@ impl Engine {
             is_timed: true,
             recent: Recent::default(),
             slow_us: -1,
-            read_at: (0, 0),
+            read_at: 0,
             access_clock: AccessClock::default(),
             eviction: Eviction::default(),
             remains: Vec::new(),
@@ -237,13 +239,16 @@ impl Engine {
 
     /// What directives say, if any has changed.
     fn read_directives(&mut self) {
-        let state = self.state;
-        let now = (state.config.generation(), state.list_plain_bytes.load(Relaxed));
+        let now = self.state.config.generation();
         if now == self.read_at {
             return;
         }
         self.read_at = now;
         self.limits = limits(self.state);
+        self.directives = Directives {
+            packs_strings: self.state.config.packs_strings(),
+            checks_sums: !self.state.skips_checksums.load(Relaxed),
+        };
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
         self.access_clock.count(self.state.config.frequency());
@@ -426,8 +431,11 @@ impl Engine {
             Kind::Read(run) => {
                 let db = View::new(locked, database, terms);
                 db.remember_hashes(&self.known);
-                let random = &mut self.random;
-                let mut ctx = ReadCtx { db, random };
+                let mut ctx = ReadCtx {
+                    db,
+                    directives: self.directives,
+                    random: &mut self.random,
+                };
                 let result = run(&mut ctx, &mut args, reply);
                 let (n_lookups, n_hits) = ctx.db.lookups();
                 self.counters.add(Counter::KeyspaceHits, n_hits.into());
@@ -440,6 +448,7 @@ impl Engine {
                 db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
+                    directives: self.directives,
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };
