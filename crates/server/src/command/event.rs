@@ -39,6 +39,7 @@ makers! {
     set SET
     hash HASH
     zset ZSET
+    stream STREAM
     expired EXPIRED
     new_key NEW_KEY
     key_miss KEY_MISS

@@ -21,6 +21,7 @@ pub mod server;
 pub mod set;
 pub mod slowlog;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 pub mod zset;
@@ -57,6 +58,12 @@ pub const FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
+    stream::COMMANDS,
+    stream::groups::COMMANDS,
+    stream::info::COMMANDS,
+    stream::pending::COMMANDS,
+    stream::read::COMMANDS,
+    stream::trim::COMMANDS,
     zset::COMMANDS,
     zset::algebra::COMMANDS,
     zset::range::COMMANDS,

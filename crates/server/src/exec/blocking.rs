@@ -3,8 +3,8 @@
 //!
 //! Who changes a key holds its shard, and becomes the transaction if somebody there waits in more
 //! shards than one; so the parked command always finds its keys within reach. Order per key is that
-//! of arrival. A key of another type than the command's is no news to it; any other failure is its
-//! answer.
+//! of arrival. That a key has gone or is of another type than the command's is no news to it, unless
+//! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
 
@@ -39,11 +39,15 @@ struct Parked {
 /// Whether a key of this type may be what the command waits for: else it is no news.
 fn suits(parked: &Parked, kind: Option<Kind>) -> bool {
     let (command, ..) = parked.admitted;
-    kind == match command.group {
-        "list" => Some(Kind::List),
-        "sorted-set" => Some(Kind::Zset),
-        _ => kind,
-    }
+    command.heeds_loss
+        || kind.is_some()
+            && kind
+                == match command.group {
+                    "list" => Some(Kind::List),
+                    "sorted-set" => Some(Kind::Zset),
+                    "stream" => Some(Kind::Stream),
+                    _ => kind,
+                }
 }
 
 fn parked(waiter: &Waiter) -> &Parked {
@@ -69,6 +73,10 @@ impl Engine {
         keys.dedup();
         let mut ids = keys.iter().map(|key| self.shard_of(session.database, key));
         let first = ids.next();
+        let resolved: Option<Vec<&[u8]>> = wait
+            .request
+            .as_ref()
+            .map(|words| words.iter().map(Vec::as_slice).collect());
         let is_wide = ids.any(|id| Some(id) != first);
         let waiter = Arc::new(Waiter::new(
             Box::new(Parked {
@@ -77,7 +85,7 @@ impl Engine {
                 proto: session.proto,
                 leaves_clock: session.leaves_clock,
                 admitted,
-                request: Queued::new(request),
+                request: Queued::new(resolved.as_deref().unwrap_or(request)),
                 on_timeout: reply.since(mark).to_vec(),
                 keys: keys.clone(),
             }),
@@ -110,14 +118,15 @@ impl Engine {
     fn serve_key(&mut self, locked: &Locked<'static>, (database, key): &Place) {
         let id = self.shard_of(*database, key);
         let mut n_passed = 0;
-        while self.look(locked, *database, key) {
+        loop {
+            let kind = self.kind(locked, *database, key);
             let next = locked
                 .registry(id)
                 .and_then(|registry| registry.waiter(key, n_passed));
             let Some(waiter) = next else {
                 return;
             };
-            if !suits(parked(&waiter), self.kind(locked, *database, key)) {
+            if !suits(parked(&waiter), kind) {
                 n_passed += 1;
             } else if !waiter.claim() {
                 n_passed += usize::from(!waiter.is_over());

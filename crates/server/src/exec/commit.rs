@@ -118,6 +118,9 @@ impl Engine {
         let id = self.state.keyspace.shard_of(database, hash(key));
         if let Some(registry) = locked.registry(id) {
             registry.touch(key);
+            if registry.has_waiter(key) {
+                self.effects.ready.push((database, key.into()));
+            }
         }
         if self.effects.is_recorded {
             let words = command.iter().map(|word| word.to_vec()).collect();

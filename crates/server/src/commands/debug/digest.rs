@@ -1,13 +1,14 @@
 //! DEBUG DIGEST: one number for a data set, the same whatever the encodings and orders.
 //!
 //! ```text
-//!   value   list: each item hashed onto those before   others: the hashes of elements, XORed
+//!   value   list, stream: each part hashed onto those before   others: the hashes of elements, XORed
 //!   key     SHA-1 of database, key, type, value's digest, and whether there is a deadline
 //!   whole   the digests of all keys, XORed
 //! ```
 
 use datatypes::encoding::listpack::ItemBuffer;
 use datatypes::encoding::table::Record;
+use datatypes::stream::StreamId;
 use datatypes::value::ValueRef;
 use keyspace::db::View;
 use resp::reply::Reply;
@@ -75,6 +76,14 @@ fn of_value(value: ValueRef<'_>) -> Digest {
             for (member, score) in zset.iter() {
                 let score = (score + 0.0).to_bits().to_le_bytes(); // one zero for both
                 combine(&mut digest, &hash(&[member.text(&mut one), &score]));
+            }
+        }
+        ValueRef::Stream(stream) => {
+            for entry in stream.range(StreamId::MIN..=StreamId::MAX) {
+                digest = hash(&[&digest, &entry.id.to_bytes()]);
+                for (name, value) in entry.fields() {
+                    digest = hash(&[&digest, name.text(&mut one), value.text(&mut two)]);
+                }
             }
         }
         ValueRef::Hash(hash_value) => {
