@@ -162,7 +162,7 @@ impl Stream {
             self.first_id = id;
         }
         self.len += 1;
-        self.facts.entries_added += 1;
+        self.facts.entries_added = self.facts.entries_added.saturating_add(1);
         self.facts.last_id = id;
         Ok(())
     }
@@ -445,11 +445,11 @@ impl Stream {
         if self.is_empty() && id <= last_id {
             return Some(entries_added);
         }
-        if !id.is_zero() && self.has_gap_behind(id) {
-            return None;
-        }
         if id >= last_id {
             return (id == last_id).then_some(entries_added);
+        }
+        if !id.is_zero() && self.has_gap_behind(id) {
+            return None;
         }
         let n_before = entries_added.checked_sub(self.len)?;
         let is_whole = max_deleted_id.is_zero() || max_deleted_id < self.first_id;
@@ -464,11 +464,12 @@ impl Stream {
     /// How many entries a group has still to read, if the counters tell.
     pub fn lag(&self, group: &Group) -> Option<u64> {
         let added = self.facts.entries_added;
-        if added == 0 {
+        if added == 0 || self.is_empty() {
             return Some(0);
         }
-        match group.entries_read {
-            Some(read) if !self.has_gap_behind(group.last_id) => Some(added.saturating_sub(read)),
+        match (group.entries_read, self.has_gap_behind(group.last_id)) {
+            (_, false) if group.last_id < self.first_id => Some(self.len),
+            (Some(read), false) => Some(added.saturating_sub(read)),
             _ => Some(added.saturating_sub(self.n_added_up_to(group.last_id)?)),
         }
     }

@@ -12,7 +12,7 @@ use datatypes::encoding::table::hash;
 use datatypes::home::Kind;
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
-use keyspace::registry::Waiter;
+use keyspace::registry::{Cause, Waiter};
 use resp::reply::{Proto, Reply};
 
 use super::meanwhile::Remains;
@@ -26,12 +26,10 @@ use crate::session::queue::Queued;
 /// A command that waits.
 struct Parked {
     client: Arc<Client>,
-    database: u16,
     proto: Proto,
     leaves_clock: bool,
     admitted: Admitted,
     request: Queued,
-    keys: Vec<Box<[u8]>>,
     /// The reply for when the time is up.
     on_timeout: Vec<u8>,
 }
@@ -78,21 +76,22 @@ impl Engine {
             .as_ref()
             .map(|words| words.iter().map(Vec::as_slice).collect());
         let is_wide = ids.any(|id| Some(id) != first);
-        let waiter = Arc::new(Waiter::new(
-            Box::new(Parked {
-                client: session.client.clone(),
-                database: session.database,
-                proto: session.proto,
-                leaves_clock: session.leaves_clock,
-                admitted,
-                request: Queued::new(resolved.as_deref().unwrap_or(request)),
-                on_timeout: reply.since(mark).to_vec(),
-                keys: keys.clone(),
-            }),
-            is_wide,
-        ));
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(resolved.as_deref().unwrap_or(request)),
+            on_timeout: reply.since(mark).to_vec(),
+        };
+        let waiter = Waiter::new(Box::new(parked), is_wide).with_cause(Cause {
+            database: session.database,
+            keys,
+            heeds_loss: command.heeds_loss,
+        });
+        let waiter = Arc::new(waiter);
         reply.truncate(mark);
-        for key in &keys {
+        for key in &waiter.cause.keys {
             let id = self.shard_of(session.database, key);
             locked.registry_or_new(id).wait(key, waiter.clone());
         }
@@ -152,7 +151,7 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (parked.database, parked.leaves_clock, None);
+        let place = (waiter.cause.database, parked.leaves_clock, None);
         let words = parked.request.words();
         self.effects.can_wait = true;
         self.handle(locked, place, parked.admitted, &words, &mut reply);
@@ -167,9 +166,8 @@ impl Engine {
 
     /// Takes a waiter off the keys it waits for, which are held.
     pub(super) fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
-        let parked = parked(waiter);
-        for key in &parked.keys {
-            let id = self.shard_of(parked.database, key);
+        for key in &waiter.cause.keys {
+            let id = self.shard_of(waiter.cause.database, key);
             if let Some(registry) = locked.registry(id) {
                 registry.forget_waiter(key, waiter);
                 locked.trim_registry(id);
@@ -203,9 +201,8 @@ impl Engine {
 
     /// The shards of the keys that a waiter waits for.
     pub(super) fn shards_of(&self, waiter: &Waiter) -> Vec<ShardId> {
-        let parked = parked(waiter);
-        let keys = parked.keys.iter();
-        keys.map(|key| self.shard_of(parked.database, key))
+        let keys = waiter.cause.keys.iter();
+        keys.map(|key| self.shard_of(waiter.cause.database, key))
             .collect()
     }
 

@@ -100,11 +100,14 @@ fn create(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let (key, name, from) = (args.take()?, args.take()?, args.take()?);
     let mut makes_stream = false;
     let entries_read = options(args, "create", Some(&mut makes_stream))?;
-    let last_id = match ctx.db.stream(key)? {
+    let facts = match ctx.db.stream(key)? {
         None if !makes_stream => return Err(NO_KEY),
         None => None,
-        Some(stream) => Some(stream.facts().last_id),
+        Some(stream) => Some(stream.facts()),
     };
+    let added = facts.map_or(0, |facts| facts.entries_added);
+    let entries_read = entries_read.map(|read| read.min(added));
+    let last_id = facts.map(|facts| facts.last_id);
     let from = match from {
         b"$" => last_id.unwrap_or_default(),
         id => ids::parse(id, 0)?,
@@ -136,15 +139,15 @@ fn set_id(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let (key, name, from) = (args.take()?, args.take()?, args.take()?);
     let entries_read = options(args, "setid", None)?;
     let mut stream = ctx.db.stream_mut(key)?.ok_or(NO_KEY)?;
-    let last_id = stream.facts().last_id;
+    let facts = stream.facts();
     let group = stream
         .group_mut(name)
         .ok_or_else(|| no_group_of(key, name))?;
     group.last_id = match from {
-        b"$" => last_id,
+        b"$" => facts.last_id,
         id => ids::parse_wide(id, 0)?,
     };
-    group.entries_read = entries_read;
+    group.entries_read = entries_read.map(|read| read.min(facts.entries_added));
     propagate_position(ctx, key, name)?;
     ctx.altered(Event::stream("xgroup-setid"), key);
     reply.ok();
