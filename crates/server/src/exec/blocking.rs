@@ -154,9 +154,13 @@ impl Engine {
         let place = (waiter.cause.database, parked.leaves_clock, None);
         let words = parked.request.words();
         self.effects.can_wait = true;
-        self.handle(locked, place, parked.admitted, &words, &mut reply);
+        let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
+        }
+        if !is_ok {
+            self.counters
+                .command_failed(parked.admitted.0.number.into());
         }
         let to = parked.client.address;
         let mail = Mail::Served { to, reply: bytes };

@@ -26,7 +26,7 @@ pub const COMMANDS: &[Command] = &[
         .group("stream")
         .about(
             "5.0.0",
-            "O(N) in the entries returned",
+            "Linear in the entries returned",
             "Returns entries behind given ids of several streams, waiting for some.",
         ),
     Command::write("xreadgroup", -7, xreadgroup)
@@ -41,7 +41,7 @@ pub const COMMANDS: &[Command] = &[
         .group("stream")
         .about(
             "5.0.0",
-            "O(N) in the entries returned; O(M) in the pending ones with CLAIM",
+            "O(M) in the entries returned; with CLAIM also in those pending",
             "Returns entries that nobody of a group has read, or the own history.",
         ),
 ];
@@ -252,7 +252,10 @@ impl Wanted {
                      messages. The + ID would just return an empty result set.",
                 ));
             }
-            id => Wanted::History(ids::parse(id, 0)?),
+            id => match ids::parse(id, 0)? {
+                StreamId::MAX => Wanted::New, // nothing is behind it: taken for `>`, as ever
+                id => Wanted::History(id),
+            },
         })
     }
 }

@@ -217,8 +217,8 @@ fn xtrim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 // ---- By id -------------------------------------------------------------------------------------
 
 /// `[KEEPREF|DELREF|ACKED] IDS n id ...`, in any order.
-fn ids_option(args: &mut Args<'_>) -> Result<(Removal, Vec<StreamId>)> {
-    let (mut removal, mut ids) = (None, Vec::new());
+fn ids_option<'a>(args: &mut Args<'a>) -> Result<(Removal, &'a [&'a [u8]])> {
+    let (mut removal, mut ids) = (None, &[][..]);
     while !args.is_empty() {
         if removal_option(&mut removal, args) {
             continue;
@@ -229,18 +229,18 @@ fn ids_option(args: &mut Args<'_>) -> Result<(Removal, Vec<StreamId>)> {
         const NOT_POSITIVE: Error = Error::Plain("ERR Number of IDs must be a positive integer");
         let n = stdx::number::parse_i64(args.take()?).filter(|n| *n > 0);
         let n = usize::try_from(n.ok_or(NOT_POSITIVE)?).map_err(|_| NOT_POSITIVE)?;
-        let words = args.take_n(n).map_err(|_| {
+        ids = args.take_n(n).map_err(|_| {
             Error::Plain("ERR The `numids` parameter must match the number of arguments")
         })?;
-        ids = words
-            .iter()
-            .map(|id| ids::parse(id, 0))
-            .collect::<Result<_>>()?;
     }
     if ids.is_empty() {
         return Err(Error::Syntax);
     }
     Ok((removal.unwrap_or_default(), ids))
+}
+
+fn parse_all(words: &[&[u8]]) -> Result<Vec<StreamId>> {
+    words.iter().map(|id| ids::parse(id, 0)).collect()
 }
 
 /// What became of an entry that was to be deleted, as clients are told.
@@ -270,15 +270,13 @@ fn write_fates(reply: &mut Reply<'_>, fates: &[Fate]) {
 
 fn xdelex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    if ctx.db.stream(key)?.is_none() {
-        let (_, ids) = ids_option(args)?;
-        write_fates(reply, &vec![Fate::Absent; ids.len()]);
-        return Ok(());
-    }
+    ctx.db.stream(key)?;
     let (removal, ids) = ids_option(args)?;
     let Some(mut stream) = ctx.db.stream_mut(key)? else {
+        write_fates(reply, &vec![Fate::Absent; ids.len()]);
         return Ok(());
     };
+    let ids = parse_all(ids)?;
     let fates: Vec<_> = ids
         .iter()
         .map(|id| remove(&mut stream, *id, removal))
@@ -302,8 +300,8 @@ fn xackdel(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         write_fates(reply, &vec![Fate::Absent; ids.len()]);
         return Ok(());
     };
-    let mut n_acknowledged = 0;
-    let mut n_deleted = 0;
+    let ids = parse_all(ids)?;
+    let (mut n_acknowledged, mut n_deleted) = (0, 0);
     let mut fates = Vec::with_capacity(ids.len());
     for id in ids {
         let group = stream.group_mut(name);
