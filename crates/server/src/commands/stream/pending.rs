@@ -352,7 +352,6 @@ fn xclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         }
     }
     reply.finish(array, n);
-    drop(stream);
     claim.note(ctx, is_new, &changed)?;
     if has_moved {
         ctx.altered(Event::SILENT, key);
@@ -475,7 +474,6 @@ fn xautoclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     }
     reply.array(gone.len());
     gone.iter().for_each(|id| write_id(reply, *id));
-    drop(stream);
     mine.extend(gone);
     claim.note(ctx, is_new, &mine)
 }

@@ -344,7 +344,6 @@ impl Visit<'_> {
                     }
                     reply.finish(array, claimed.len() + delivered.len());
                 }
-                drop(stream);
                 if is_new {
                     note_new_consumer(ctx, self.key, self.group, self.consumer);
                 }
