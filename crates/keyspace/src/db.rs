@@ -22,6 +22,7 @@ use datatypes::home::{
 };
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
+use datatypes::stream::{self, Stream, StreamMut};
 use datatypes::string::{self, StringMut, StringRef};
 use datatypes::value::ValueRef;
 use datatypes::zset::{ZsetMut, ZsetRef};
@@ -342,6 +343,12 @@ impl<'a> View<'a> {
     pub fn zset(&self, key: &[u8]) -> Result<Option<ZsetRef<'_>>, WrongType> {
         let found = self.of_kind(key, Kind::Zset)?;
         Ok(found.and_then(|(encoding, payload)| ZsetRef::new(encoding, payload)))
+    }
+
+    /// The stream at `key`.
+    pub fn stream(&self, key: &[u8]) -> Result<Option<&Stream>, WrongType> {
+        let found = self.of_kind(key, Kind::Stream)?;
+        Ok(found.and_then(|(encoding, payload)| stream::view(encoding, payload)))
     }
 
     /// Visits the entries behind `cursor` (0 starts) and returns the next cursor (0: done). What
@@ -738,6 +745,17 @@ impl<'a> Db<'a> {
             .map(|home| ZsetMut::new(home, limits)))
     }
 
+    /// The stream at `key`, for changing.
+    pub fn stream_mut(&mut self, key: &[u8]) -> Result<Option<StreamMut<EntryMut<'_>>>, WrongType> {
+        Ok(self.open_kind(key, Kind::Stream)?.map(StreamMut::new))
+    }
+
+    /// The stream at `key`, an empty one if there is none.
+    pub fn stream_or_new(&mut self, key: &[u8]) -> Result<StreamMut<EntryMut<'_>>, WrongType> {
+        let fresh = || stream::payload_of(Stream::new());
+        Ok(StreamMut::new(self.open_or_new(key, Kind::Stream, fresh)?))
+    }
+
     /// The list at `key`, an empty one if there is none.
     pub fn list_or_new(&mut self, key: &[u8]) -> Result<ListMut<'a, EntryMut<'_>>, WrongType> {
         let limits = self.view.terms.limits;
@@ -826,6 +844,13 @@ impl<'a> Db<'a> {
                 registry.has_waiter(key)
             }
         }
+    }
+
+    /// Whether somebody waits for `key`. O(1).
+    pub fn has_waiter(&self, key: &[u8]) -> bool {
+        let id = self.view.shard_of(self.view.hash_of(key));
+        let registry = self.view.locked.registry(id);
+        registry.is_some_and(|registry| registry.has_waiter(key))
     }
 
     /// Works on another database under the same locks; for the transaction.

@@ -9,6 +9,7 @@
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
+//!   Stream                21   see `stream`
 //! ```
 //!
 //! A long collection can be written in pieces: [`open`], then [`piece`] for each.
@@ -21,6 +22,7 @@ use datatypes::home::{Collection, Encoding, Payload, Piece};
 use datatypes::set::SetRef;
 
 use crate::code::kind;
+use crate::stream;
 use crate::write::Writer;
 
 const NODE_PLAIN: u64 = 1;
@@ -42,6 +44,7 @@ pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
         },
         Encoding::ZsetPack => kind::ZSET_LISTPACK,
         Encoding::ZsetTree => kind::ZSET_2,
+        Encoding::Stream => kind::STREAM_3,
     }
 }
 
@@ -68,6 +71,7 @@ pub fn value(writer: &mut Writer, encoding: Encoding, payload: Payload<'_>) {
                     table.iter().for_each(|one| field(writer, first_ms, one));
                 }
                 Collection::Zset(tree) => zset(writer, tree),
+                Collection::Stream(stream) => stream::save(writer, stream),
             }
         }
     }
@@ -106,6 +110,7 @@ pub fn open(writer: &mut Writer, collection: &Collection) {
             }
             writer.length(table.len() as u64);
         }
+        Collection::Stream(_) => {} // it is written as a whole
     }
 }
 

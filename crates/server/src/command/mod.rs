@@ -80,6 +80,10 @@ pub struct Command {
     pub leaves_clock: bool,
     /// Runs at once between MULTI and EXEC instead of being queued.
     pub is_immediate: bool,
+    /// While it waits, it wants to know that a key has gone or is of another type: see [`exec`].
+    ///
+    /// [`exec`]: crate::exec
+    pub heeds_loss: bool,
     /// Allowed to RESP2 sessions that are subscribed to something.
     pub is_for_subscribers: bool,
     /// Properties that do not follow from the rest.
@@ -115,6 +119,7 @@ impl Command {
             needs_no_auth: false,
             leaves_clock: false,
             is_immediate: false,
+            heeds_loss: false,
             is_for_subscribers: false,
             flags: &[],
             categories: &[],
@@ -203,6 +208,12 @@ impl Command {
         self
     }
 
+    /// Keys in the first half of what follows a word, which comes at `from` or later.
+    pub const fn keys_halved(mut self, word: &'static str, from: usize) -> Command {
+        self.keys = Keys::Halved { word, from };
+        self
+    }
+
     /// Keys with their values behind the number of the pairs, which is at `at`.
     pub const fn numpairs(mut self, at: usize) -> Command {
         self.keys = Keys::Counted {
@@ -288,6 +299,12 @@ impl Command {
     /// Runs at once between MULTI and EXEC instead of being queued.
     pub const fn immediate(mut self) -> Command {
         self.is_immediate = true;
+        self
+    }
+
+    /// While it waits, it wants to know that a key has gone or is of another type.
+    pub const fn heeds_loss(mut self) -> Command {
+        self.heeds_loss = true;
         self
     }
 

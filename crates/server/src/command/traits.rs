@@ -159,6 +159,8 @@ pub enum Access {
     Overwrite,
     /// Stores a value where none was.
     Create,
+    /// Removes from the value, or changes it.
+    Drop,
     /// Deletes the key.
     Delete,
     /// Names a channel: no key at all, but sent to the node of its slot.
@@ -179,6 +181,7 @@ impl Access {
             Access::Insert => &["RW", "insert"],
             Access::Take => &["RW", "access", "delete"],
             Access::Remove => &["RW", "delete"],
+            Access::Drop => &["RW", "update", "delete"],
             Access::Overwrite => &["OW", "update"],
             Access::Create => &["OW", "insert"],
             Access::Delete => &["RM", "delete"],
@@ -315,6 +318,9 @@ impl Command {
                     (KeyRun::Counted { at, step }, second_access),
                 ]
             }
+            (Keys::Halved { word, from }, _) => {
+                vec![(KeyRun::Halved { word, from }, first_access)]
+            }
             (Keys::Stored { first, .. }, destination) => {
                 let mut runs = vec![
                     (run(first, 0, 1), first_access),
@@ -349,6 +355,13 @@ pub enum KeyRun {
         at: usize,
         /// From one key to the next.
         step: usize,
+    },
+    /// The first half of what follows a word.
+    Halved {
+        /// The word, in capitals.
+        word: &'static str,
+        /// The first place where it may be.
+        from: usize,
     },
     /// Where only the command itself knows.
     Unknown {

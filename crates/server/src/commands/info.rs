@@ -120,6 +120,7 @@ fn clients(state: &State) -> ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
+        waited_keys: state.clients.n_waited_keys(),
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {

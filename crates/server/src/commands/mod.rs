@@ -22,6 +22,7 @@ pub mod server;
 pub mod set;
 pub mod slowlog;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 pub mod zset;
@@ -59,6 +60,12 @@ pub const FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
+    stream::COMMANDS,
+    stream::groups::COMMANDS,
+    stream::info::COMMANDS,
+    stream::pending::COMMANDS,
+    stream::read::COMMANDS,
+    stream::trim::COMMANDS,
     zset::COMMANDS,
     zset::algebra::COMMANDS,
     zset::range::COMMANDS,

@@ -229,7 +229,7 @@ fn ordered<'v>(db: &'v View<'_>, key: &[u8], options: &SortOptions<'_>) -> Resul
             Ok(set.iter().skip(bounds.start).take(bounds.len()).collect())
         }
         ValueRef::Set(set) => sorted(db, set.iter(), bounds, options),
-        ValueRef::String(_) | ValueRef::Hash(_) => Err(Error::WrongType),
+        ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => Err(Error::WrongType),
     }
 }
 

@@ -233,6 +233,16 @@ impl Config {
         self.size(const { slot("set-max-listpack-value") })
     }
 
+    /// `stream-node-max-bytes`.
+    pub fn stream_node_max_bytes(&self) -> usize {
+        self.size(const { slot("stream-node-max-bytes") })
+    }
+
+    /// `stream-node-max-entries`.
+    pub fn stream_node_max_entries(&self) -> u64 {
+        self.size(const { slot("stream-node-max-entries") }) as u64
+    }
+
     /// `zset-max-listpack-entries`.
     pub fn zset_max_listpack_entries(&self) -> usize {
         self.size(const { slot("zset-max-listpack-entries") })

@@ -428,8 +428,8 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("kept for the operator"),
     boolean("stop-writes-on-bgsave-error", "yes").tuning(NO_RDB),
-    memory("stream-node-max-bytes", "4096", 0, HALF).tuning(NO_TYPE),
-    integer("stream-node-max-entries", "100", 0, i64::MAX).tuning(NO_TYPE),
+    memory("stream-node-max-bytes", "4096", 0, HALF),
+    integer("stream-node-max-entries", "100", 0, i64::MAX),
     choice("supervised", "no", &["upstart", "systemd", "auto", "no"]).fixed(),
     boolean("syslog-enabled", "no")
         .fixed()

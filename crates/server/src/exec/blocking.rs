@@ -3,8 +3,8 @@
 //!
 //! Who changes a key holds its shard, and becomes the transaction if somebody there waits in more
 //! shards than one; so the parked command always finds its keys within reach. Order per key is that
-//! of arrival. A key of another type than the command's is no news to it; any other failure is its
-//! answer.
+//! of arrival. That a key has gone or is of another type than the command's is no news to it, unless
+//! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use datatypes::encoding::table::hash;
 use datatypes::home::Kind;
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
-use keyspace::registry::Waiter;
+use keyspace::registry::{Cause, Waiter};
 use resp::reply::{Proto, Reply};
 
 use super::meanwhile::Remains;
@@ -26,12 +26,10 @@ use crate::session::queue::Queued;
 /// A command that waits.
 struct Parked {
     client: Arc<Client>,
-    database: u16,
     proto: Proto,
     leaves_clock: bool,
     admitted: Admitted,
     request: Queued,
-    keys: Vec<Box<[u8]>>,
     /// The reply for when the time is up.
     on_timeout: Vec<u8>,
 }
@@ -39,11 +37,15 @@ struct Parked {
 /// Whether a key of this type may be what the command waits for: else it is no news.
 fn suits(parked: &Parked, kind: Option<Kind>) -> bool {
     let (command, ..) = parked.admitted;
-    kind == match command.group {
-        "list" => Some(Kind::List),
-        "sorted-set" => Some(Kind::Zset),
-        _ => kind,
-    }
+    command.heeds_loss
+        || kind.is_some()
+            && kind
+                == match command.group {
+                    "list" => Some(Kind::List),
+                    "sorted-set" => Some(Kind::Zset),
+                    "stream" => Some(Kind::Stream),
+                    _ => kind,
+                }
 }
 
 fn parked(waiter: &Waiter) -> &Parked {
@@ -69,22 +71,27 @@ impl Engine {
         keys.dedup();
         let mut ids = keys.iter().map(|key| self.shard_of(session.database, key));
         let first = ids.next();
+        let resolved: Option<Vec<&[u8]>> = wait
+            .request
+            .as_ref()
+            .map(|words| words.iter().map(Vec::as_slice).collect());
         let is_wide = ids.any(|id| Some(id) != first);
-        let waiter = Arc::new(Waiter::new(
-            Box::new(Parked {
-                client: session.client.clone(),
-                database: session.database,
-                proto: session.proto,
-                leaves_clock: session.leaves_clock,
-                admitted,
-                request: Queued::new(request),
-                on_timeout: reply.since(mark).to_vec(),
-                keys: keys.clone(),
-            }),
-            is_wide,
-        ));
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(resolved.as_deref().unwrap_or(request)),
+            on_timeout: reply.since(mark).to_vec(),
+        };
+        let waiter = Waiter::new(Box::new(parked), is_wide).with_cause(Cause {
+            database: session.database,
+            keys,
+            heeds_loss: command.heeds_loss,
+        });
+        let waiter = Arc::new(waiter);
         reply.truncate(mark);
-        for key in &keys {
+        for key in &waiter.cause.keys {
             let id = self.shard_of(session.database, key);
             locked.registry_or_new(id).wait(key, waiter.clone());
         }
@@ -110,14 +117,15 @@ impl Engine {
     fn serve_key(&mut self, locked: &Locked<'static>, (database, key): &Place) {
         let id = self.shard_of(*database, key);
         let mut n_passed = 0;
-        while self.look(locked, *database, key) {
+        loop {
+            let kind = self.kind(locked, *database, key);
             let next = locked
                 .registry(id)
                 .and_then(|registry| registry.waiter(key, n_passed));
             let Some(waiter) = next else {
                 return;
             };
-            if !suits(parked(&waiter), self.kind(locked, *database, key)) {
+            if !suits(parked(&waiter), kind) {
                 n_passed += 1;
             } else if !waiter.claim() {
                 n_passed += usize::from(!waiter.is_over());
@@ -143,13 +151,17 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (parked.database, parked.leaves_clock);
+        let place = (waiter.cause.database, parked.leaves_clock);
         let words = parked.request.words();
         self.effects.can_wait = true;
         self.known.clear();
-        self.handle(locked, place, parked.admitted, &words, &mut reply);
+        let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
+        }
+        if !is_ok {
+            self.counters
+                .command_failed(parked.admitted.0.number.into());
         }
         let to = parked.client.address;
         let mail = Mail::Served { to, reply: bytes };
@@ -159,9 +171,8 @@ impl Engine {
 
     /// Takes a waiter off the keys it waits for, which are held.
     pub(super) fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
-        let parked = parked(waiter);
-        for key in &parked.keys {
-            let id = self.shard_of(parked.database, key);
+        for key in &waiter.cause.keys {
+            let id = self.shard_of(waiter.cause.database, key);
             if let Some(registry) = locked.registry(id) {
                 registry.forget_waiter(key, waiter);
                 locked.trim_registry(id);
@@ -195,9 +206,8 @@ impl Engine {
 
     /// The shards of the keys that a waiter waits for.
     pub(super) fn shards_of(&self, waiter: &Waiter) -> Vec<ShardId> {
-        let parked = parked(waiter);
-        let keys = parked.keys.iter();
-        keys.map(|key| self.shard_of(parked.database, key))
+        let keys = waiter.cause.keys.iter();
+        keys.map(|key| self.shard_of(waiter.cause.database, key))
             .collect()
     }
 

@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
+use datatypes::stream::BlockLimit;
 use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, KnownHash, Terms, View};
 use keyspace::keyspace::ShardId;
@@ -137,6 +138,10 @@ fn limits(state: &State) -> Limits {
         set_max_intset_entries: config.set_max_intset_entries(),
         set_max_listpack_entries: config.set_max_listpack_entries(),
         set_max_listpack_value: config.set_max_listpack_value(),
+        stream_block: BlockLimit {
+            bytes: config.stream_node_max_bytes(),
+            entries: config.stream_node_max_entries(),
+        },
         zset_max_listpack_entries: config.zset_max_listpack_entries(),
         zset_max_listpack_value: config.zset_max_listpack_value(),
     }

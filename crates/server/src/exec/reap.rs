@@ -23,9 +23,20 @@ impl Engine {
         }
         let started = Instant::now();
         while let Some(&id) = due.last() {
-            let Ok(locked) = Locked::one(keyspace, id) else {
+            let Ok(mut locked) = Locked::one(keyspace, id) else {
                 return true;
             };
+            if locked
+                .registry(id)
+                .is_some_and(|registry| registry.has_wide_waiter())
+            {
+                // Somebody may have to be told that a key went, by a command with more keys.
+                drop(locked);
+                let Some(all) = self.lock_all() else {
+                    return true;
+                };
+                locked = all;
+            }
             let terms = Terms {
                 now_ms: self.now_ms,
                 trace: self.access_clock.leaving(),

@@ -1,6 +1,6 @@
 //! What other threads may know of a session and do to it: CLIENT LIST, KILL, UNBLOCK.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -224,6 +224,27 @@ impl Clients {
     /// Sessions that wait in a blocking command.
     pub fn n_blocked(&self) -> u64 {
         self.n_blocked.load(Relaxed)
+    }
+
+    /// Keys that somebody waits for, and those of them whose loss is waited for, too. O(clients).
+    pub fn n_waited_keys(&self) -> (usize, usize) {
+        if self.n_blocked() == 0 {
+            return (0, 0);
+        }
+        let waiters = self
+            .all()
+            .into_iter()
+            .filter_map(|client| client.waiter.lock().clone());
+        let mut heeding = HashMap::new();
+        for waiter in waiters {
+            let cause = &waiter.cause;
+            for key in &cause.keys {
+                *heeding
+                    .entry((cause.database, key.clone()))
+                    .or_insert(false) |= cause.heeds_loss;
+            }
+        }
+        (heeding.len(), heeding.values().filter(|heeds| **heeds).count())
     }
 
     /// A session begins to wait.

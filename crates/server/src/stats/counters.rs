@@ -138,6 +138,13 @@ impl ThreadCounters {
         }
     }
 
+    /// Counts that a command which was counted before ended in an error after all.
+    pub fn command_failed(&self, command: usize) {
+        if let Some(counters) = self.commands.get(command) {
+            bump(&counters.failed, 1);
+        }
+    }
+
     /// Counts a command that was refused before it ran.
     pub fn command_rejected(&self, command: usize) {
         if let Some(counters) = self.commands.get(command) {

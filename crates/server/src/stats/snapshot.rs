@@ -71,6 +71,8 @@ pub struct ClientsInfo {
     pub max: u64,
     /// Waiting in a blocking command.
     pub blocked: u64,
+    /// Keys that somebody waits for, and those of them whose loss is waited for, too.
+    pub waited_keys: (usize, usize),
     /// Subscribed to something.
     pub pubsub: u64,
     /// Watching a key.

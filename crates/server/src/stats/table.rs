@@ -153,6 +153,8 @@ pub const FIELDS: &[Field] = &[
     clients("maxclients", |s| number(s.clients.max)),
     clients("tracking_clients", |_| never()),
     clients("blocked_clients", |s| number(s.clients.blocked)),
+    clients("total_blocking_keys", |s| number(s.clients.waited_keys.0)),
+    clients("total_blocking_keys_on_nokey", |s| number(s.clients.waited_keys.1)),
     clients("pubsub_clients", |s| number(s.clients.pubsub)),
     clients("watching_clients", |s| number(s.clients.watching)),
     memory("used_memory", |s| number(s.memory.allocated?.used_bytes)),
