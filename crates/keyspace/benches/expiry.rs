@@ -77,6 +77,7 @@ fn keys() {
         now_ms,
         clock: None,
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");

@@ -55,6 +55,7 @@ fn on<T>(
             now_ms,
             clock: None,
             limits: &limits,
+            keeps_due: false,
             departed,
         },
     ))
@@ -125,6 +126,7 @@ fn keys_with_deadlines_behave_like_a_map() {
             now_ms,
             clock: None,
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         while expire_shard(&locked, id, terms, 8) {}
@@ -266,6 +268,7 @@ fn transfers_between_shards_on_several_threads_keep_the_sum() {
                         now_ms: 0,
                         clock: None,
                         limits: &limits,
+                        keeps_due: false,
                         departed,
                     };
                     let mut db = Db::new(&locked, 0, terms);

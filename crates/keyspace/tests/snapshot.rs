@@ -183,6 +183,7 @@ impl World<'_> {
             now_ms: 1,
             clock: None,
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         let mut db = Db::new(&locked, database, terms);

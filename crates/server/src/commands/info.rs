@@ -5,6 +5,7 @@ use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::io::process::unix_time;
+use crate::pause::Paused;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
@@ -61,7 +62,7 @@ fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
 fn snapshot(state: &State) -> Snapshot {
     Snapshot {
         server: server(state),
-        clients: clients(state),
+        clients: clients(state, unix_time().as_millis() as u64),
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
@@ -115,11 +116,15 @@ fn listeners(state: &State) -> Vec<String> {
 }
 
 /// O(clients): each is asked how it stood lately.
-fn clients(state: &State) -> ClientsInfo {
+fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
+        paused: state.pause.now(now_ms).map(|what| {
+            let what = if what == Paused::All { "all" } else { "write" };
+            (what, state.pause.left_ms(now_ms))
+        }),
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {

@@ -1,5 +1,6 @@
 //! The command families. A new family is one line here.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod command;
@@ -16,6 +17,7 @@ pub mod pubsub;
 pub mod scripting;
 pub mod functions;
 pub mod memory;
+pub mod monitor;
 pub mod object;
 pub mod server;
 pub mod set;
@@ -31,6 +33,7 @@ use std::sync::LazyLock;
 
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -54,6 +57,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     list::blocking::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,

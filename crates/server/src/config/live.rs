@@ -162,14 +162,24 @@ impl Config {
 
     // Access.
 
-    /// Whether `requirepass` holds a password.
-    pub fn requires_password(&self) -> bool {
-        self.flag(const { slot("requirepass") })
-    }
-
     /// `requirepass`; empty is none. Copies.
     pub fn password(&self) -> Vec<u8> {
         self.text(const { slot("requirepass") })
+    }
+
+    /// `aclfile`; `None` is none. Copies.
+    pub fn acl_file(&self) -> Option<String> {
+        Some(self.string(const { slot("aclfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `acl-pubsub-default`: whether new users may use all channels.
+    pub fn channels_by_default(&self) -> bool {
+        self.number(const { slot("acl-pubsub-default") }) == 0
+    }
+
+    /// `acllog-max-len`.
+    pub fn acllog_max_len(&self) -> usize {
+        self.size(const { slot("acllog-max-len") })
     }
 
     /// `availability-zone`, as HELLO tells it; empty is none. Copies.

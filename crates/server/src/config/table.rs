@@ -20,7 +20,6 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
-const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
@@ -33,11 +32,9 @@ const NO_TYPE: &str = "the type it tunes does not exist yet";
 
 /// All directives, sorted by name.
 pub const DIRECTIVES: &[Directive] = &[
-    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]).tuning(NO_ACL),
-    text("aclfile", "")
-        .fixed()
-        .refused(&[""], "ACL users cannot be loaded yet"),
-    integer("acllog-max-len", "128", 0, i64::MAX).tuning(NO_ACL),
+    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]),
+    text("aclfile", "").fixed(),
+    integer("acllog-max-len", "128", 0, i64::MAX),
     integer("active-defrag-cycle-max", "25", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-min", "1", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-us", "500", 0, 100_000)

@@ -16,6 +16,7 @@ use keyspace::registry::Waiter;
 use resp::reply::{Proto, Reply};
 
 use super::meanwhile::Remains;
+use super::permit::{refusal_text, verdict};
 use super::{Admitted, Engine, Outcome, Wait};
 use crate::command::context::Place;
 use crate::mailbox::Mail;
@@ -145,6 +146,18 @@ impl Engine {
         let mut reply = Reply::new(&mut bytes, parked.proto);
         let place = (parked.database, parked.leaves_clock, None);
         let words = parked.request.words();
+        let user = parked.client.user.lock().clone();
+        let rules = user.rules();
+        if let Err(denied) = verdict(self.state, &rules, parked.admitted.0, &words) {
+            let text = refusal_text(&denied, &user, parked.admitted.0, false);
+            let line = format!("NOPERM {text}");
+            self.count_refusal(Some(parked.admitted.0), line.as_bytes());
+            reply.error(line.as_bytes());
+            let to = parked.client.address;
+            let mail = Mail::Served { to, reply: bytes };
+            self.state.mailboxes.post(to.group.into(), mail);
+            return true;
+        }
         self.effects.can_wait = true;
         self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
@@ -204,6 +217,10 @@ impl Engine {
     pub fn end_session(&mut self, session: &mut Session) {
         if session.waiter.is_some() {
             self.end_wait(session);
+        }
+        self.state.clients.resumes(session);
+        if std::mem::take(&mut session.is_monitor) {
+            self.state.monitors.remove(session.address());
         }
         self.unwatch(session);
         session.unsubscribe_all(&self.state.pubsub);

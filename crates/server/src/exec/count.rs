@@ -5,10 +5,11 @@
 //! as a sixth of a GET. The run's time counts as its last command's, so the sums are right, and if it
 //! is too long for the slow log the last one is noted.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::Engine;
+use super::{Engine, Nesting};
 use crate::command::{Command, Flag};
+use crate::monitor::Source;
 use crate::session::Session;
 use crate::stats::counters::{Counter, ThreadCounters};
 use crate::stats::slowlog::Slow;
@@ -41,7 +42,7 @@ impl Engine {
     /// batch, or something else. Whoever says nothing has every command timed.
     #[inline]
     pub fn time_next(&mut self, row: Option<&Command>, is_last_of_run: bool) {
-        let is_exact = (0..EXACT_BELOW_US).contains(&self.slow_us);
+        let is_exact = (0..EXACT_BELOW_US).contains(&self.slow_us) || self.state.monitors.any();
         self.is_timed = is_last_of_run || is_exact || !row.is_some_and(Command::is_quick);
     }
 
@@ -77,11 +78,35 @@ impl Engine {
         let duration_ns = now.duration_since(self.clock).as_nanos() as u64;
         self.clock = now;
         self.counters.add(Counter::CommandsProcessed, 1);
+        if self.state.monitors.any() && (!command.has(Flag::SkipMonitor)) {
+            self.show(session, command, request);
+        }
         self.counters
             .command_ran(command.number.into(), duration_ns, !is_ok);
         if self.slow_us >= 0 && duration_ns / 1000 >= self.slow_us as u64 {
             self.note_slow(session, command, request, duration_ns / 1000);
         }
+    }
+
+    /// Shows a command to those who watch.
+    #[cold]
+    pub(super) fn show(&self, session: &Session, command: &Command, request: &[&[u8]]) {
+        if command.has(Flag::Admin) {
+            return;
+        }
+        let mut words = request.to_vec();
+        redact(command.name, &mut words);
+        let client = &session.client;
+        let source = match self.nesting {
+            Nesting::Script => Source::Script,
+            _ if client.is_unix => Source::Unix(&client.peer),
+            _ => Source::Client(&client.peer),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let place = (now.unwrap_or_default().as_micros(), session.database);
+        self.state
+            .monitors
+            .show(place, source, &words, &self.state.mailboxes);
     }
 
     #[cold]

@@ -17,6 +17,7 @@ mod function;
 mod lock;
 mod meanwhile;
 mod multi;
+pub mod permit;
 mod reap;
 mod script;
 
@@ -34,7 +35,7 @@ pub use meanwhile::Meanwhile;
 
 use crate::command::context::{Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -59,6 +60,8 @@ pub enum Outcome {
     Blocked(Option<u64>),
     /// Its locks were not to be had, and nothing was done: try again later.
     Busy,
+    /// CLIENT PAUSE: nothing was done, and it is tried again when the pause is over.
+    Postponed,
 }
 
 /// Within what a command runs.
@@ -189,6 +192,12 @@ impl Engine {
         self.now_ms
     }
 
+    /// Whether CLIENT PAUSE keeps the data as it is.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.state.pause.now(self.now_ms).is_some()
+    }
+
     /// Fixes what stays the same for all commands of a tick: the time, and what directives say.
     pub fn begin_tick(&mut self) {
         self.read_clock();
@@ -233,6 +242,9 @@ impl Engine {
         if session.client.is_killed.load(Relaxed) {
             session.is_closing = true;
             return Outcome::Done;
+        }
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+            return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
@@ -302,6 +314,9 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> (bool, Option<Order>) {
         let mark = reply.len();
+        if self.state.monitors.any() && command.has(Flag::SkipMonitor) {
+            self.show(session, command, request); // before what it calls
+        }
         let mut ctx = AdminCtx {
             session,
             state: self.state,
@@ -379,12 +394,14 @@ impl Engine {
             now_ms: self.now_ms,
             clock: (!leaves_clock).then_some(clock),
             limits: &self.limits,
+            keeps_due: false,
             departed: &self.departed,
         };
         let first = known_hash.and_then(|hash| Some((command.keys.first(request)?, hash)));
         let result = match command.kind {
             Kind::Read(run) => {
-                let db = View::new(locked, database, terms);
+                let keeps_due = self.is_paused();
+                let db = View::new(locked, database, Terms { keeps_due, ..terms });
                 if let Some((key, hash)) = first {
                     db.remember_hash(key, hash);
                 }

@@ -30,6 +30,7 @@ impl Engine {
                 now_ms: self.now_ms,
                 clock: None,
                 limits: &self.limits,
+                keeps_due: false,
                 departed: &self.departed,
             };
             self.effects.is_recorded = self.state.journal.has_readers();

@@ -42,6 +42,12 @@ pub enum Counter {
     ExpiredFields,
     /// Failed AUTH.
     DeniedAuth,
+    /// Requests refused for their command.
+    DeniedCommand,
+    /// Requests refused for a key.
+    DeniedKey,
+    /// Requests refused for a channel.
+    DeniedChannel,
     /// Clients closed for their query buffer.
     QueryBufferDisconnections,
     /// Clients closed for their output buffer.

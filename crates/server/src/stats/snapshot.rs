@@ -71,6 +71,8 @@ pub struct ClientsInfo {
     pub max: u64,
     /// Waiting in a blocking command.
     pub blocked: u64,
+    /// What CLIENT PAUSE lets wait, and for how many milliseconds still.
+    pub paused: Option<(&'static str, u64)>,
     /// Subscribed to something.
     pub pubsub: u64,
     /// Watching a key.

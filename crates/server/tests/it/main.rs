@@ -7,3 +7,4 @@ mod crossing;
 mod journal;
 mod libraries;
 mod transcripts;
+mod verdicts;
