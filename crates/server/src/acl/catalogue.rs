@@ -69,7 +69,7 @@ impl Catalogue {
         let at = self
             .category_names
             .iter()
-            .position(|known| is_named(&known))?;
+            .position(|known| is_named(known))?;
         Some(1 << at)
     }
 

@@ -50,6 +50,12 @@ pub enum Reach {
     Vary(fn(&[&[u8]]) -> Reach),
 }
 
+/// An error for a request.
+pub type Objection = fn(&[&[u8]]) -> Option<&'static str>;
+
+/// Whether something is sure of a request.
+pub type Promise = fn(&State, &[&[u8]]) -> bool;
+
 /// Which arguments of a command are channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
@@ -85,9 +91,9 @@ pub struct Command {
     /// Where the channels are that it listens to or speaks on.
     pub channels: Channels,
     /// What a request reads beyond its keys: the error for who may not read all keys.
-    pub reads_beyond: Option<fn(&[&[u8]]) -> Option<&'static str>>,
+    pub reads_beyond: Option<Objection>,
     /// Whether a request promises to change nothing, though its command might.
-    pub promises: Option<fn(&State, &[&[u8]]) -> bool>,
+    pub promises: Option<Promise>,
     /// The grammar of its arguments: see [`syntax`].
     pub syntax: &'static str,
     /// Constant or logarithmic time.
@@ -334,7 +340,7 @@ impl Command {
     }
 
     /// Whether a request promises to change nothing, though its command might.
-    pub const fn promises(mut self, promises: fn(&State, &[&[u8]]) -> bool) -> Command {
+    pub const fn promises(mut self, promises: Promise) -> Command {
         self.promises = Some(promises);
         self
     }
@@ -346,7 +352,7 @@ impl Command {
     }
 
     /// What a request reads beyond its keys: the error for who may not read all keys.
-    pub const fn reads_beyond(mut self, error: fn(&[&[u8]]) -> Option<&'static str>) -> Command {
+    pub const fn reads_beyond(mut self, error: Objection) -> Command {
         self.reads_beyond = Some(error);
         self
     }

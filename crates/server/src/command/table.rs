@@ -22,7 +22,7 @@ impl Table {
         let mut rows = Vec::with_capacity(n_rows);
         let all = families.iter().flat_map(|family| family.iter());
         rows.extend(all.map(|row| numbered(row, &mut names)));
-        let entries = rows.iter().flat_map(|row| entries(row)).collect();
+        let entries = rows.iter().flat_map(entries).collect();
         Table {
             rows: rows.leak(),
             names,

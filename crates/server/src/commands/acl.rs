@@ -15,7 +15,9 @@ use crate::command::{AdminCtx, Args, Command, Flag, lookup};
 use crate::config::rewrite::replace;
 use crate::error::{Error, Result, reason};
 use crate::exec::permit::{refusal_text, verdict};
-use crate::mailbox::Mail;
+use crate::mailbox::{Address, Mail};
+use crate::pubsub::Topic;
+use crate::session::client::Client;
 use crate::state::State;
 
 const NO_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. You may want to \
@@ -204,30 +206,50 @@ fn setuser(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
 /// Closes the connections of these users that listen to what they may not hear any more.
 fn review(ctx: &mut AdminCtx<'_>, users: &[Arc<User>]) {
     let state = ctx.state;
-    for client in state.clients.all() {
-        let user = client.user.lock().clone();
-        if users.iter().any(|one| Arc::ptr_eq(one, &user)) {
-            let group = client.address.group.into();
-            state.mailboxes.post(group, Mail::Review(client.address));
+    let is_theirs = |client: &Client| {
+        let user = client.user.lock();
+        users.iter().any(|one| Arc::ptr_eq(one, &user))
+    };
+    let mut clients = state.clients.all();
+    clients.retain(|client| is_theirs(client));
+    for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
+        let is_lost = |name: &[u8], address: Address| {
+            let mut found = clients.iter().filter(|client| client.address == address);
+            found.next().is_some_and(|client| {
+                let rules = client.user.lock().rules();
+                !rules.allows_channel(name, topic == Topic::Pattern)
+            })
+        };
+        for address in state.pubsub.losers(topic, is_lost) {
+            let mut found = clients.iter().filter(|client| client.address == address);
+            found.by_ref().for_each(|client| close(ctx, client));
         }
     }
+    // Who has passed the gate with the rules of before may subscribe just now.
+    for client in &clients {
+        let group = client.address.group.into();
+        state.mailboxes.post(group, Mail::Review(client.address));
+    }
+}
+
+/// Closes a connection; one's own when its reply is sent.
+fn close(ctx: &mut AdminCtx<'_>, client: &Client) {
+    if client.address == ctx.session.address() {
+        ctx.session.is_closing = true;
+        return;
+    }
+    client.is_killed.store(true, Relaxed);
+    let mail = Mail::Kill(client.address);
+    ctx.state.mailboxes.post(client.address.group.into(), mail);
 }
 
 /// Closes the connections of users that are gone.
 fn expel(ctx: &mut AdminCtx<'_>, gone: &[Arc<User>]) {
-    let own = ctx.session.address();
     for client in ctx.state.clients.all() {
         let user = client.user.lock().clone();
-        if !gone.iter().any(|one| Arc::ptr_eq(one, &user)) {
-            continue;
+        if gone.iter().any(|one| Arc::ptr_eq(one, &user)) {
+            close(ctx, &client);
         }
-        if client.address == own {
-            ctx.session.is_closing = true;
-            continue;
-        }
-        client.is_killed.store(true, Relaxed);
-        let mail = Mail::Kill(client.address);
-        ctx.state.mailboxes.post(client.address.group.into(), mail);
     }
 }
 

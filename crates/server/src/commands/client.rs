@@ -44,7 +44,7 @@ pub const CLIENT: &[Command] = &[
         .syntax("enabled(ON|OFF)")
         .about("7.2.0", "O(1)", "Lets the connection read without marking keys as used."),
     row("client|pause", -3, pause)
-        .syntax("timeout [mode(WRITE|ALL)]")
+        .syntax("timeout=integer [mode(WRITE|ALL)]")
         .flags(ADMIN)
         .about("3.0.0", "O(1)", "Lets commands wait for some time."),
     row("client|reply", 3, reply_mode)

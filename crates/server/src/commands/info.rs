@@ -12,6 +12,7 @@ use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
     ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
 };
+use crate::stats::table::Section;
 use crate::stats::{info, memory};
 use std::time::Duration;
 
@@ -53,14 +54,38 @@ pub const COMMANDS: &[Command] = &[
 
 fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let names: Vec<&[u8]> = args.rest().collect();
-    let text = info::render(&snapshot(ctx.state), &info::sections(&names));
+    let sections = info::sections(&names);
+    let mut snapshot = snapshot(ctx.state);
+    if sections.contains(&Section::Latencystats) {
+        snapshot.latencies = latencies(ctx.state);
+    }
+    let text = info::render(&snapshot, &sections);
     reply.verbatim("txt", text.as_bytes());
     Ok(())
+}
+
+/// The percentiles of the commands that ran. O(threads * commands * buckets).
+fn latencies(state: &State) -> Vec<(&'static str, Vec<(String, u64)>)> {
+    let percents = state.config.latency_percentiles();
+    let commands = state.stats.commands().into_iter().enumerate();
+    let ran = commands.filter(|(_, (_, totals))| totals.calls > 0);
+    let told = ran.map(|(number, (name, _))| {
+        let histogram = state.stats.histogram(number);
+        let at = |percent: &String| histogram.at_percentile(percent.parse().unwrap_or(100.0));
+        let percentiles = percents
+            .iter()
+            .map(|percent| (percent.clone(), at(percent)));
+        (name, histogram.n(), percentiles.collect())
+    });
+    told.filter(|(_, n, _)| *n > 0)
+        .map(|(name, _, percentiles)| (name, percentiles))
+        .collect()
 }
 
 /// Everything that INFO may be asked for.
 fn snapshot(state: &State) -> Snapshot {
     Snapshot {
+        latencies: Vec::new(),
         server: server(state),
         clients: clients(state, unix_time().as_millis() as u64),
         memory: memory(state),
@@ -116,7 +141,7 @@ fn listeners(state: &State) -> Vec<String> {
 }
 
 /// O(clients): each is asked how it stood lately.
-fn clients(state: &State, now_ms: u64) -> ClientsInfo {
+pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
@@ -129,7 +154,7 @@ fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     };
     for client in state.clients.all() {
         let facts = client.facts.lock();
-        info.pubsub += u64::from(facts.n_channels + facts.n_patterns > 0);
+        info.pubsub += u64::from(facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0);
         info.watching += u64::from(facts.n_watched > 0);
         let buffers = facts.buffers;
         info.buffer_bytes += (buffers.input + buffers.input_free + buffers.output) as u64;
@@ -137,7 +162,7 @@ fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     info
 }
 
-fn memory(state: &State) -> MemoryInfo {
+pub(super) fn memory(state: &State) -> MemoryInfo {
     let allocated = memory::allocated();
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();

@@ -4,6 +4,7 @@ pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod command;
+pub mod commandlog;
 pub mod config;
 pub mod connection;
 pub mod databases;
@@ -12,10 +13,12 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
 pub mod pubsub;
 pub mod scripting;
 pub mod functions;
+pub mod lolwut;
 pub mod memory;
 pub mod monitor;
 pub mod object;
@@ -47,6 +50,8 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     info::COMMANDS,
     slowlog::COMMANDS,
+    commandlog::COMMANDS,
+    latency::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
@@ -56,6 +61,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::deadlines::COMMANDS,
     list::COMMANDS,
     list::blocking::COMMANDS,
+    lolwut::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,

@@ -9,7 +9,7 @@ use resp::reply::Reply;
 pub const COMMANDS: &[Command] = &[Command::admin("monitor", 1, monitor)
     .flags(ADMIN)
     .group("server")
-    .about("1.0.0", "", "Shows every command that runs, as it ends.")];
+    .about("1.0.0", "Depends on the traffic", "Shows every command that runs, as it ends.")];
 
 fn monitor(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     if ctx.is_nested {

@@ -294,6 +294,42 @@ impl Config {
         self.number(const { slot("slowlog-log-slower-than") })
     }
 
+    /// `commandlog-request-larger-than` in bytes; below zero is off.
+    pub fn large_request_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-request-larger-than") })
+    }
+
+    /// `commandlog-reply-larger-than` in bytes; below zero is off.
+    pub fn large_reply_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-reply-larger-than") })
+    }
+
+    /// `commandlog-large-request-max-len`.
+    pub fn large_requests_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-request-max-len") })
+    }
+
+    /// `commandlog-large-reply-max-len`.
+    pub fn large_replies_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-reply-max-len") })
+    }
+
+    /// `latency-monitor-threshold` in milliseconds; 0 is off.
+    pub fn latency_threshold_ms(&self) -> u64 {
+        self.number(const { slot("latency-monitor-threshold") })
+            .unsigned_abs()
+    }
+
+    /// `latency-tracking`: whether histograms of commands are kept.
+    pub fn tracks_latency(&self) -> bool {
+        self.flag(const { slot("latency-tracking") })
+    }
+
+    /// `latency-tracking-info-percentiles`, as they are written. Copies.
+    pub fn latency_percentiles(&self) -> Vec<String> {
+        self.words(const { slot("latency-tracking-info-percentiles") })
+    }
+
     /// `slowlog-max-len`.
     pub fn slowlog_max_len(&self) -> usize {
         self.size(const { slot("slowlog-max-len") })

@@ -158,18 +158,10 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_CLUSTER),
     boolean("cluster-slot-stats-enabled", "no").tuning(NO_CLUSTER),
-    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-large-request-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
+    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-large-request-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX).valkey(),
+    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX).valkey(),
     boolean("crash-log-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
@@ -224,11 +216,9 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("key-load-delay", "0", -INT - 1, INT)
         .hidden()
         .tuning(NO_RDB),
-    integer("latency-monitor-threshold", "0", 0, i64::MAX)
-        .tuning("there is no latency monitor yet"),
-    boolean("latency-tracking", "yes").tuning("there is no latency monitor yet"),
-    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles)
-        .tuning("there is no latency monitor yet"),
+    integer("latency-monitor-threshold", "0", 0, i64::MAX),
+    boolean("latency-tracking", "yes"),
+    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
     boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
@@ -492,7 +482,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("vset-force-single-threaded-execution", "no").tuning(NO_TYPE),
     integer("watchdog-period", "0", 0, INT)
         .hidden()
-        .tuning("there is no latency monitor yet"),
+        .tuning("there is no watchdog yet"),
     integer("zset-max-listpack-entries", "128", 0, i64::MAX)
         .unsigned()
         .alias("zset-max-ziplist-entries"),

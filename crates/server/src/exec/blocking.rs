@@ -7,6 +7,7 @@
 //! answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use datatypes::encoding::table::hash;
 use datatypes::home::Kind;
@@ -15,6 +16,7 @@ use keyspace::locked::Locked;
 use keyspace::registry::Waiter;
 use resp::reply::{Proto, Reply};
 
+use super::count::Ended;
 use super::meanwhile::Remains;
 use super::permit::{refusal_text, verdict};
 use super::{Admitted, Engine, Outcome, Wait};
@@ -159,10 +161,14 @@ impl Engine {
             return true;
         }
         self.effects.can_wait = true;
-        self.handle(locked, place, parked.admitted, &words, &mut reply);
+        let since = Instant::now();
+        let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
         }
+        let (reply_bytes, took_ns) = (reply.len(), since.elapsed().as_nanos() as u64);
+        let ended = Ended { is_ok, reply_bytes };
+        self.count_run((parked.admitted.0, &words), &parked.client, ended, (took_ns, 1));
         let to = parked.client.address;
         let mail = Mail::Served { to, reply: bytes };
         self.state.mailboxes.post(to.group.into(), mail);
@@ -183,6 +189,7 @@ impl Engine {
 
     /// Ends a wait that was served: the one who did has taken it off its keys.
     pub fn end_service(&mut self, session: &mut Session) {
+        session.n_commands += 1;
         session.waiter = None;
         self.state.clients.unblocks(&session.client);
     }
@@ -193,8 +200,24 @@ impl Engine {
         is_mine.then(|| self.end_wait(session))
     }
 
-    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    /// Ends a wait whose time is up. The reply.
     pub fn end_wait(&mut self, session: &mut Session) -> Vec<u8> {
+        if let Some(waiter) = session.waiter.clone() {
+            let parked = parked(&waiter);
+            let reply_bytes = parked.on_timeout.len();
+            let ended = Ended {
+                is_ok: true,
+                reply_bytes,
+            };
+            let words = parked.request.words();
+            session.n_commands += 1;
+            self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
+        }
+        self.forget_wait(session)
+    }
+
+    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
         let Some(waiter) = session.waiter.take() else {
             return Vec::new();
         };
@@ -216,7 +239,7 @@ impl Engine {
     /// Ends what a session has going: its wait, its watched keys, its subscriptions.
     pub fn end_session(&mut self, session: &mut Session) {
         if session.waiter.is_some() {
-            self.end_wait(session);
+            self.forget_wait(session);
         }
         self.state.clients.resumes(session);
         if std::mem::take(&mut session.is_monitor) {

@@ -43,13 +43,11 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use count::{Ended, Noteworthy};
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
-
-/// Replies beyond this are timed one by one: see [`count`].
-const SMALL_REPLY_BYTES: usize = 1024;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +94,12 @@ pub struct Engine {
     is_timed: bool,
     /// The rows of commands that clients use.
     recent: Recent,
-    /// `slowlog-log-slower-than`
-    slow_us: i64,
+    /// What makes a command worth noting.
+    limits_of_note: Noteworthy,
+    /// Commands of this run whose time is not taken yet.
+    n_untimed: u64,
+    /// Their number in the table.
+    untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -165,7 +167,9 @@ impl Engine {
             clock: Instant::now(),
             is_timed: true,
             recent: Recent::default(),
-            slow_us: -1,
+            limits_of_note: Noteworthy::default(),
+            n_untimed: 0,
+            untimed: 0,
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -219,7 +223,7 @@ impl Engine {
     fn read_directives(&mut self) {
         self.limits = limits(self.state);
         self.effects.wanted = wanted(&self.state.config);
-        self.slow_us = self.state.config.slowlog_threshold_us();
+        self.limits_of_note = Noteworthy::of(&self.state.config);
     }
 
     /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
@@ -258,8 +262,12 @@ impl Engine {
         if !self.met.is_empty() {
             self.remove_met();
         }
-        let is_small = reply.len() - mark <= SMALL_REPLY_BYTES;
-        self.count_on_keys(session, command, request, is_ok, is_small);
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, command, request);
+            return outcome;
+        }
+        let reply_bytes = reply.len() - mark;
+        self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -302,7 +310,8 @@ impl Engine {
             reply.truncate(mark);
             return self.stay_busy(reply);
         }
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -344,6 +353,7 @@ impl Engine {
         reply: &mut Reply<'_>,
         meanwhile: &mut dyn Meanwhile,
     ) {
+        let mark = reply.len();
         if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
             let (is_ok, order) = self.run_admin(session, admitted, request, reply);
             self.read_directives();
@@ -351,13 +361,15 @@ impl Engine {
                 let order = (order, admitted);
                 self.obey_nested(locked, order, session, request, reply, meanwhile);
             }
-            return self.count(session, admitted.0, request, is_ok);
+            let reply_bytes = reply.len() - mark;
+            return self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         }
         self.effects.can_wait = false;
         let is_ok = self.on_keys(locked, session, admitted, request, None, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
     }
 
     #[inline]
@@ -371,7 +383,9 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> bool {
         let (command, ..) = admitted;
-        let leaves_clock = command.leaves_clock || session.leaves_clock;
+        // TOUCH is for nothing else.
+        let is_meant = command.name == "touch";
+        let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
         let place = (session.database, leaves_clock, known_hash);
         self.handle(locked, place, admitted, request, reply)
     }

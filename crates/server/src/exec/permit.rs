@@ -141,7 +141,9 @@ impl Engine {
         denied: &Denied,
         origin: Origin,
     ) -> Error {
-        session.last_command = command.name;
+        if origin == Origin::Client {
+            session.last_command = command.name;
+        }
         let (counter, reason, object) = match denied {
             Denied::Command => (Counter::DeniedCommand, "command", known_name(command).as_bytes()),
             Denied::Key(_, key) => (Counter::DeniedKey, "key", &key[..]),

@@ -41,9 +41,13 @@ impl Engine {
                 due.pop();
             }
             if started.elapsed() > SLICE {
-                return !due.is_empty();
+                break;
             }
         }
-        false
+        let (took_ms, limit_ms) = (started.elapsed().as_millis() as u64, self.latency_limit_ms());
+        if limit_ms > 0 && took_ms >= limit_ms {
+            self.note_latency("expire-cycle", took_ms);
+        }
+        !due.is_empty()
     }
 }

@@ -663,6 +663,7 @@ impl EventLoop {
                     self.go_on(engine, idx, reply);
                 }
             }
+            Mail::Purge => crate::stats::memory::release(),
             Mail::Review(to) => {
                 if let Some((idx, connection)) = self.find(to)
                     && engine.must_leave(&connection.session)

@@ -214,9 +214,11 @@ impl Clients {
         self.by_id.lock().get(&id).cloned()
     }
 
-    /// All sessions, in order of id.
+    /// All sessions but those that are killed and about to go, in order of id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.by_id.lock().values().cloned().collect()
+        let by_id = self.by_id.lock();
+        let alive = by_id.values().filter(|one| !one.is_killed.load(Relaxed));
+        alive.cloned().collect()
     }
 
     /// How many there are.

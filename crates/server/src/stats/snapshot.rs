@@ -29,6 +29,9 @@ pub struct Snapshot {
     pub commands: Vec<(&'static str, CommandTotals)>,
     /// Counts of each error code.
     pub errors: Vec<(String, u64)>,
+    /// How long each command takes, where that was asked for: percentiles as they are written, and
+    /// nanoseconds.
+    pub latencies: Vec<(&'static str, Vec<(String, u64)>)>,
     /// Each database that holds keys, in order.
     pub databases: Vec<DatabaseInfo>,
 }

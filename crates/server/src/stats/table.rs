@@ -33,6 +33,8 @@ pub enum Section {
     Commandstats,
     /// `errorstats`
     Errorstats,
+    /// `latencystats`
+    Latencystats,
     /// `cluster`
     Cluster,
     /// `keyspace`
@@ -41,7 +43,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in order.
-    pub const ALL: [Section; 12] = [
+    pub const ALL: [Section; 13] = [
         Section::Server,
         Section::Clients,
         Section::Memory,
@@ -52,6 +54,7 @@ impl Section {
         Section::Modules,
         Section::Commandstats,
         Section::Errorstats,
+        Section::Latencystats,
         Section::Cluster,
         Section::Keyspace,
     ];
@@ -69,6 +72,7 @@ impl Section {
             Section::Modules => "Modules",
             Section::Commandstats => "Commandstats",
             Section::Errorstats => "Errorstats",
+            Section::Latencystats => "Latencystats",
             Section::Cluster => "Cluster",
             Section::Keyspace => "Keyspace",
         }
@@ -76,7 +80,7 @@ impl Section {
 
     /// Whether INFO shows it without being asked.
     pub const fn is_default(self) -> bool {
-        !matches!(self, Section::Commandstats)
+        !matches!(self, Section::Commandstats | Section::Latencystats)
     }
 }
 
