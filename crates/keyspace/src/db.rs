@@ -100,6 +100,8 @@ pub struct Terms<'a> {
     pub trace: Trace<'a>,
     /// The thresholds of small encodings.
     pub limits: &'a Limits,
+    /// What is due is not there for who reads, but stays: nothing changes now.
+    pub keeps_due: bool,
     /// Where departures are noted.
     pub departed: &'a RefCell<Vec<Departed>>,
 }
@@ -255,6 +257,13 @@ impl<'a> View<'a> {
     /// What is left of a key that is due, or whose fields are: nothing, or a smaller hash.
     #[cold]
     fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
+        if self.terms.keeps_due {
+            let found = self.locked.room(id).table.get(hash, key)?;
+            let is_gone = found
+                .deadline_ms()
+                .is_some_and(|ms| ms <= self.terms.now_ms);
+            return (!is_gone).then_some(found);
+        }
         purge(self.locked, id, self.terms, hash, key);
         let found = self.locked.room(id).table.get(hash, key)?;
         self.terms.trace.touch(&found);

@@ -205,6 +205,7 @@ impl World<'_> {
             now_ms: 1,
             trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         let mut db = Db::new(&locked, database, terms);

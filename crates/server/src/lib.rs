@@ -6,12 +6,15 @@
 
 pub mod error;
 pub mod config;
+pub mod acl;
 pub mod io;
 pub mod logging;
 pub mod control;
+pub mod pause;
 pub mod stats;
 pub mod mailbox;
 pub mod pubsub;
+pub mod monitor;
 pub mod journal;
 pub mod scripts;
 pub mod session;

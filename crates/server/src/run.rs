@@ -179,7 +179,34 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    State::leaked(config, &commands::table().names, n_threads, supervisor)
+    let table = commands::table();
+    let about = (&table.names[..], &table.catalogue);
+    let state = State::leaked(config, about, n_threads, supervisor)?;
+    load_users(state, &loaded.users)?;
+    Ok(state)
+}
+
+/// The users of the configuration, or those of the ACL file. The error is for the log.
+fn load_users(state: &State, declared: &[Vec<Vec<u8>>]) -> Result<(), String> {
+    if declared.is_empty() {
+        let loaded = commands::acl::load_file(state);
+        return match state.config.acl_file() {
+            None => Ok(()),
+            Some(_) => loaded
+                .map(drop)
+                .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}")),
+        };
+    }
+    if state.config.acl_file().is_some() {
+        return Err("Configuring Redis with users defined in redis.conf and at the same setting an ACL \
+                    file path is invalid. This setup is very likely to lead to configuration errors \
+                    and security holes, please define either an ACL file or declare users directly in \
+                    your redis.conf, but not both."
+            .to_owned());
+    }
+    state
+        .acl
+        .declare(declared, state.config.channels_by_default())
 }
 
 /// Lowers `maxclients` to what the system allows.

@@ -7,6 +7,7 @@ mod eviction;
 mod limits;
 mod process;
 mod scripts;
+mod users;
 
 use client::connection::Connection;
 use client::endpoint::Endpoint;
@@ -26,12 +27,17 @@ struct Server {
 
 impl Server {
     fn start(flags: &[&str]) -> Server {
+        Server::start_with(None, flags)
+    }
+
+    fn start_with(file: Option<&str>, flags: &[&str]) -> Server {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
         let process = Command::new(env!("CARGO_BIN_EXE_minium"))
+            .args(file)
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(flags)
             .stdout(Stdio::null())

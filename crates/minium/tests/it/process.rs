@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const MINIUM: &str = env!("CARGO_BIN_EXE_minium");
 
 /// An empty folder of one test's own.
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
@@ -59,7 +59,7 @@ fn exit_code(process: &mut Child) -> Option<i32> {
     wait_for("the process ends", || process.try_wait().unwrap()).code()
 }
 
-fn run(args: &[&str], input: &str) -> Output {
+pub fn run(args: &[&str], input: &str) -> Output {
     let mut process = Command::new(MINIUM)
         .args(args)
         .stdin(Stdio::piped())

@@ -105,6 +105,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// Let whoever writes be done, now that a pause has begun.
+    Pause,
     /// Compile a script that was added to the cache.
     Load {
         /// Which.

@@ -1,8 +1,10 @@
 //! The command families. A new family is one line here.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod command;
+pub mod commandlog;
 pub mod config;
 pub mod connection;
 pub mod databases;
@@ -12,11 +14,14 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
 pub mod pubsub;
 pub mod scripting;
 pub mod functions;
+pub mod lolwut;
 pub mod memory;
+pub mod monitor;
 pub mod object;
 pub mod server;
 pub mod set;
@@ -33,6 +38,7 @@ use std::sync::LazyLock;
 
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -47,6 +53,8 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     info::COMMANDS,
     slowlog::COMMANDS,
+    commandlog::COMMANDS,
+    latency::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
@@ -56,7 +64,9 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::deadlines::COMMANDS,
     list::COMMANDS,
     list::blocking::COMMANDS,
+    lolwut::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,

@@ -166,14 +166,24 @@ impl Config {
 
     // Access.
 
-    /// Whether `requirepass` holds a password.
-    pub fn requires_password(&self) -> bool {
-        self.flag(const { slot("requirepass") })
-    }
-
     /// `requirepass`; empty is none. Copies.
     pub fn password(&self) -> Vec<u8> {
         self.text(const { slot("requirepass") })
+    }
+
+    /// `aclfile`; `None` is none. Copies.
+    pub fn acl_file(&self) -> Option<String> {
+        Some(self.string(const { slot("aclfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `acl-pubsub-default`: whether new users may use all channels.
+    pub fn channels_by_default(&self) -> bool {
+        self.number(const { slot("acl-pubsub-default") }) == 0
+    }
+
+    /// `acllog-max-len`.
+    pub fn acllog_max_len(&self) -> usize {
+        self.size(const { slot("acllog-max-len") })
     }
 
     /// `availability-zone`, as HELLO tells it; empty is none. Copies.
@@ -335,6 +345,42 @@ impl Config {
     /// `slowlog-log-slower-than` in microseconds; below zero is off.
     pub fn slowlog_threshold_us(&self) -> i64 {
         self.number(const { slot("slowlog-log-slower-than") })
+    }
+
+    /// `commandlog-request-larger-than` in bytes; below zero is off.
+    pub fn large_request_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-request-larger-than") })
+    }
+
+    /// `commandlog-reply-larger-than` in bytes; below zero is off.
+    pub fn large_reply_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-reply-larger-than") })
+    }
+
+    /// `commandlog-large-request-max-len`.
+    pub fn large_requests_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-request-max-len") })
+    }
+
+    /// `commandlog-large-reply-max-len`.
+    pub fn large_replies_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-reply-max-len") })
+    }
+
+    /// `latency-monitor-threshold` in milliseconds; 0 is off.
+    pub fn latency_threshold_ms(&self) -> u64 {
+        self.number(const { slot("latency-monitor-threshold") })
+            .unsigned_abs()
+    }
+
+    /// `latency-tracking`: whether histograms of commands are kept.
+    pub fn tracks_latency(&self) -> bool {
+        self.flag(const { slot("latency-tracking") })
+    }
+
+    /// `latency-tracking-info-percentiles`, as they are written. Copies.
+    pub fn latency_percentiles(&self) -> Vec<String> {
+        self.words(const { slot("latency-tracking-info-percentiles") })
     }
 
     /// `slowlog-max-len`.

@@ -20,7 +20,6 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
-const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
@@ -32,11 +31,9 @@ const NO_TYPE: &str = "the type it tunes does not exist yet";
 
 /// All directives, sorted by name.
 pub const DIRECTIVES: &[Directive] = &[
-    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]).tuning(NO_ACL),
-    text("aclfile", "")
-        .fixed()
-        .refused(&[""], "ACL users cannot be loaded yet"),
-    integer("acllog-max-len", "128", 0, i64::MAX).tuning(NO_ACL),
+    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]),
+    text("aclfile", "").fixed(),
+    integer("acllog-max-len", "128", 0, i64::MAX),
     integer("active-defrag-cycle-max", "25", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-min", "1", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-us", "500", 0, 100_000)
@@ -160,18 +157,10 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_CLUSTER),
     boolean("cluster-slot-stats-enabled", "no").tuning(NO_CLUSTER),
-    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-large-request-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
+    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-large-request-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX).valkey(),
+    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX).valkey(),
     boolean("crash-log-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
@@ -226,11 +215,9 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("key-load-delay", "0", -INT - 1, INT)
         .hidden()
         .tuning(NO_RDB),
-    integer("latency-monitor-threshold", "0", 0, i64::MAX)
-        .tuning("there is no latency monitor yet"),
-    boolean("latency-tracking", "yes").tuning("there is no latency monitor yet"),
-    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles)
-        .tuning("there is no latency monitor yet"),
+    integer("latency-monitor-threshold", "0", 0, i64::MAX),
+    boolean("latency-tracking", "yes"),
+    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
     boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
@@ -493,7 +480,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("vset-force-single-threaded-execution", "no").tuning(NO_TYPE),
     integer("watchdog-period", "0", 0, INT)
         .hidden()
-        .tuning("there is no latency monitor yet"),
+        .tuning("there is no watchdog yet"),
     integer("zset-max-listpack-entries", "128", 0, i64::MAX)
         .unsigned()
         .alias("zset-max-ziplist-entries"),

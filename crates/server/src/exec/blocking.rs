@@ -7,6 +7,7 @@
 //! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use datatypes::encoding::table::hash;
 use datatypes::home::Kind;
@@ -15,7 +16,9 @@ use keyspace::locked::Locked;
 use keyspace::registry::{Cause, Waiter};
 use resp::reply::{Proto, Reply};
 
+use super::count::Ended;
 use super::meanwhile::Remains;
+use super::permit::{refusal_text, verdict};
 use super::{Admitted, Engine, Outcome, Wait};
 use crate::command::context::Place;
 use crate::mailbox::Mail;
@@ -153,16 +156,28 @@ impl Engine {
         let mut reply = Reply::new(&mut bytes, parked.proto);
         let place = (waiter.cause.database, parked.leaves_clock);
         let words = parked.request.words();
+        let user = parked.client.user.lock().clone();
+        let rules = user.rules();
+        if let Err(denied) = verdict(self.state, &rules, parked.admitted.0, &words) {
+            let text = refusal_text(&denied, &user, parked.admitted.0, false);
+            let line = format!("NOPERM {text}");
+            self.count_refusal(Some(parked.admitted.0), line.as_bytes());
+            reply.error(line.as_bytes());
+            let to = parked.client.address;
+            let mail = Mail::Served { to, reply: bytes };
+            self.state.mailboxes.post(to.group.into(), mail);
+            return true;
+        }
         self.effects.can_wait = true;
         self.known.clear();
+        let since = Instant::now();
         let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
         }
-        if !is_ok {
-            self.counters
-                .command_failed(parked.admitted.0.number.into());
-        }
+        let (reply_bytes, took_ns) = (reply.len(), since.elapsed().as_nanos() as u64);
+        let ended = Ended { is_ok, reply_bytes };
+        self.count_run((parked.admitted.0, &words), &parked.client, ended, (took_ns, 1));
         let to = parked.client.address;
         let mail = Mail::Served { to, reply: bytes };
         self.state.mailboxes.post(to.group.into(), mail);
@@ -182,6 +197,7 @@ impl Engine {
 
     /// Ends a wait that was served: the one who did has taken it off its keys.
     pub fn end_service(&mut self, session: &mut Session) {
+        session.n_commands += 1;
         session.waiter = None;
         self.state.clients.unblocks(&session.client);
     }
@@ -192,8 +208,24 @@ impl Engine {
         is_mine.then(|| self.end_wait(session))
     }
 
-    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    /// Ends a wait whose time is up. The reply.
     pub fn end_wait(&mut self, session: &mut Session) -> Vec<u8> {
+        if let Some(waiter) = session.waiter.clone() {
+            let parked = parked(&waiter);
+            let reply_bytes = parked.on_timeout.len();
+            let ended = Ended {
+                is_ok: true,
+                reply_bytes,
+            };
+            let words = parked.request.words();
+            session.n_commands += 1;
+            self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
+        }
+        self.forget_wait(session)
+    }
+
+    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
         let Some(waiter) = session.waiter.take() else {
             return Vec::new();
         };
@@ -214,7 +246,11 @@ impl Engine {
     /// Ends what a session has going: its wait, its watched keys, its subscriptions.
     pub fn end_session(&mut self, session: &mut Session) {
         if session.waiter.is_some() {
-            self.end_wait(session);
+            self.forget_wait(session);
+        }
+        self.state.clients.resumes(session);
+        if std::mem::take(&mut session.is_monitor) {
+            self.state.monitors.remove(session.address());
         }
         self.unwatch(session);
         session.unsubscribe_all(&self.state.pubsub);

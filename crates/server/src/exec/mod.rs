@@ -18,6 +18,7 @@ mod function;
 mod lock;
 mod meanwhile;
 mod multi;
+pub mod permit;
 mod reap;
 mod script;
 
@@ -37,7 +38,7 @@ pub use meanwhile::Meanwhile;
 
 use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -45,14 +46,12 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use count::{Ended, Noteworthy};
 use evict::Eviction;
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
-
-/// Replies beyond this are timed one by one: see [`count`].
-const SMALL_REPLY_BYTES: usize = 1024;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +62,8 @@ pub enum Outcome {
     Blocked(Option<u64>),
     /// Its locks were not to be had, and nothing was done: try again later.
     Busy,
+    /// CLIENT PAUSE: nothing was done, and it is tried again when the pause is over.
+    Postponed,
 }
 
 /// Within what a command runs.
@@ -111,14 +112,18 @@ pub struct Engine {
     is_timed: bool,
     /// The rows of commands that clients use.
     recent: Recent,
-    /// `slowlog-log-slower-than`
-    slow_us: i64,
     /// The configuration's generation that the fields above were read at.
     read_at: u64,
     /// Notes uses of keys.
     access_clock: AccessClock,
     /// Room for memory, and what goes to make it.
     eviction: Eviction,
+    /// What makes a command worth noting.
+    limits_of_note: Noteworthy,
+    /// Commands of this run whose time is not taken yet.
+    n_untimed: u64,
+    /// Their number in the table.
+    untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -192,10 +197,12 @@ impl Engine {
             clock: Instant::now(),
             is_timed: true,
             recent: Recent::default(),
-            slow_us: -1,
             read_at: 0,
             access_clock: AccessClock::default(),
             eviction: Eviction::default(),
+            limits_of_note: Noteworthy::default(),
+            n_untimed: 0,
+            untimed: 0,
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -220,6 +227,12 @@ impl Engine {
     /// Unix time of this tick.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Whether CLIENT PAUSE keeps the data as it is.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.state.pause.now(self.now_ms).is_some()
     }
 
     /// Fixes what stays the same for all commands of a tick: the time, and what directives say.
@@ -255,7 +268,7 @@ impl Engine {
             checks_sums: !self.state.skips_checksums.load(Relaxed),
         };
         self.effects.wanted = wanted(&self.state.config);
-        self.slow_us = self.state.config.slowlog_threshold_us();
+        self.limits_of_note = Noteworthy::of(&self.state.config);
         self.access_clock.count(self.state.config.frequency());
         self.read_memory_limit();
     }
@@ -282,6 +295,9 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+            return Outcome::Busy; // since the gate was passed, which decides what to do
+        }
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
@@ -294,8 +310,12 @@ impl Engine {
         if !self.met.is_empty() {
             self.remove_met();
         }
-        let is_small = reply.len() - mark <= SMALL_REPLY_BYTES;
-        self.count_on_keys(session, command, request, is_ok, is_small);
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, command, request);
+            return outcome;
+        }
+        let reply_bytes = reply.len() - mark;
+        self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -338,7 +358,8 @@ impl Engine {
             reply.truncate(mark);
             return self.stay_busy(reply);
         }
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -350,6 +371,9 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> (bool, Option<Order>) {
         let mark = reply.len();
+        if self.state.monitors.any() && command.has(Flag::SkipMonitor) {
+            self.show(session, command, request); // before what it calls
+        }
         let mut ctx = AdminCtx {
             session,
             state: self.state,
@@ -378,6 +402,7 @@ impl Engine {
         reply: &mut Reply<'_>,
         meanwhile: &mut dyn Meanwhile,
     ) {
+        let mark = reply.len();
         if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
             let (is_ok, order) = self.run_admin(session, admitted, request, reply);
             self.read_directives();
@@ -385,14 +410,16 @@ impl Engine {
                 let order = (order, admitted);
                 self.obey_nested(locked, order, session, request, reply, meanwhile);
             }
-            return self.count(session, admitted.0, request, is_ok);
+            let reply_bytes = reply.len() - mark;
+            return self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         }
         self.effects.can_wait = false;
         self.known.clear();
         let is_ok = self.on_keys(locked, session, admitted, request, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
     }
 
     #[inline]
@@ -405,7 +432,9 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> bool {
         let (command, ..) = admitted;
-        let leaves_clock = command.leaves_clock || session.leaves_clock;
+        // TOUCH is for nothing else.
+        let is_meant = command.name == "touch";
+        let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
         let place = (session.database, leaves_clock);
         self.handle(locked, place, admitted, request, reply)
     }
@@ -430,11 +459,13 @@ impl Engine {
                 false => self.access_clock.noting(),
             },
             limits: &self.limits,
+            keeps_due: false,
             departed: &self.departed,
         };
         let result = match command.kind {
             Kind::Read(run) => {
-                let db = View::new(locked, database, terms);
+                let keeps_due = self.is_paused();
+                let db = View::new(locked, database, Terms { keeps_due, ..terms });
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,

@@ -41,6 +41,7 @@ impl Engine {
                 now_ms: self.now_ms,
                 trace: self.access_clock.leaving(),
                 limits: &self.limits,
+                keeps_due: false,
                 departed: &self.departed,
             };
             self.effects.is_recorded = self.state.journal.has_readers();
@@ -51,9 +52,13 @@ impl Engine {
                 due.pop();
             }
             if started.elapsed() > SLICE {
-                return !due.is_empty();
+                break;
             }
         }
-        false
+        let (took_ms, limit_ms) = (started.elapsed().as_millis() as u64, self.latency_limit_ms());
+        if limit_ms > 0 && took_ms >= limit_ms {
+            self.note_latency("expire-cycle", took_ms);
+        }
+        !due.is_empty()
     }
 }

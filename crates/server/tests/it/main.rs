@@ -6,4 +6,6 @@
 mod crossing;
 mod journal;
 mod libraries;
+mod observing;
 mod transcripts;
+mod verdicts;
