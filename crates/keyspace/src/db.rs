@@ -31,7 +31,12 @@ use std::sync::atomic::Ordering::Relaxed;
 const STALE_ALLOWED: usize = 64;
 
 /// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u32 = (1 << 24) - 1;
+const CLOCK_MASK: u64 = (1 << 24) - 1;
+
+/// The access clock of what was used so many seconds before `now_s`, Unix time.
+pub fn clock_of(now_s: u64, idle_s: u64) -> u32 {
+    (now_s.saturating_sub(idle_s) & CLOCK_MASK) as u32
+}
 
 /// The key holds a value of another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -649,11 +654,9 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Has `key` look as if it was last used so many seconds ago.
-    pub fn set_idle(&mut self, key: &[u8], idle_s: u64) {
-        let now_s = self.view.terms.now_ms / 1000;
+    /// Sets the access clock of `key`; see [`clock_of`].
+    pub fn set_clock(&mut self, key: &[u8], clock: u32) {
         if let Some(home) = self.find(key).2 {
-            let clock = now_s.saturating_sub(idle_s) as u32 & CLOCK_MASK;
             home.place.read().touch(clock);
         }
     }
@@ -1046,6 +1049,7 @@ impl Home for EntryMut<'_> {
     }
 
     fn schedule(&mut self, deadline_ms: u64) {
+        self.locked.keyspace().note_field_deadline();
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);

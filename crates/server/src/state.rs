@@ -14,6 +14,7 @@ use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
 use crate::pubsub::PubSub;
+use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
@@ -33,6 +34,8 @@ pub struct State {
     pub stats: Stats,
     /// Orders to the thread that accepts connections.
     pub control: Control,
+    /// What is known of saving and loading.
+    pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
@@ -92,6 +95,7 @@ impl State {
             config,
             stats,
             control: Control::default(),
+            saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
             journal: Journal::default(),
@@ -121,9 +125,18 @@ impl State {
         max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
     }
 
+    /// Whether writes are refused because the data could not be saved.
+    pub fn denies_writes(&self) -> bool {
+        self.saving.is_failing()
+            && self.config.has_save_points()
+            && self.config.stops_writes_on_save_error()
+    }
+
     /// Whether event loops remove due keys without anybody looking at them.
     pub fn is_expiring(&self) -> bool {
-        self.expires_actively.load(Relaxed) && !self.is_cron_paused.load(Relaxed)
+        self.expires_actively.load(Relaxed)
+            && !self.is_cron_paused.load(Relaxed)
+            && !self.saving.loading.is_on()
     }
 }
 

@@ -102,6 +102,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// Read the data set from its file.
+    Reload(Reload),
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
@@ -132,6 +134,17 @@ pub enum Libraries {
     Flush,
     /// Load those of the payload that is the request's third word.
     Restore(Policy),
+}
+
+/// How the data set is read from its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// The file is written first.
+    pub saves: bool,
+    /// What is there goes first.
+    pub flushes: bool,
+    /// What is there goes for keys of the file.
+    pub merges: bool,
 }
 
 /// The context of a command about the connection or the server.

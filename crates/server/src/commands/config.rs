@@ -98,6 +98,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             }
         }
         "maxmemory" | "maxmemory-policy" => state.config.check_memory_limit(),
+        "save" => {
+            state.saving.nudge();
+            Ok(())
+        }
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: one value as bytes of an RDB file, and back.
 
-use keyspace::db::Expiry;
+use keyspace::db::{Expiry, clock_of};
 use rdb::payload;
 use resp::reply::Reply;
 
@@ -112,7 +112,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let expiry = deadline_ms.map_or(Expiry::Clear, Expiry::At);
     ctx.db.put_value(key, value, expiry);
     if let Some(idle_s) = options.idle_s {
-        ctx.db.set_idle(key, idle_s);
+        ctx.db.set_clock(key, clock_of(ctx.now_ms() / 1000, idle_s));
     }
     ctx.changed(Event::generic("restore"), key);
     let at = deadline_ms.unwrap_or(0).to_string();

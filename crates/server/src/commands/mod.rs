@@ -14,6 +14,7 @@ pub mod info;
 pub mod keys;
 pub mod list;
 pub mod pubsub;
+pub mod saving;
 pub mod scripting;
 pub mod functions;
 pub mod memory;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    saving::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,

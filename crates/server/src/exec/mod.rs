@@ -18,6 +18,7 @@ mod lock;
 mod meanwhile;
 mod multi;
 mod reap;
+mod reload;
 mod script;
 
 use std::cell::RefCell;

@@ -1,6 +1,7 @@
 //! MULTI, EXEC, WATCH: what commands about transactions ask the engine to do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
@@ -34,10 +35,15 @@ impl Engine {
             Order::Script { .. }
             | Order::Load { .. }
             | Order::Call { .. }
+            | Order::Reload(_)
             | Order::Libraries(_) => {
                 let Some(locked) = self.lock_all() else {
                     return Outcome::Busy;
                 };
+                if session.client.is_killed.load(Relaxed) {
+                    session.is_closing = true;
+                    return Outcome::Done;
+                }
                 self.effects.is_recorded = self.state.journal.has_readers();
                 let order = (order, admitted);
                 self.obey_nested(&locked, order, session, request, reply, meanwhile);
@@ -88,6 +94,11 @@ impl Engine {
                 self.run_function(locked, session, permit, (call, request), ways);
             }
             Order::Libraries(what) => self.change_libraries(session, what, request, reply),
+            Order::Reload(how) => {
+                let mark = reply.len();
+                let result = self.reload(locked, how, reply);
+                self.settle_reply(result, mark, reply);
+            }
             Order::Load { name } => self.load_script(name, reply),
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch => {}
@@ -103,6 +114,10 @@ impl Engine {
         let Some(locked) = self.lock_queue(session) else {
             return Outcome::Busy;
         };
+        if session.client.is_killed.load(Relaxed) {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
         self.effects.is_recorded = self.state.journal.has_readers();
         let queue = session.queue.take().unwrap_or_default();
         if self.is_dirty(&locked, session) {

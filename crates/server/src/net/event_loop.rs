@@ -299,6 +299,9 @@ impl EventLoop {
             facts: Default::default(),
         });
         self.state.clients.add(client.clone());
+        if self.state.control.is_ending() {
+            client.is_killed.store(true, Relaxed); // the data was saved, or will not be
+        }
         let is_authenticated = !self.state.config.requires_password();
         let session = Session::new(client, is_authenticated);
         self.connections.insert(Connection::new(stream, session));
