@@ -13,8 +13,13 @@ use crate::code::{VERSION, VERSION_PLAIN, VERSION_VALKEY, kind};
 use crate::crc::checksum;
 use crate::error::Reason;
 use crate::file::{self, Attributes, Part, Parts};
-use crate::payload::{of_value, value, verified};
+use crate::payload::{Demands, of_value, value, verified};
 use crate::write::Writer;
+
+const STRICT: Demands = Demands {
+    checks_sum: true,
+    knows_version: true,
+};
 
 /// What a value holds, whatever its encoding: lines, sorted where there is no order.
 fn content(home: &Owned) -> Vec<String> {
@@ -103,7 +108,7 @@ fn dumped(home: &Owned, packs: bool) -> Vec<u8> {
 }
 
 fn restored(payload: &[u8], limits: &Limits) -> Result<Owned, Reason> {
-    let (body, version) = verified(payload, true).map_err(|error| error.reason)?;
+    let (body, version) = verified(payload, STRICT).map_err(|error| error.reason)?;
     value(body, version, limits).map_err(|error| error.reason)
 }
 
@@ -370,7 +375,7 @@ fn small_file(version: u16) -> Vec<u8> {
 }
 
 fn parts(bytes: &[u8]) -> Result<Vec<String>, crate::error::Error> {
-    let (mut parts, mut lines) = (Parts::open(bytes, true)?, Vec::new());
+    let (mut parts, mut lines) = (Parts::open(bytes, STRICT)?, Vec::new());
     loop {
         let part = parts.next(&Limits::default())?;
         let line = match part {

@@ -158,8 +158,15 @@ fn find_data(state: &State) -> Result<Option<File>, String> {
             Ok(Some(file))
         }
         Err(LoadError::Absent) => Ok(None),
-        Err(error) => Err(format!("Fatal error loading the DB: {error}. Exiting.")),
+        Err(error) => Err(fatal(&error)),
     }
+}
+
+/// In the words that tools look for.
+fn fatal(error: &LoadError) -> String {
+    format!(
+        "Fatal error loading the DB: {error}. Terminating server after rdb file reading failure."
+    )
 }
 
 /// Starts the thread that loads the data and then saves it.

@@ -81,6 +81,7 @@ pub struct Saving {
     record: Mutex<Record>,
     is_running: AtomicBool,
     must_stop: AtomicBool,
+    must_follow: AtomicBool,
     is_failing: AtomicBool,
     /// Keys in the present save, and those that it will have.
     pub n_saved: AtomicU64,
@@ -106,6 +107,7 @@ impl Default for Saving {
             }),
             is_running: false.into(),
             must_stop: false.into(),
+            must_follow: false.into(),
             is_failing: false.into(),
             n_saved: 0.into(),
             n_total: 0.into(),
@@ -197,6 +199,22 @@ impl Saving {
         let _desk = self.desk.lock();
         self.must_stop.store(true, SeqCst);
         self.bell.notify_all();
+    }
+
+    /// Notes that all data was thrown away: the present save stops, and another follows if the empty
+    /// data set is to be on the disk at once.
+    pub fn flushed(&self, must_save: bool) {
+        if self.is_running() {
+            self.must_follow.store(must_save, SeqCst);
+            self.cancel();
+        } else if must_save {
+            drop(self.wish());
+        }
+    }
+
+    /// Whether another save is to follow the one that has ended.
+    pub fn take_follower(&self) -> bool {
+        self.must_follow.swap(false, SeqCst)
     }
 
     /// Ends the saver; the present save stops.

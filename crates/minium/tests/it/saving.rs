@@ -143,7 +143,7 @@ fn a_snapshot_is_whole_while_writers_go_on() {
     }
     text("RENAME bighash moved", &mut client);
     text("DEL bigzset", &mut client);
-    text("FLUSHALL", &mut client);
+    text("FLUSHDB", &mut client);
     text("CONFIG SET rdb-key-save-delay 0", &mut client);
     wait_until_saved(&mut client);
     assert_eq!(info("rdb_last_bgsave_status", &mut client), "ok");
@@ -237,7 +237,7 @@ fn a_file_that_is_not_sound_is_refused_with_the_place_and_the_reason() {
     let log = refusal("flipped", &flipped);
     assert!(log.contains(" at byte "), "{log}");
     assert!(refusal("rubbish", b"RUBBISH!!").contains("wrong signature"));
-    assert!(refusal("newer", b"REDIS0099\xff").contains("can't handle RDB format version 99"));
+    assert!(refusal("newer", b"REDIS0099\xff").contains("Can't handle RDB format version 99"));
     // A set that has a member twice, without a checksum that would tell.
     let twice = b"REDIS0011\xfe\x00\x02\x03key\x02\x01a\x01a\xff\0\0\0\0\0\0\0\0";
     let log = refusal("twice", twice);
@@ -332,6 +332,25 @@ fn a_save_that_fails_is_told_of_and_stops_writes() {
     fs::create_dir(folder.join("other")).unwrap();
     assert!(client.call(&["SHUTDOWN", "SAVE", "FORCE"]).is_err());
     assert_eq!(exit_code(&mut server.process), Some(0));
+}
+
+#[test]
+fn flushall_ends_a_save_and_an_empty_file_follows() {
+    let folder = folder("flushed");
+    let flags = ["--save", "900 1", "--enable-debug-command", "local"];
+    let mut server = Server::start_in(&folder, &flags);
+    let mut client = server.client();
+    text("DEBUG POPULATE 1000", &mut client);
+    assert_eq!(text("SAVE", &mut client), "+OK");
+    text("CONFIG SET rdb-key-save-delay 10000000", &mut client);
+    assert_eq!(text("BGSAVE", &mut client), "+Background saving started");
+    assert_eq!(text("FLUSHALL", &mut client), "+OK");
+    wait_for("the empty data set is saved", || {
+        (info("rdb_saves", &mut client) == "2").then_some(())
+    });
+    kill(&mut server);
+    let server = Server::start_in(&folder, &flags);
+    assert_eq!(text("DBSIZE", &mut server.client()), ":0");
 }
 
 #[test]

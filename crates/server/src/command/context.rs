@@ -7,6 +7,7 @@ use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
 use lua::interpreter::ScriptName;
+use rdb::payload::Demands;
 
 use crate::command::Commands;
 use crate::command::event::Event;
@@ -29,6 +30,8 @@ pub struct Effects {
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
     pub wanted: EventClasses,
+    /// The whole data set was thrown away.
+    pub has_flushed: bool,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Keys that may have become ready for somebody who waits.
@@ -47,12 +50,12 @@ pub struct Wait {
 }
 
 /// What directives say about values that leave the server and come to it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Directives {
     /// `rdbcompression`: long strings are packed.
     pub packs_strings: bool,
-    /// Checksums are looked at.
-    pub checks_sums: bool,
+    /// What is asked of payloads.
+    pub demands: Demands,
 }
 
 /// The context of a command that looks at keys.

@@ -89,7 +89,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let ttl = stdx::number::parse_i64(ttl).ok_or(Error::NotAnInteger)?;
     let ttl =
         u64::try_from(ttl).map_err(|_| Error::Plain("ERR Invalid TTL value, must be >= 0"))?;
-    let (body, version) = payload::verified(bytes, ctx.directives.checks_sums)
+    let (body, version) = payload::verified(bytes, ctx.directives.demands)
         .map_err(|_| Error::Plain("ERR DUMP payload version or checksum are wrong"))?;
     let value = payload::value(body, version, ctx.limits()).map_err(|error| {
         log::warn!("RESTORE refused a payload: {error}");

@@ -43,6 +43,7 @@ fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     for database in 0..ctx.db.locked().keyspace().n_databases() {
         ctx.effects.n_changes += ctx.db.other(database, |db| db.clear()) as u64;
     }
+    ctx.effects.has_flushed = ctx.effects.n_changes > 0;
     reply.ok();
     Ok(())
 }

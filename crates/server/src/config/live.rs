@@ -294,6 +294,11 @@ impl Config {
         self.flag(const { slot("rdbchecksum") })
     }
 
+    /// `rdb-version-check`: only versions whose types are all known are read.
+    pub fn knows_rdb_version(&self) -> bool {
+        self.number(const { slot("rdb-version-check") }) == 0
+    }
+
     /// `rdb-save-incremental-fsync`: what is written goes to the disk piece by piece.
     pub fn syncs_often(&self) -> bool {
         self.flag(const { slot("rdb-save-incremental-fsync") })

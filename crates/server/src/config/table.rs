@@ -326,9 +326,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("rdb-del-sync-files", "no").tuning(NO_REPLICATION),
     integer("rdb-key-save-delay", "0", -INT - 1, INT).hidden(),
     boolean("rdb-save-incremental-fsync", "yes"),
-    choice("rdb-version-check", "strict", &["strict", "relaxed"])
-        .valkey()
-        .refused(&["strict"], "only versions that are known are read"),
+    choice("rdb-version-check", "strict", &["strict", "relaxed"]).valkey(),
     boolean("rdbchecksum", "yes").fixed(),
     boolean("rdbcompression", "yes"),
     special("rdma-bind", "", words)

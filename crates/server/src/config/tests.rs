@@ -113,7 +113,6 @@ fn promises_are_refused_and_their_off_values_taken() {
     for (name, promise, off) in [
         ("appendonly", "yes", "no"),
         ("maxmemory-clients", "1gb", "0"),
-        ("rdb-version-check", "relaxed", "strict"),
         ("tls-port", "6380", "0"),
     ] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);

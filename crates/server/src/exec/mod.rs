@@ -29,6 +29,7 @@ use datatypes::home::Limits;
 use keyspace::db::{Db, Departed, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
+use rdb::payload::Demands;
 use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
@@ -121,6 +122,17 @@ fn limits(state: &State) -> Limits {
     }
 }
 
+/// What directives say about values that leave the server and come to it.
+fn directives(state: &State) -> Directives {
+    Directives {
+        packs_strings: state.config.packs_strings(),
+        demands: Demands {
+            checks_sum: !state.skips_checksums.load(Relaxed),
+            knows_version: state.config.knows_rdb_version(),
+        },
+    }
+}
+
 /// The classes of events that reach a channel.
 fn wanted(config: &Config) -> EventClasses {
     let classes = config.notify_events();
@@ -153,7 +165,7 @@ impl Engine {
             now_ms: unix_ms(),
             hand_ms: None,
             limits: limits(state),
-            directives: Directives::default(),
+            directives: directives(state),
             random: seed,
             departed: RefCell::default(),
             met: Vec::new(),
@@ -212,10 +224,7 @@ impl Engine {
 
     fn read_directives(&mut self) {
         self.limits = limits(self.state);
-        self.directives = Directives {
-            packs_strings: self.state.config.packs_strings(),
-            checks_sums: !self.state.skips_checksums.load(Relaxed),
-        };
+        self.directives = directives(self.state);
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
     }
@@ -267,6 +276,10 @@ impl Engine {
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
+            if std::mem::take(&mut self.effects.has_flushed) {
+                let has_points = self.state.config.has_save_points();
+                self.state.saving.flushed(has_points);
+            }
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keyspace::db::{Db, Terms};
 use keyspace::locked::Locked;
+use rdb::file::Parts;
 use resp::reply::Reply;
 
 use super::Engine;
@@ -26,7 +27,8 @@ impl Engine {
                 break locked;
             }
         };
-        let loaded = self.load(&locked, file, false);
+        let parts = load::parts(self.state, file);
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, false));
         if loaded.is_ok() {
             self.state.saving.loading.end();
         }
@@ -43,17 +45,19 @@ impl Engine {
         if how.saves {
             save::at_once(self.state, locked).map_err(|_| Error::Plain("ERR"))?;
         }
+        let failed = |error: LoadError| {
+            log::warn!("DEBUG RELOAD failed: {error}");
+            Error::Plain("ERR Error trying to load the RDB dump, check server logs.")
+        };
+        let file = load::open(self.state).and_then(|(file, _)| load::parts(self.state, file));
+        let file = file.map_err(failed)?; // what is there stays
         if how.flushes {
             self.clear(locked);
         }
-        let loaded = load::open(self.state).and_then(|(file, _)| {
-            let merges = how.merges || !how.flushes;
-            self.load(locked, file, merges)
-        });
-        if let Err(error) = loaded {
-            log::warn!("DEBUG RELOAD failed: {error}");
+        let merges = how.merges || !how.flushes;
+        if let Err(error) = self.load(locked, file, merges) {
             self.clear(locked); // better nothing than a part
-            return Err(Error::Plain("ERR Error trying to load the RDB dump, check server logs."));
+            return Err(failed(error));
         }
         let changes = self.state.stats.totals_ever().get(Counter::Changes);
         self.state.saving.loaded(changes);
@@ -78,7 +82,7 @@ impl Engine {
     fn load(
         &mut self,
         locked: &Locked<'static>,
-        file: File,
+        parts: Parts<File>,
         merges: bool,
     ) -> std::result::Result<(), LoadError> {
         let (state, limits) = (self.state, self.limits.clone());
@@ -86,7 +90,7 @@ impl Engine {
             limits: &limits,
             merges,
         };
-        load::load(state, locked, file, &rules, &mut |source| {
+        load::load(state, locked, parts, &rules, &mut |source| {
             let added = self.load_library(source, merges);
             added.map(|_| ()).map_err(|error| error.to_string())
         })

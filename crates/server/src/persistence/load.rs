@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use datatypes::home::{Limits, Owned};
 use keyspace::db::{Db, Expiry, Terms, clock_of};
 use keyspace::locked::Locked;
+use rdb::error::Reason;
 use rdb::file::{Attributes, Part, Parts};
+use rdb::payload::Demands;
 
 use crate::error::reason;
 use crate::io::process::unix_time;
@@ -59,17 +61,24 @@ pub fn open(state: &State) -> Result<(File, u64), LoadError> {
     Ok((file, n_bytes))
 }
 
+/// The parts of a file with a header that is right.
+pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
+    let demands = Demands {
+        checks_sum: state.config.takes_checksum(),
+        knows_version: state.config.knows_rdb_version(),
+    };
+    Parts::open(source, demands).map_err(|error| LoadError::Wrong(error.to_string()))
+}
+
 /// Adds the keys of a file. `add_library` gets the sources of libraries.
-pub fn load(
+pub fn load<R: Read>(
     state: &State,
     locked: &Locked<'_>,
-    source: impl Read,
+    parts: Parts<R>,
     rules: &Rules<'_>,
     add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LoadError> {
     let started = Instant::now();
-    let wrong = |error: rdb::error::Error| LoadError::Wrong(error.to_string());
-    let parts = Parts::open(source, state.config.takes_checksum()).map_err(wrong)?;
     let departed = RefCell::default();
     let mut loader = Loader {
         state,
@@ -85,22 +94,19 @@ pub fn load(
         counts: Counts::default(),
     };
     let result = loader.all(parts, add_library);
-    let counts = loader.counts;
-    state.saving.loading.n_keys.store(counts.n_keys, Relaxed);
-    state
-        .saving
-        .loading
-        .n_expired
-        .store(counts.n_expired, Relaxed);
+    let Counts {
+        n_keys,
+        n_expired,
+        n_empty,
+    } = loader.counts;
+    state.saving.loading.n_keys.store(n_keys, Relaxed);
+    state.saving.loading.n_expired.store(n_expired, Relaxed);
     result?;
-    if counts.n_empty > 0 {
-        log::warn!("Done loading RDB, {} empty keys were skipped.", counts.n_empty);
-    }
-    log::info!(
-        "Done loading RDB, keys loaded: {}, keys expired: {}.",
-        counts.n_keys,
-        counts.n_expired
-    );
+    let skipped = match n_empty {
+        0 => String::new(),
+        n_empty => format!(", empty keys skipped: {n_empty}"),
+    };
+    log::info!("Done loading RDB, keys loaded: {n_keys}, keys expired: {n_expired}{skipped}.");
     log::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -132,7 +138,7 @@ impl Loader<'_> {
         loop {
             let part = parts
                 .next(self.terms.limits)
-                .map_err(|error| LoadError::Wrong(describe(&parts, &error.to_string())))?;
+                .map_err(|error| LoadError::Wrong(explain(&parts, error.reason)))?;
             n_parts += 1;
             if n_parts.is_multiple_of(PARTS_PER_LOOK) {
                 let loading = &self.state.saving.loading;
@@ -197,6 +203,23 @@ impl Loader<'_> {
         }
         Ok(())
     }
+}
+
+/// Why the next part cannot be read. A type that nobody knows is told of in the words that tools look
+/// for.
+fn explain<R: Read>(parts: &Parts<R>, reason: Reason) -> String {
+    if let Reason::Unknown(code) = reason {
+        let version = parts.version();
+        match version >= rdb::code::VERSION_VALKEY {
+            true => log::warn!(
+                "Unknown type or opcode when loading DB. Unrecoverable error, aborting now."
+            ),
+            false => log::warn!(
+                "Can't handle foreign type or opcode {code} in RDB with version {version}"
+            ),
+        }
+    }
+    describe(parts, &reason.to_string())
 }
 
 /// What is wrong, and with which key.

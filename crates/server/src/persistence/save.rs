@@ -187,6 +187,7 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
     };
     if is_ok {
         state.saving.saved(changes);
+        log::info!("DB saved on disk");
         log::info!(
             "Background saving terminated with success in {:.3} seconds",
             started.elapsed().as_secs_f64()

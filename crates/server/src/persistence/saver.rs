@@ -18,7 +18,12 @@ pub fn run(state: &'static State) {
     loop {
         let patience = state.config.has_save_points().then_some(LOOK);
         match state.saving.next(patience) {
-            Wish::Save(words) => save::in_background(state, &words),
+            Wish::Save(words) => {
+                save::in_background(state, &words);
+                if state.saving.take_follower() {
+                    drop(state.saving.wish());
+                }
+            }
             Wish::None => look(state),
             Wish::End => return,
         }
