@@ -269,6 +269,10 @@ fn forms_of_old_versions_are_read() {
     let hash = read(&with_string(kind::HASH_ZIPMAP, b"", zipmap), 3).unwrap();
     assert_eq!(content(&hash), ["a=b None", "xy= None"]);
 
+    for none in [&b"\x00\xff"[..], b"\x01\xfe\x01\0\0\0a\x01\x00b\xff"] {
+        assert!(read(&with_string(kind::HASH_ZIPMAP, b"", none), 3).is_err());
+    }
+
     let zset = read(b"\x03\x03\x01a\x011\x01b\xff\x01c\xfe", 3).unwrap();
     assert_eq!(content(&zset), ["-inf b", "1 a", "inf c"]);
     let list = read(b"\x01\x02\x01a\xc0\x05", 3).unwrap();

@@ -38,6 +38,7 @@ const PID_FILE: &str = "/var/run/redis.pid";
 const HELP: &str = "\
 Usage: minium [/path/to/redis.conf] [--directive value ...] [-]
        minium cli [options] [command ...]
+       minium check-rdb FILE
        minium -v | --version
        minium -h | --help
 
@@ -146,7 +147,9 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
         // It could not be written, or somebody has removed it.
         let _ = std::fs::remove_file(path);
     }
-    log::warn!("Minium is now ready to exit, bye bye...");
+    if result.is_ok() {
+        log::warn!("Minium is now ready to exit, bye bye...");
+    }
     result
 }
 
@@ -176,8 +179,7 @@ fn start_saver(state: &'static State, commands: &'static Commands, file: Option<
             let mut engine = Engine::new(state, commands, state.n_threads, SAVER_SEED);
             engine.load_at_start(file)
         });
-        let loaded =
-            loaded.map_err(|error| format!("Fatal error loading the DB: {error}. Exiting."));
+        let loaded = loaded.map_err(|error| fatal(&error));
         let is_loaded = loaded.is_ok();
         state.control.post(Order::Loaded(loaded));
         if is_loaded {

@@ -369,3 +369,41 @@ fn a_save_can_be_cancelled() {
     text("CONFIG SET rdb-key-save-delay 0", &mut client);
     assert_eq!(text("SAVE", &mut client), "+OK");
 }
+
+#[test]
+fn a_file_is_checked_without_a_server() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/redis-8.2.rdb");
+    let cut = folder("checked").join("cut.rdb");
+    let good = fs::read(&fixture).unwrap();
+    fs::write(&cut, &good[..good.len() / 2]).unwrap();
+    let check = |path: &Path| {
+        let output = std::process::Command::new(MINIUM)
+            .arg("check-rdb")
+            .arg(path)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), told)
+    };
+    let (code, told) = check(&fixture);
+    assert_eq!(code, Some(0), "{told}");
+    for line in [
+        "RDB looks OK!",
+        "16 keys read",
+        "1 expires",
+        "1 functions",
+        "redis-ver = '8.2",
+    ] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    let (code, told) = check(&cut);
+    assert_eq!(code, Some(1), "{told}");
+    for line in [
+        "--- RDB ERROR DETECTED ---",
+        "unexpected end",
+        "Reading key '",
+    ] {
+        assert!(told.contains(line), "{line} in {told}");
+    }
+    assert_eq!(check(Path::new("absent.rdb")).0, Some(1));
+}
