@@ -355,6 +355,7 @@ fn hash_of_fields<R: Read>(
     let n_fields = count(reader)?;
     let (encoding, payload) = hash::fresh();
     let mut home = Owned::new(encoding, payload);
+    HashMut::new(&mut home, limits).expect_fields(usize::try_from(n_fields).unwrap_or(usize::MAX));
     for _ in 0..n_fields {
         let before = match form {
             FieldForm::Plain | FieldForm::Valkey => None,
@@ -450,6 +451,7 @@ fn rebuilt(home: Owned, limits: &Limits) -> Owned {
     let (encoding, payload) = hash::fresh();
     let mut fresh = Owned::new(encoding, payload);
     let mut handle = HashMut::new(&mut fresh, limits);
+    handle.expect_fields(usize::MAX);
     let old = HashRef::new(home.encoding(), home.payload()).unwrap_or(HashRef::EMPTY);
     let (mut name, mut value) = (ItemBuffer::new(), ItemBuffer::new());
     for field in old.iter() {

@@ -219,7 +219,10 @@ impl Saving {
 
     /// Ends the saver; the present save stops.
     pub fn end(&self) {
-        self.desk.lock().must_end = true;
+        let mut desk = self.desk.lock();
+        desk.must_end = true;
+        desk.wanted = None; // who waits hears that there is nothing to wait for
+        drop(desk);
         self.cancel();
     }
 

@@ -335,6 +335,12 @@ impl Config {
         self.number(const { slot("key-load-delay") }).max(0) as u64
     }
 
+    /// `shutdown-timeout`: how long the last save waits for commands to end.
+    pub fn shutdown_timeout_s(&self) -> u64 {
+        self.number(const { slot("shutdown-timeout") })
+            .unsigned_abs()
+    }
+
     /// `shutdown-on-sigterm`.
     pub fn shutdown_on_sigterm(&self) -> OnSignal {
         OnSignal::of(self.number(const { slot("shutdown-on-sigterm") }))

@@ -410,7 +410,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("the process keeps its title"),
     choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"]),
     choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"]),
-    integer("shutdown-timeout", "10", 0, INT).tuning("there are no replicas to wait for"),
+    integer("shutdown-timeout", "10", 0, INT),
     memory("slot-migration-max-failover-repl-bytes", "0", -1, HALF)
         .valkey()
         .tuning(NO_CLUSTER),

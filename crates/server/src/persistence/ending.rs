@@ -11,8 +11,6 @@ use keyspace::locked::Locked;
 use super::save;
 use crate::state::State;
 
-const PATIENCE: Duration = Duration::from_millis(50);
-
 /// How the server is asked to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
@@ -29,10 +27,10 @@ pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
         log::warn!("The data is still being loaded: there is nothing to save yet.");
     } else if saves {
         log::info!("Saving the final RDB snapshot before exiting.");
-        let locked = loop {
-            if let Ok(locked) = Locked::transaction(&state.keyspace, PATIENCE) {
-                break locked;
-            }
+        let time = Duration::from_secs(state.config.shutdown_timeout_s());
+        let Ok(locked) = Locked::transaction(&state.keyspace, time) else {
+            log::warn!("A command or a script does not come to its end, can't save and exit.");
+            return Err("the data is held by a command".to_owned());
         };
         let saved = save::at_once(state, &locked);
         if saved.is_err() && !manner.is_forced {
