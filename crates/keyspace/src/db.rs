@@ -693,20 +693,16 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Has `key` look as if it was last used so many seconds ago.
-    pub fn set_idle(&mut self, key: &[u8], idle_s: u64) {
+    /// Has `key` look as if it was used so: whichever of the two access clocks note. See
+    /// [`crate::access`].
+    pub fn set_use(&mut self, key: &[u8], idle_s: Option<u64>, counter: Option<u8>) {
         let clock = self.view.terms.trace.clock;
-        if let Some(home) = self.find(key).2 {
-            let idle_s = idle_s.min(u32::MAX.into()) as u32;
-            home.place.read().set_clock(clock.idle_for(idle_s));
-        }
-    }
-
-    /// Has `key` look as if it was used so often: see [`crate::access`].
-    pub fn set_counter(&mut self, key: &[u8], counter: u8) {
-        let clock = self.view.terms.trace.clock;
-        if let Some(home) = self.find(key).2 {
-            home.place.read().set_clock(clock.counted(counter));
+        let clock = match clock.counts() {
+            true => counter.map(|counter| clock.counted(counter)),
+            false => idle_s.map(|idle_s| clock.idle_for(idle_s)),
+        };
+        if let (Some(clock), Some(home)) = (clock, self.find(key).2) {
+            home.place.read().set_clock(clock);
         }
     }
 
@@ -1116,6 +1112,7 @@ impl Home for EntryMut<'_> {
     }
 
     fn schedule(&mut self, deadline_ms: u64) {
+        self.locked.keyspace().note_field_deadline();
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);

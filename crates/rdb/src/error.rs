@@ -48,13 +48,13 @@ impl fmt::Display for Reason {
             Reason::Truncated => f.write_str("unexpected end"),
             Reason::Io(error) => write!(f, "cannot be read: {error}"),
             Reason::Signature => f.write_str("wrong signature"),
-            Reason::Version(version) => write!(f, "can't handle RDB format version {version}"),
+            Reason::Version(version) => write!(f, "Can't handle RDB format version {version}"),
             Reason::Unknown(code) => write!(f, "unknown type or opcode {code}"),
             Reason::Unsupported(what) => write!(f, "{what} cannot be loaded by this version"),
             Reason::Corrupt(what) => write!(f, "corrupt: {what}"),
             Reason::Empty => f.write_str("corrupt: a collection without elements"),
             Reason::Checksum { stated, found } => {
-                write!(f, "wrong checksum: expected {stated:016x}, found {found:016x}")
+                write!(f, "RDB CRC error: expected {stated:016x}, found {found:016x}")
             }
         }
     }

@@ -18,6 +18,7 @@ use datatypes::home::{Encoding, Limits, Owned, Payload};
 use crate::code;
 use crate::error::{Reason, Result};
 use crate::load::{self, Terms};
+use crate::payload::Demands;
 use crate::read::Reader;
 use crate::save;
 use crate::write::Writer;
@@ -127,9 +128,9 @@ pub struct Parts<R> {
 }
 
 impl<R: Read> Parts<R> {
-    /// Reads the header. `checks_sum` has the checksum looked at, if the file has one.
-    pub fn open(source: R, checks_sum: bool) -> Result<Parts<R>> {
-        let mut reader = Reader::new(source, checks_sum);
+    /// Reads the header. The checksum is looked at if that is demanded and the file has one.
+    pub fn open(source: R, demands: Demands) -> Result<Parts<R>> {
+        let mut reader = Reader::new(source, demands.checks_sum);
         let header: [u8; 9] = reader.bytes()?;
         let (known, digits) = match &header {
             [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (1..=code::VERSION, &digits[..]),
@@ -144,13 +145,13 @@ impl<R: Read> Parts<R> {
         let Some(version) = version else {
             return reader.fail(Reason::Signature);
         };
-        if !known.contains(&version) {
+        if version == 0 || (demands.knows_version && !known.contains(&version)) {
             return reader.fail(Reason::Version(version));
         }
         Ok(Parts {
             reader,
             version,
-            checks_sum,
+            checks_sum: demands.checks_sum,
             database: 0,
             key: None,
         })

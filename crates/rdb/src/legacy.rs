@@ -37,6 +37,13 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// The same, of which the original makes four bytes only if it must.
+    fn shortest_length(&mut self) -> Option<usize> {
+        let before = self.0.len();
+        let len = self.short_length()?;
+        (before - self.0.len() == 1 || len >= 0xfe).then_some(len)
+    }
+
     fn ziplist_item(&mut self) -> Option<Item<'a>> {
         let head = self.byte()?;
         let len = match head {
@@ -100,15 +107,16 @@ fn bytes_before(all: &[u8], rest: &Bytes<'_>) -> usize {
     all.len() - rest.0.len()
 }
 
-/// The listpack of a zipmap's fields and values; `None` if it is none. O(bytes).
+/// The listpack of a zipmap's fields and values; `None` if it is none, or has none.
+/// O(bytes).
 pub fn from_zipmap(zipmap: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Bytes(zipmap);
     let stated = bytes.byte()?;
     let mut encoder = Encoder::new();
     while bytes.0.len() > 1 {
-        let len = bytes.short_length()?;
+        let len = bytes.shortest_length()?;
         let field = bytes.take(len)?;
-        let len = bytes.short_length()?;
+        let len = bytes.shortest_length()?;
         let unused = bytes.byte()?;
         let value = bytes.take(len)?;
         bytes.take(usize::from(unused))?;
@@ -117,5 +125,5 @@ pub fn from_zipmap(zipmap: &[u8]) -> Option<Vec<u8>> {
     }
     let is_whole = bytes.byte()? == 0xff && bytes.0.is_empty();
     let is_counted = stated >= 254 || usize::from(stated) * 2 == encoder.count();
-    (is_whole && is_counted).then(|| encoder.to_pack())
+    (is_whole && is_counted && encoder.count() > 0).then(|| encoder.to_pack())
 }

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod code;
 pub mod crc;
 pub mod error;

@@ -61,7 +61,7 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
         kind::ZSET => zset(reader, limits, Reader::double_text),
         kind::ZSET_2 => zset(reader, limits, Reader::double),
         kind::ZSET_ZIPLIST => {
-            let pack = ziplist(reader)?;
+            let pack = ziplist(reader, "Zset ziplist integrity check failed")?;
             zset_of_pack(reader, pack, limits)
         }
         kind::ZSET_LISTPACK => {
@@ -72,11 +72,11 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
         kind::HASH_ZIPMAP => {
             let bytes = reader.string()?;
             let pack = legacy::from_zipmap(&bytes);
-            let pack = whole(reader, pack, "a zipmap")?;
+            let pack = whole(reader, pack, "Zipmap integrity check failed")?;
             hash_of_pack(reader, pack, limits)
         }
         kind::HASH_ZIPLIST => {
-            let pack = ziplist(reader)?;
+            let pack = ziplist(reader, "Hash ziplist integrity check failed")?;
             hash_of_pack(reader, pack, limits)
         }
         kind::HASH_LISTPACK => {
@@ -119,16 +119,17 @@ fn whole<R: Read, T>(reader: &Reader<R>, made: Option<T>, what: &'static str) ->
     }
 }
 
-fn ziplist<R: Read>(reader: &mut Reader<R>) -> Result<Vec<u8>> {
+/// A ziplist as a listpack; `what` is said if it is none.
+fn ziplist<R: Read>(reader: &mut Reader<R>, what: &'static str) -> Result<Vec<u8>> {
     let bytes = reader.string()?;
-    whole(reader, legacy::from_ziplist(&bytes), "a ziplist")
+    whole(reader, legacy::from_ziplist(&bytes), what)
 }
 
 /// A listpack whose bytes are what they claim to be.
 fn pack<R: Read>(reader: &mut Reader<R>) -> Result<Vec<u8>> {
     let bytes = reader.string()?;
     let is_valid = bytes.len() <= listpack::MAX_BYTES && listpack::validate(&bytes).is_ok();
-    whole(reader, is_valid.then_some(bytes), "a listpack")
+    whole(reader, is_valid.then_some(bytes), "Listpack integrity check failed")
 }
 
 /// Elements of a value that must have some.
@@ -159,7 +160,7 @@ fn list_of_ziplists<R: Read>(
 ) -> Result<Owned> {
     let mut list = QuickList::new();
     for _ in 0..n_nodes {
-        list.push_pack(ziplist(reader)?);
+        list.push_pack(ziplist(reader, "Ziplist integrity check failed")?);
     }
     list_home(reader, list, limits)
 }
@@ -168,7 +169,10 @@ fn list_of_nodes<R: Read>(reader: &mut Reader<R>, limits: &Limits) -> Result<Own
     let mut list = QuickList::new();
     for _ in 0..count(reader)? {
         match reader.length()? {
-            1 => list.push_plain(reader.string()?.into()),
+            1 => match reader.string()? {
+                text if text.is_empty() => return reader.corrupt("a list node without bytes"),
+                text => list.push_plain(text.into()),
+            },
             2 => list.push_pack(pack(reader)?),
             _ => return reader.corrupt("a list node of an unknown form"),
         }
@@ -215,7 +219,7 @@ fn set<R: Read>(reader: &mut Reader<R>, limits: &Limits) -> Result<Owned> {
 fn set_of_integers<R: Read>(reader: &mut Reader<R>, limits: &Limits) -> Result<Owned> {
     let bytes = reader.string()?;
     if intset::validate(&bytes).is_err() {
-        return reader.corrupt("an intset");
+        return reader.corrupt("Intset integrity check failed");
     }
     match intset::len(&bytes) {
         0 => reader.fail(Reason::Empty),
@@ -253,11 +257,11 @@ fn elements<R: Read>(reader: &Reader<R>, pack: &[u8], width: usize) -> Result<us
         return reader.fail(Reason::Empty);
     }
     if !n_items.is_multiple_of(width) {
-        return reader.corrupt("a listpack with a part of an element");
+        return reader.corrupt("integrity check failed: a part of an element");
     }
     let names = listpack::iter(pack).step_by(width);
     if has_equals(names) {
-        return reader.corrupt("an element of a listpack stands there twice");
+        return reader.corrupt("integrity check failed: an element stands there twice");
     }
     Ok(n_items / width)
 }
@@ -350,6 +354,7 @@ fn hash_of_fields<R: Read>(
     let n_fields = count(reader)?;
     let (encoding, payload) = hash::fresh();
     let mut home = Owned::new(encoding, payload);
+    HashMut::new(&mut home, limits).expect_fields(usize::try_from(n_fields).unwrap_or(usize::MAX));
     for _ in 0..n_fields {
         let before = match form {
             FieldForm::Plain | FieldForm::Valkey => None,
@@ -445,6 +450,7 @@ fn rebuilt(home: Owned, limits: &Limits) -> Owned {
     let (encoding, payload) = hash::fresh();
     let mut fresh = Owned::new(encoding, payload);
     let mut handle = HashMut::new(&mut fresh, limits);
+    handle.expect_fields(usize::MAX);
     let old = HashRef::new(home.encoding(), home.payload()).unwrap_or(HashRef::EMPTY);
     let (mut name, mut value) = (ItemBuffer::new(), ItemBuffer::new());
     for field in old.iter() {

@@ -44,8 +44,17 @@ fn signed(mut writer: Writer) -> Vec<u8> {
     writer.out
 }
 
+/// What is asked of a payload or a file before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demands {
+    /// Its checksum is right.
+    pub checks_sum: bool,
+    /// Its version is one whose types are all known.
+    pub knows_version: bool,
+}
+
 /// What stands before a footer that is right, and the version that it states.
-pub fn verified(payload: &[u8], checks_sum: bool) -> Result<(&[u8], u16)> {
+pub fn verified(payload: &[u8], demands: Demands) -> Result<(&[u8], u16)> {
     let fail = |at: usize, reason| {
         Err(Error {
             offset: at as u64,
@@ -57,14 +66,15 @@ pub fn verified(payload: &[u8], checks_sum: bool) -> Result<(&[u8], u16)> {
     };
     let (body, footer) = payload.split_at(body_len);
     let version = u16::from_le_bytes([footer[0], footer[1]]);
-    if !matches!(version, 1..=VERSION | VERSION_VALKEY) {
+    let is_known = matches!(version, 1..=VERSION | VERSION_VALKEY);
+    if version == 0 || (demands.knows_version && !is_known) {
         return fail(body_len, Reason::Version(version));
     }
     let mut stated = [0; CHECKSUM_BYTES];
     stated.copy_from_slice(&footer[2..]);
     let stated = u64::from_le_bytes(stated);
     let found = checksum(&payload[..body_len + 2]);
-    if checks_sum && stated != found {
+    if demands.checks_sum && stated != found {
         return fail(body_len + 2, Reason::Checksum { stated, found });
     }
     Ok((body, version))

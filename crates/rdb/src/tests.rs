@@ -15,8 +15,13 @@ use crate::code::{VERSION, VERSION_PLAIN, VERSION_VALKEY, kind};
 use crate::crc::checksum;
 use crate::error::Reason;
 use crate::file::{self, Attributes, Part, Parts};
-use crate::payload::{of_value, value, verified};
+use crate::payload::{Demands, of_value, value, verified};
 use crate::write::Writer;
+
+const STRICT: Demands = Demands {
+    checks_sum: true,
+    knows_version: true,
+};
 
 /// What a value holds, whatever its encoding: lines, sorted where there is no order.
 fn content(home: &Owned) -> Vec<String> {
@@ -140,7 +145,7 @@ fn dumped(home: &Owned, packs: bool) -> Vec<u8> {
 }
 
 fn restored(payload: &[u8], limits: &Limits) -> Result<Owned, Reason> {
-    let (body, version) = verified(payload, true).map_err(|error| error.reason)?;
+    let (body, version) = verified(payload, STRICT).map_err(|error| error.reason)?;
     value(body, version, limits).map_err(|error| error.reason)
 }
 
@@ -304,6 +309,10 @@ fn forms_of_old_versions_are_read() {
     let hash = read(&with_string(kind::HASH_ZIPMAP, b"", zipmap), 3).unwrap();
     assert_eq!(content(&hash), ["a=b None", "xy= None"]);
 
+    for none in [&b"\x00\xff"[..], b"\x01\xfe\x01\0\0\0a\x01\x00b\xff"] {
+        assert!(read(&with_string(kind::HASH_ZIPMAP, b"", none), 3).is_err());
+    }
+
     let zset = read(b"\x03\x03\x01a\x011\x01b\xff\x01c\xfe", 3).unwrap();
     assert_eq!(content(&zset), ["-inf b", "1 a", "inf c"]);
     let list = read(b"\x01\x02\x01a\xc0\x05", 3).unwrap();
@@ -410,7 +419,7 @@ fn small_file(version: u16) -> Vec<u8> {
 }
 
 fn parts(bytes: &[u8]) -> Result<Vec<String>, crate::error::Error> {
-    let (mut parts, mut lines) = (Parts::open(bytes, true)?, Vec::new());
+    let (mut parts, mut lines) = (Parts::open(bytes, STRICT)?, Vec::new());
     loop {
         let part = parts.next(&Limits::default())?;
         let line = match part {

@@ -112,13 +112,18 @@ fn admit(
     {
         return Err(Error::OutOfMemory);
     }
-    if (command.is_write() || queue.is_some_and(|queue| queue.has_writes))
-        && state.config.lacks_replicas()
-    {
+    let is_write = command.is_write() || queue.is_some_and(|queue| queue.has_writes);
+    if state.saving.is_failing() && (is_write || command.name == "ping") && state.denies_writes() {
+        return Err(Error::Misconfigured);
+    }
+    if is_write && state.config.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
+    }
+    if state.saving.loading.is_on() && !command.has(Flag::Loading) {
+        return Err(Error::Loading);
     }
     let running = &engine.state().scripts.running;
     if running.is_busy() && !command.has(Flag::AllowBusy) {

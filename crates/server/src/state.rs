@@ -18,6 +18,7 @@ use crate::mailbox::Mailboxes;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
+use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
@@ -41,6 +42,8 @@ pub struct State {
     pub control: Control,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// What is known of saving and loading.
+    pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
@@ -104,6 +107,7 @@ impl State {
             stats,
             control: Control::default(),
             pause: Pause::default(),
+            saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
             monitors: Monitors::default(),
@@ -134,11 +138,19 @@ impl State {
         max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
     }
 
+    /// Whether writes are refused because the data could not be saved.
+    pub fn denies_writes(&self) -> bool {
+        self.saving.is_failing()
+            && self.config.has_save_points()
+            && self.config.stops_writes_on_save_error()
+    }
+
     /// Whether event loops remove due keys without anybody looking at them.
     pub fn is_expiring(&self, now_ms: u64) -> bool {
         self.expires_actively.load(Relaxed)
             && !self.is_cron_paused.load(Relaxed)
             && self.pause.now(now_ms).is_none()
+            && !self.saving.loading.is_on()
     }
 }
 

@@ -56,6 +56,10 @@ impl Server {
     /// If a directive is not accepted: tests know theirs.
     pub fn new(n_groups: usize, directives: &[(&str, &str)]) -> Server {
         let config = Config::new();
+        let save = find_directive(b"save").expect("there is such a directive");
+        config
+            .assign(save, &[b""])
+            .expect("nothing is saved: there is no saver");
         for (name, value) in directives {
             let slot = find_directive(name.as_bytes()).expect("a test names directives that exist");
             config

@@ -1,7 +1,7 @@
 //! Users from files, and what a pause and MONITOR mean to clients of several threads.
 
-use crate::process::{folder, run};
-use crate::{Server, text};
+use crate::process::run;
+use crate::{Server, folder, minium, text};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,7 +40,9 @@ fn users_come_from_the_configuration_and_are_rewritten_there() {
     let folder = folder("acl-lines");
     let path = folder.join("minium.conf");
     fs::write(&path, "# mine\nuser alice on nopass +get\nuser gone on\n").unwrap();
-    let server = Server::start_with(path.to_str(), &[]);
+    let mut command = minium();
+    command.arg(&path);
+    let server = Server::start_as(command, &[]);
     let mut root = server.client();
     assert_eq!(text("ACL DELUSER gone", &mut root), ":1");
     assert_eq!(text("CONFIG SET requirepass secret", &mut root), "+OK");

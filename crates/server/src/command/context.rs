@@ -7,6 +7,7 @@ use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
 use lua::interpreter::ScriptName;
+use rdb::payload::Demands;
 
 use crate::command::Commands;
 use crate::command::event::Event;
@@ -29,6 +30,8 @@ pub struct Effects {
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
     pub wanted: EventClasses,
+    /// The whole data set was thrown away.
+    pub has_flushed: bool,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Keys that may have become ready for somebody who waits.
@@ -50,12 +53,12 @@ pub struct Wait {
 }
 
 /// What directives say about values that leave the server and come to it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Directives {
     /// `rdbcompression`: long strings are packed.
     pub packs_strings: bool,
-    /// Checksums are looked at.
-    pub checks_sums: bool,
+    /// What is asked of payloads.
+    pub demands: Demands,
 }
 
 /// The context of a command that looks at keys.
@@ -107,6 +110,8 @@ pub enum Order {
     Libraries(Libraries),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
+    /// Read the data set from its file.
+    Reload(Reload),
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
@@ -137,6 +142,17 @@ pub enum Libraries {
     Flush,
     /// Load those of the payload that is the request's third word.
     Restore(Policy),
+}
+
+/// How the data set is read from its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// The file is written first.
+    pub saves: bool,
+    /// What is there goes first.
+    pub flushes: bool,
+    /// What is there goes for keys of the file.
+    pub merges: bool,
 }
 
 /// The context of a command about the connection or the server.

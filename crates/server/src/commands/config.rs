@@ -101,6 +101,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.acl.set_default_password(&state.config.password());
             Ok(())
         }
+        "save" => {
+            state.saving.nudge();
+            Ok(())
+        }
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

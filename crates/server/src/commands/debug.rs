@@ -15,6 +15,7 @@ use keyspace::db::Expiry;
 use resp::reply::{Proto, Reply};
 
 use super::object::shown_encoding;
+use crate::command::context::{Order, Reload};
 use crate::command::event::Event;
 use crate::command::grammar::{NOT_POSITIVE, at_least};
 use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
@@ -121,10 +122,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("size")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Sets from how many bytes an item is a node of its own."),
-    Command::admin("debug|reload", -2, absent_persistence)
-        .syntax("[option ...]")
+    Command::admin("debug|reload", -2, reload)
+        .syntax("[MERGE] [NOFLUSH] [NOSAVE]")
         .flags(FLAGS)
-        .about("1.0.0", "O(N) in all elements", "Is refused, as this version saves nothing."),
+        .about("1.0.0", "O(N) in all elements", "Saves the data set and loads it again."),
     Command::write("debug|replicate", -3, replicate)
         .syntax("word ...")
         .transaction()
@@ -282,8 +283,26 @@ fn quicklist_packed_threshold(
     Ok(())
 }
 
-fn absent_persistence(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    Err(Error::Plain("ERR DEBUG RELOAD is not supported: this version cannot save"))
+fn reload(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let mut how = Reload {
+        saves: true,
+        flushes: true,
+        merges: false,
+    };
+    while let Some(word) = args.word() {
+        match &*word {
+            b"MERGE" => how.merges = true,
+            b"NOFLUSH" => how.flushes = false,
+            b"NOSAVE" => how.saves = false,
+            _ => {
+                return Err(Error::Plain(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    ctx.order = Some(Order::Reload(how));
+    Ok(())
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

@@ -89,7 +89,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let ttl = stdx::number::parse_i64(ttl).ok_or(Error::NotAnInteger)?;
     let ttl =
         u64::try_from(ttl).map_err(|_| Error::Plain("ERR Invalid TTL value, must be >= 0"))?;
-    let (body, version) = payload::verified(bytes, ctx.directives.checks_sums)
+    let (body, version) = payload::verified(bytes, ctx.directives.demands)
         .map_err(|_| Error::Plain("ERR DUMP payload version or checksum are wrong"))?;
     let value = payload::value(body, version, ctx.limits()).map_err(|error| {
         log::warn!("RESTORE refused a payload: {error}");
@@ -111,24 +111,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     }
     let expiry = deadline_ms.map_or(Expiry::Clear, Expiry::At);
     ctx.db.put_value(key, value, expiry);
-    // What the policy does not look at says nothing here.
-    match (ctx.db.access_clock().counts(), options) {
-        (
-            true,
-            Options {
-                frequency: Some(counter),
-                ..
-            },
-        ) => ctx.db.set_counter(key, counter),
-        (
-            false,
-            Options {
-                idle_s: Some(idle_s),
-                ..
-            },
-        ) => ctx.db.set_idle(key, idle_s),
-        _ => {}
-    }
+    ctx.db.set_use(key, options.idle_s, options.frequency);
     ctx.changed(Event::generic("restore"), key);
     let at = deadline_ms.unwrap_or(0).to_string();
     ctx.propagate(&[b"RESTORE", key, at.as_bytes(), bytes, b"REPLACE", b"ABSTTL"]);

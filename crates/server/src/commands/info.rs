@@ -1,16 +1,16 @@
-//! The process and its figures: INFO, TIME, SHUTDOWN.
+//! The process and its figures: INFO, TIME.
 
 use crate::command::traits::META;
-use crate::command::{AdminCtx, Args, Category, Command, Flag};
-use crate::control::Order;
-use crate::error::{Error, Result};
+use crate::command::{AdminCtx, Args, Category, Command};
+use crate::error::Result;
 use crate::io::process::unix_time;
 use crate::pause::Paused;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
-    ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
+    ActivityInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
+    ReplicationInfo, ServerInfo, Snapshot,
 };
 use crate::stats::table::Section;
 use crate::stats::{info, memory};
@@ -38,18 +38,6 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .group("server")
         .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::admin("shutdown", -1, shutdown)
-        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
-        .flags(&[
-            Flag::Admin,
-            Flag::AllowBusy,
-            Flag::Loading,
-            Flag::NoMulti,
-            Flag::NoScript,
-            Flag::Stale,
-        ])
-        .group("server")
-        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
 ];
 
 fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -91,11 +79,11 @@ fn snapshot(state: &State) -> Snapshot {
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
-            changes: Some(state.stats.totals_ever().get(Counter::Changes)),
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
+        persistence: persistence(state),
         replication: ReplicationInfo {
             replid: state.replid.lock().clone(),
             backlog_bytes: state.config.replication_backlog_bytes(),
@@ -104,6 +92,29 @@ fn snapshot(state: &State) -> Snapshot {
         commands: state.stats.commands(),
         errors: state.stats.errors(),
         databases: databases(state),
+    }
+}
+
+fn persistence(state: &State) -> PersistenceInfo {
+    let (saving, record) = (&state.saving, state.saving.record());
+    let loading = LoadingInfo {
+        since_s: saving.loading.since_s.load(Relaxed),
+        n_bytes: saving.loading.n_bytes.load(Relaxed),
+        n_read: saving.loading.n_read.load(Relaxed),
+    };
+    let n_changes = state.stats.totals_ever().get(Counter::Changes);
+    let keys = (saving.n_saved.load(Relaxed), saving.n_total.load(Relaxed));
+    PersistenceInfo {
+        loading: saving.loading.is_on().then_some(loading),
+        changes: n_changes.saturating_sub(record.changes),
+        running: saving.is_running().then_some(keys),
+        runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),
+        last_save_s: record.last_save_s,
+        is_ok: record.is_ok,
+        took_s: record.took_s,
+        n_saves: record.n_saves,
+        n_loaded: saving.loading.n_keys.load(Relaxed),
+        n_expired: saving.loading.n_expired.load(Relaxed),
     }
 }
 
@@ -207,37 +218,5 @@ fn time(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     reply.array(2);
     reply.bulk_int(now.as_secs() as i64);
     reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
-/// There is nothing to save and no replica to wait for, so NOSAVE, NOW and FORCE ask for what
-/// happens anyway, and no shutdown is ever under way to be aborted.
-fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    let (mut n_words, mut must_abort, mut must_save, mut must_not_save) = (0, false, false, false);
-    while let Some(word) = args.word() {
-        n_words += 1;
-        match &*word {
-            b"NOSAVE" => must_not_save = true,
-            b"SAVE" => must_save = true,
-            b"NOW" | b"FORCE" => {}
-            b"ABORT" => must_abort = true,
-            _ => return Err(Error::Syntax),
-        }
-    }
-    if (must_abort && n_words > 1) || (must_save && must_not_save) {
-        return Err(Error::Syntax);
-    }
-    if must_abort {
-        return Err(Error::Plain("ERR No shutdown in progress."));
-    }
-    if must_save {
-        return Err(Error::Plain("ERR this version cannot save: use SHUTDOWN NOSAVE"));
-    }
-    let running = &ctx.state.scripts.running;
-    if running.is_busy() && !must_not_save {
-        return Err(running.busy());
-    }
-    ctx.state.control.post(Order::Shutdown);
-    ctx.session.is_closing = true;
     Ok(())
 }

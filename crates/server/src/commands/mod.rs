@@ -17,6 +17,7 @@ pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod pubsub;
+pub mod saving;
 pub mod scripting;
 pub mod functions;
 pub mod lolwut;
@@ -52,6 +53,7 @@ pub const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    saving::COMMANDS,
     slowlog::COMMANDS,
     commandlog::COMMANDS,
     latency::COMMANDS,

@@ -45,6 +45,7 @@ fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         ctx.effects.n_changes += ctx.db.other(database, |db| db.clear()) as u64;
         ctx.database_changed(database);
     }
+    ctx.effects.has_flushed = ctx.effects.n_changes > 0;
     reply.ok();
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::directive::find;
+use super::directive::{Slot, find};
 use super::{Config, words};
 use crate::error::reason;
 
@@ -34,6 +34,8 @@ pub struct Loaded {
     pub users: Vec<Vec<Vec<u8>>>,
     /// Whether anything was given at all; the server says so in its log when not.
     pub is_default: bool,
+    /// `save` was given: another line adds to it.
+    has_save: bool,
 }
 
 /// One `rename-command` line.
@@ -185,6 +187,7 @@ pub fn parse(text: &[u8]) -> Result<Loaded, FatalConfig> {
         renames: Vec::new(),
         users: Vec::new(),
         is_default: false,
+        has_save: false,
     };
     lines(&mut loaded, text, 0)?;
     Ok(loaded)
@@ -224,6 +227,22 @@ enum Step {
     Include(String),
 }
 
+/// The first `save` takes the place of the default, each further one adds its points; none at all
+/// takes all away.
+fn save_line(loaded: &mut Loaded, slot: Slot, values: &[&[u8]]) -> Result<Step, String> {
+    let before = match std::mem::replace(&mut loaded.has_save, true) {
+        true => loaded.config.text(slot),
+        false => Vec::new(),
+    };
+    let adds = !matches!(values, [] | [b""]);
+    let old = before
+        .split(|byte| *byte == b' ')
+        .filter(|word| adds && !word.is_empty());
+    let words: Vec<&[u8]> = old.chain(values.iter().copied()).collect();
+    loaded.config.assign(slot, &words)?;
+    Ok(Step::Done)
+}
+
 fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<Step, String> {
     let Some((name, values)) = words.split_first() else {
         return Ok(Step::Done);
@@ -234,6 +253,9 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
         // `save` alone, and an empty word behind it, mean that nothing is saved.
         if values.is_empty() && name != b"save" {
             return Err("wrong number of arguments".into());
+        }
+        if name == b"save" {
+            return save_line(loaded, slot, &values);
         }
         loaded.config.assign(slot, &values)?;
         return Ok(Step::Done);

@@ -61,6 +61,39 @@ pub enum Supervised {
     No,
 }
 
+/// A pair of `save`: after so many seconds, if there were so many changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavePoint {
+    /// Seconds since the data was saved.
+    pub seconds: u64,
+    /// Changes since then.
+    pub changes: u64,
+}
+
+/// What a signal asks for, as `shutdown-on-sigterm` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnSignal {
+    /// Whether to save; as `save` says if `None`.
+    pub saves: Option<bool>,
+    /// Stop even if the data cannot be saved.
+    pub is_forced: bool,
+}
+
+impl OnSignal {
+    /// The bits of `default`, `save`, `nosave`, `now` and `force`.
+    fn of(bits: i64) -> OnSignal {
+        let has = |bit: u32| bits & (1 << bit) != 0;
+        OnSignal {
+            saves: match (has(1), has(2)) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+            is_forced: has(4),
+        }
+    }
+}
+
 impl Config {
     fn flag(&self, slot: Slot) -> bool {
         self.number(slot) != 0
@@ -271,6 +304,75 @@ impl Config {
     /// `rdbcompression`: long strings are packed when they are saved.
     pub fn packs_strings(&self) -> bool {
         self.flag(const { slot("rdbcompression") })
+    }
+
+    // Persistence.
+
+    /// `dbfilename`. Copies.
+    pub fn rdb_file(&self) -> String {
+        self.string(const { slot("dbfilename") })
+    }
+
+    /// `rdbchecksum`: files end with their checksum, and it is looked at.
+    pub fn takes_checksum(&self) -> bool {
+        self.flag(const { slot("rdbchecksum") })
+    }
+
+    /// `rdb-version-check`: only versions whose types are all known are read.
+    pub fn knows_rdb_version(&self) -> bool {
+        self.number(const { slot("rdb-version-check") }) == 0
+    }
+
+    /// `rdb-save-incremental-fsync`: what is written goes to the disk piece by piece.
+    pub fn syncs_often(&self) -> bool {
+        self.flag(const { slot("rdb-save-incremental-fsync") })
+    }
+
+    /// Whether `save` names a point at which the data is saved.
+    pub fn has_save_points(&self) -> bool {
+        self.flag(const { slot("save") })
+    }
+
+    /// `save`. Copies.
+    pub fn save_points(&self) -> Vec<SavePoint> {
+        let words = self.words(const { slot("save") });
+        let number = |word: &String| word.parse().unwrap_or(u64::MAX);
+        let points = words.chunks_exact(2).map(|pair| SavePoint {
+            seconds: number(&pair[0]),
+            changes: number(&pair[1]),
+        });
+        points.collect()
+    }
+
+    /// `stop-writes-on-bgsave-error`.
+    pub fn stops_writes_on_save_error(&self) -> bool {
+        self.flag(const { slot("stop-writes-on-bgsave-error") })
+    }
+
+    /// `rdb-key-save-delay`, for tests; below zero is none.
+    pub fn key_save_delay_us(&self) -> u64 {
+        self.number(const { slot("rdb-key-save-delay") }).max(0) as u64
+    }
+
+    /// `key-load-delay`, for tests; below zero is none.
+    pub fn key_load_delay_us(&self) -> u64 {
+        self.number(const { slot("key-load-delay") }).max(0) as u64
+    }
+
+    /// `shutdown-timeout`: how long the last save waits for commands to end.
+    pub fn shutdown_timeout_s(&self) -> u64 {
+        self.number(const { slot("shutdown-timeout") })
+            .unsigned_abs()
+    }
+
+    /// `shutdown-on-sigterm`.
+    pub fn shutdown_on_sigterm(&self) -> OnSignal {
+        OnSignal::of(self.number(const { slot("shutdown-on-sigterm") }))
+    }
+
+    /// `shutdown-on-sigint`.
+    pub fn shutdown_on_sigint(&self) -> OnSignal {
+        OnSignal::of(self.number(const { slot("shutdown-on-sigint") }))
     }
 
     /// `maxmemory`, in bytes; 0 is no limit.

@@ -23,7 +23,6 @@ const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
-const NO_RDB: &str = "snapshots cannot be saved or loaded yet";
 const NO_RDMA: &str = "RDMA is not served";
 const NO_REPLICATION: &str = "there is no replication yet";
 const NO_TLS: &str = "there is no TLS yet";
@@ -72,7 +71,7 @@ pub const DIRECTIVES: &[Directive] = &[
     text("bgsave-cpulist", "")
         .alias("bgsave_cpulist")
         .fixed()
-        .tuning(NO_RDB),
+        .tuning("threads are not pinned"),
     special("bind", "* -::*", bind),
     text("bind-source-addr", "").tuning(NO_REPLICATION),
     text("bio-cpulist", "")
@@ -165,7 +164,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
     integer("databases", "16", 1, DATABASES_MAX).fixed(),
-    text("dbfilename", "dump.rdb").protected().tuning(NO_RDB),
+    text("dbfilename", "dump.rdb").protected(),
     text("debug-context", "")
         .hidden()
         .valkey()
@@ -212,9 +211,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("`threads` sets the number of event loops"),
     boolean("jemalloc-bg-thread", "yes").tuning("the allocator is not jemalloc"),
-    integer("key-load-delay", "0", -INT - 1, INT)
-        .hidden()
-        .tuning(NO_RDB),
+    integer("key-load-delay", "0", -INT - 1, INT).hidden(),
     integer("latency-monitor-threshold", "0", 0, i64::MAX),
     boolean("latency-tracking", "yes"),
     special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
@@ -229,7 +226,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
     integer("loading-process-events-interval-bytes", "524288", 1024, INT)
         .hidden()
-        .tuning(NO_RDB),
+        .tuning("event loops answer while another thread loads"),
     text("locale-collate", "").refused(&["", "C", "POSIX"], "strings compare byte by byte only"),
     choice("log-format", "legacy", &["legacy", "logfmt", "json"])
         .valkey()
@@ -311,15 +308,11 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("nothing propagates yet"),
     boolean("protected-mode", "yes"),
     memory("proto-max-bulk-len", "536870912", 1_048_576, HALF),
-    boolean("rdb-del-sync-files", "no").tuning(NO_RDB),
-    integer("rdb-key-save-delay", "0", -INT - 1, INT)
-        .hidden()
-        .tuning(NO_RDB),
-    boolean("rdb-save-incremental-fsync", "yes").tuning(NO_RDB),
-    choice("rdb-version-check", "strict", &["strict", "relaxed"])
-        .valkey()
-        .tuning(NO_RDB),
-    boolean("rdbchecksum", "yes").fixed().tuning(NO_RDB),
+    boolean("rdb-del-sync-files", "no").tuning(NO_REPLICATION),
+    integer("rdb-key-save-delay", "0", -INT - 1, INT).hidden(),
+    boolean("rdb-save-incremental-fsync", "yes"),
+    choice("rdb-version-check", "strict", &["strict", "relaxed"]).valkey(),
+    boolean("rdbchecksum", "yes").fixed(),
     boolean("rdbcompression", "yes"),
     special("rdma-bind", "", words)
         .valkey()
@@ -389,7 +382,7 @@ pub const DIRECTIVES: &[Directive] = &[
     text("requirepass", "").sensitive(),
     choice("sanitize-dump-payload", "no", &["no", "yes", "clients"])
         .tuning("payloads are always checked"),
-    special("save", "", save_points).refused(&[""], NO_RDB),
+    special("save", "3600 1 300 100 60 10000", save_points),
     text("server-cpulist", "")
         .alias("server_cpulist")
         .fixed()
@@ -400,11 +393,9 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("set-proc-title", "yes")
         .fixed()
         .tuning("the process keeps its title"),
-    choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"])
-        .refused(&["default", "nosave", "now", "force"], NO_RDB),
-    choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"])
-        .refused(&["default", "nosave", "now", "force"], NO_RDB),
-    integer("shutdown-timeout", "10", 0, INT).tuning("there are no replicas to wait for"),
+    choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"]),
+    choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"]),
+    integer("shutdown-timeout", "10", 0, INT),
     memory("slot-migration-max-failover-repl-bytes", "0", -1, HALF)
         .valkey()
         .tuning(NO_CLUSTER),
@@ -414,7 +405,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("socket-mark-id", "0", 0, 4_294_967_295)
         .fixed()
         .tuning("kept for the operator"),
-    boolean("stop-writes-on-bgsave-error", "yes").tuning(NO_RDB),
+    boolean("stop-writes-on-bgsave-error", "yes"),
     memory("stream-node-max-bytes", "4096", 0, HALF),
     integer("stream-node-max-entries", "100", 0, i64::MAX),
     choice("supervised", "no", &["upstart", "systemd", "auto", "no"]).fixed(),

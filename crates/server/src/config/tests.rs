@@ -106,9 +106,7 @@ fn promises_are_refused_and_their_off_values_taken() {
     for (name, promise, off) in [
         ("appendonly", "yes", "no"),
         ("maxmemory-clients", "1gb", "0"),
-        ("save", "3600 1", ""),
         ("tls-port", "6380", "0"),
-        ("shutdown-on-sigterm", "save force", "nosave force"),
     ] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);
         assert!(refusal.contains("not available in this version"), "{refusal}");
@@ -235,6 +233,18 @@ fn a_file_is_read_line_by_line() {
     assert_eq!(one(config, "replica-read-only"), "no");
     assert_eq!(loaded.renames.len(), 1);
     assert_eq!(loaded.renames[0].place.line_number, 11);
+}
+
+#[test]
+fn lines_of_save_add_up_behind_the_first() {
+    let points = |text: &str| {
+        let loaded = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        one(&loaded.config, "save")
+    };
+    assert_eq!(points(""), "3600 1 300 100 60 10000");
+    assert_eq!(points("save 900 1\nsave 60 5 10 7\n"), "900 1 60 5 10 7");
+    assert_eq!(points("save 900 1\nsave \"\"\n"), "");
+    assert_eq!(points("save \"\"\nsave 900 1\n"), "900 1");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod meanwhile;
 mod multi;
 pub mod permit;
 mod reap;
+mod reload;
 mod script;
 
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,7 @@ use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, KnownHash, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
+use rdb::payload::Demands;
 use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
@@ -152,6 +154,17 @@ fn limits(state: &State) -> Limits {
     }
 }
 
+/// What directives say about values that leave the server and come to it.
+fn directives(state: &State) -> Directives {
+    Directives {
+        packs_strings: state.config.packs_strings(),
+        demands: Demands {
+            checks_sum: !state.skips_checksums.load(Relaxed),
+            knows_version: state.config.knows_rdb_version(),
+        },
+    }
+}
+
 /// The classes of events that reach a channel.
 fn wanted(config: &Config) -> EventClasses {
     let classes = config.notify_events();
@@ -184,7 +197,7 @@ impl Engine {
             now_ms: unix_ms(),
             hand_ms: None,
             limits: limits(state),
-            directives: Directives::default(),
+            directives: directives(state),
             random: seed,
             departed: RefCell::default(),
             met: Vec::new(),
@@ -263,10 +276,7 @@ impl Engine {
         }
         self.read_at = now;
         self.limits = limits(self.state);
-        self.directives = Directives {
-            packs_strings: self.state.config.packs_strings(),
-            checks_sums: !self.state.skips_checksums.load(Relaxed),
-        };
+        self.directives = directives(self.state);
         self.effects.wanted = wanted(&self.state.config);
         self.limits_of_note = Noteworthy::of(&self.state.config);
         self.access_clock.count(self.state.config.frequency());
@@ -328,6 +338,10 @@ impl Engine {
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
+            if std::mem::take(&mut self.effects.has_flushed) {
+                let has_points = self.state.config.has_save_points();
+                self.state.saving.flushed(has_points);
+            }
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);

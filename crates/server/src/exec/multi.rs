@@ -1,6 +1,7 @@
 //! MULTI, EXEC, WATCH: what commands about transactions ask the engine to do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
@@ -43,10 +44,15 @@ impl Engine {
             Order::Script { .. }
             | Order::Load { .. }
             | Order::Call { .. }
+            | Order::Reload(_)
             | Order::Libraries(_) => {
                 let Some(locked) = self.lock_all() else {
                     return Outcome::Busy;
                 };
+                if session.client.is_killed.load(Relaxed) {
+                    session.is_closing = true;
+                    return Outcome::Done;
+                }
                 if self.is_paused() && self.may_write(admitted.0, request) {
                     return Outcome::Busy; // since the gate was passed
                 }
@@ -100,6 +106,11 @@ impl Engine {
                 self.run_function(locked, session, permit, (call, request), ways);
             }
             Order::Libraries(what) => self.change_libraries(session, what, request, reply),
+            Order::Reload(how) => {
+                let mark = reply.len();
+                let result = self.reload(locked, how, reply);
+                self.settle_reply(result, mark, reply);
+            }
             Order::Load { name } => self.load_script(name, reply),
             Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
@@ -151,6 +162,10 @@ impl Engine {
         let Some(locked) = self.lock_queue(session) else {
             return Outcome::Busy;
         };
+        if session.client.is_killed.load(Relaxed) {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
         let may_write = session.queue.as_ref().is_some_and(|queue| queue.may_write);
         if may_write && self.is_paused() {
             return Outcome::Busy; // since the gate was passed

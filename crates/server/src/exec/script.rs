@@ -184,6 +184,9 @@ impl Host for Bridge<'_> {
             return reply.error(line.as_bytes());
         }
         let is_write = admitted.0.is_write();
+        if is_write && !running.has_written() && self.engine.state.denies_writes() {
+            return reply.error(Error::Misconfigured.to_string().as_bytes());
+        }
         if is_write && !running.has_written() && self.engine.state.config.lacks_replicas() {
             let line = Error::NoReplicas.to_string();
             return reply.error(line.as_bytes());

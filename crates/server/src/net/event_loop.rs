@@ -311,6 +311,9 @@ impl EventLoop {
             facts: Default::default(),
         });
         self.state.clients.add(client.clone());
+        if self.state.control.is_ending() {
+            client.is_killed.store(true, Relaxed); // the data was saved, or will not be
+        }
         let is_authenticated = !self.state.acl.needs_login();
         let session = Session::new(client, is_authenticated);
         self.connections.insert(Connection::new(stream, session));
