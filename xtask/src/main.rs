@@ -10,6 +10,7 @@ mod ratchet;
 mod tidy;
 mod transcripts;
 mod verdicts;
+mod zipf;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ Usage: cargo xtask <task> [options]
       Writes tests/acl_verdicts.txt anew from what a server says.
   licences
       Checks the licences of all dependencies against the list that we accept.
+  zipf HOST:PORT POLICY ...
+      Measures the hit rate of a server as a cache of limited size under each
+      policy. Empties the server.
   help
 ";
 
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         Some("verdicts") => verdicts::run(args.collect()),
+        Some("zipf") => zipf::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -40,6 +40,7 @@ makers! {
     hash HASH
     zset ZSET
     expired EXPIRED
+    evicted EVICTED
     new_key NEW_KEY
     key_miss KEY_MISS
 }

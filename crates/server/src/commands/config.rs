@@ -101,7 +101,6 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.acl.set_default_password(&state.config.password());
             Ok(())
         }
-        "maxmemory" | "maxmemory-policy" => state.config.check_memory_limit(),
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

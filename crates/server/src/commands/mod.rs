@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod debug;
+pub mod dump;
 pub mod hash;
 pub mod hyperloglog;
 pub mod info;
@@ -41,6 +42,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     databases::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     keys::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,

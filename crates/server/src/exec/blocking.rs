@@ -146,7 +146,7 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (parked.database, parked.leaves_clock, None);
+        let place = (parked.database, parked.leaves_clock);
         let words = parked.request.words();
         let user = parked.client.user.lock().clone();
         let rules = user.rules();
@@ -162,6 +162,7 @@ impl Engine {
         }
         self.effects.can_wait = true;
         let since = Instant::now();
+        self.known.clear();
         let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;

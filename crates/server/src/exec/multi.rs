@@ -232,7 +232,7 @@ impl Engine {
     ) -> Option<datatypes::home::Kind> {
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: None,
+            trace: self.access_clock.leaving(),
             limits: &self.limits,
             keeps_due: self.is_paused(),
             departed: &self.departed,

@@ -26,9 +26,12 @@ impl Engine {
             let Ok(locked) = Locked::one(keyspace, id) else {
                 return true;
             };
+            if self.is_paused() {
+                return false; // since the pause was looked at without a lock
+            }
             let terms = Terms {
                 now_ms: self.now_ms,
-                clock: None,
+                trace: self.access_clock.leaving(),
                 limits: &self.limits,
                 keeps_due: false,
                 departed: &self.departed,
