@@ -66,10 +66,7 @@ impl Catalogue {
     /// The bit of a category by its name in any case.
     pub fn category(&self, name: &[u8]) -> Option<u32> {
         let is_named = |known: &&str| known.as_bytes().eq_ignore_ascii_case(name);
-        let at = self
-            .category_names
-            .iter()
-            .position(|known| is_named(known))?;
+        let at = self.category_names.iter().position(is_named)?;
         Some(1 << at)
     }
 
