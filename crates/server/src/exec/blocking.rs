@@ -169,8 +169,8 @@ impl Engine {
             return true;
         }
         self.effects.can_wait = true;
-        self.known.clear();
         let since = Instant::now();
+        self.known.clear();
         let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;

@@ -221,6 +221,9 @@ impl Engine {
         let Ok(locked) = Locked::one(&self.state.keyspace, id) else {
             return false;
         };
+        if self.is_paused() {
+            return false; // since the pause was looked at without a lock
+        }
         let terms = Terms {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),

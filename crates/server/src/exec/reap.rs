@@ -26,6 +26,9 @@ impl Engine {
             let Ok(mut locked) = Locked::one(keyspace, id) else {
                 return true;
             };
+            if self.is_paused() {
+                return false; // since the pause was looked at without a lock
+            }
             if locked
                 .registry(id)
                 .is_some_and(|registry| registry.has_wide_waiter())
