@@ -15,6 +15,7 @@ use std::time::Duration;
 use datatypes::encoding::table::Record;
 use datatypes::home::{Collection, Limits, Payload};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Terms, View};
 use keyspace::entry::Entry;
 use keyspace::locked::Locked;
@@ -127,8 +128,9 @@ impl Trial {
             panic!("nobody else holds the lock");
         };
         let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
         for database in 0..keyspace.n_databases() {
-            let terms = Terms { now_ms: 0, clock: None, limits: &limits, departed: &departed };
+            let terms = Terms { now_ms: 0, trace: clock.leaving(), limits: &limits, departed: &departed };
             View::new(&locked, database, terms).each(&mut |entry| check_entry(entry));
         }
     }

@@ -9,6 +9,7 @@ mod ratchet;
 #[cfg(test)]
 mod tidy;
 mod transcripts;
+mod zipf;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,9 @@ Usage: cargo xtask <task> [options]
       --record writes the list or the counts.
   licences
       Checks the licences of all dependencies against the list that we accept.
+  zipf HOST:PORT POLICY ...
+      Measures the hit rate of a server as a cache of limited size under each
+      policy. Empties the server.
   help
 ";
 
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Some("compat") => compat::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
+        Some("zipf") => zipf::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -8,9 +8,8 @@
 //!   the others   Big      a `Collection`, boxed
 //! ```
 
-use crate::encoding::listpack::Item;
 use crate::encoding::marks::Marks;
-use crate::encoding::quicklist::{Frozen, QuickList};
+use crate::encoding::quicklist::{Frozen, NodeRef, QuickList};
 use crate::encoding::zsettree::ZsetTree;
 use crate::hash::{Field, HashTable};
 use crate::set::SetTable;
@@ -157,8 +156,10 @@ const LONG_BYTES: usize = 64 << 10;
 /// A part of a collection that is saved in pieces.
 #[derive(Clone, Copy, Debug)]
 pub enum Piece<'a> {
-    /// An item of a list, in order, or a member of a set.
-    Item(Item<'a>),
+    /// A node of a list, in order.
+    Node(NodeRef<'a>),
+    /// A member of a set.
+    Member(&'a [u8]),
     /// A field of a hash.
     Field(Field<'a>),
     /// A member of a sorted set, in no order.
@@ -226,9 +227,7 @@ impl Collection {
     pub fn step(&mut self, n: usize, see: &mut dyn FnMut(Piece<'_>)) -> bool {
         match self {
             Collection::List(_) | Collection::Stream(_) => false,
-            Collection::Set(set) => {
-                set.step(n, &mut |member| see(Piece::Item(Item::Bytes(member))))
-            }
+            Collection::Set(set) => set.step(n, &mut |member| see(Piece::Member(member))),
             Collection::Hash(hash) => hash.step(n, &mut |field| see(Piece::Field(field))),
             Collection::Zset(zset) => {
                 zset.step(n, &mut |member, score| see(Piece::Scored(member, score)))

@@ -9,6 +9,8 @@
 //!
 //! Deliberately absent: clocks, randomness (both come in as arguments), locks, the protocol.
 
+#![deny(unsafe_code)]
+
 pub mod bitmap;
 mod copy;
 pub mod encoding;

@@ -4,8 +4,11 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+#![allow(unsafe_code)]
+
 mod swap;
 
+use crate::access::{AccessClock, Trace};
 use crate::deadline::DeadlineIndex;
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
@@ -14,7 +17,9 @@ use crate::shard::{Entries, Room};
 use datatypes::encoding::listpack;
 use datatypes::encoding::table::{Inline, Occupied, Record, Ref, hash};
 use datatypes::hash::{self, HashMut, HashRef};
-use datatypes::home::{Collection, Encoding, Home, Kind, Limits, NewPayload, Payload};
+use datatypes::home::{
+    Collection, Encoding, Home, Kind, Limits, NewPayload, Owned, OwnedParts, Payload,
+};
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
 use datatypes::stream::{self, Stream, StreamMut};
@@ -91,8 +96,8 @@ pub enum Departed {
 pub struct Terms<'a> {
     /// Unix time.
     pub now_ms: u64,
-    /// The access clock for what is touched; `None` leaves clocks alone.
-    pub clock: Option<u32>,
+    /// The trace that a use leaves.
+    pub trace: Trace<'a>,
     /// The thresholds of small encodings.
     pub limits: &'a Limits,
     /// Where departures are noted.
@@ -106,8 +111,30 @@ pub struct View<'a> {
     terms: Terms<'a>,
     /// Keys looked for, and keys found.
     lookups: Cell<(u32, u32)>,
-    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
-    known: Cell<Option<(&'a [u8], u64)>>,
+    /// Keys whose hashes are known, from the one looked for last.
+    known: Cell<&'a [KnownHash]>,
+}
+
+/// A key whose hash is known. The key outlives every view that is told of it, so its address stands
+/// for its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownHash {
+    key: *const [u8],
+    hash: u64,
+}
+
+impl KnownHash {
+    /// The hash of `key`.
+    #[inline]
+    pub fn new(key: &[u8], hash: u64) -> KnownHash {
+        KnownHash { key, hash }
+    }
+
+    /// The hash.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 impl<'a> View<'a> {
@@ -119,20 +146,25 @@ impl<'a> View<'a> {
             database,
             terms,
             lookups: Cell::new((0, 0)),
-            known: Cell::new(None),
+            known: Cell::new(&[]),
         }
     }
 
-    /// Says the hash of the key that the command is about, so that it is computed once.
+    /// Says the hashes of the keys that the command is about, in its order, so that they are computed
+    /// once. The keys must outlive the view.
     #[inline]
-    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
-        self.known.set(Some((key, hash)));
+    pub fn remember_hashes(&self, known: &'a [KnownHash]) {
+        self.known.set(known);
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
         match self.known.get() {
-            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            [first, ..] if std::ptr::eq(first.key, key) => first.hash,
+            known @ [_, next, ..] if std::ptr::eq(next.key, key) => {
+                self.known.set(&known[1..]);
+                next.hash
+            }
             _ => hash(key),
         }
     }
@@ -160,6 +192,11 @@ impl<'a> View<'a> {
     /// The thresholds of small encodings.
     pub fn limits(&self) -> &'a Limits {
         self.terms.limits
+    }
+
+    /// The present as access clocks see it.
+    pub fn access_clock(&self) -> &'a AccessClock {
+        self.terms.trace.clock
     }
 
     /// The locks this view works under.
@@ -205,9 +242,7 @@ impl<'a> View<'a> {
         if found.flag && is_due(&found, self.terms.now_ms) {
             return self.purged(id, hash, key);
         }
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -222,9 +257,7 @@ impl<'a> View<'a> {
     fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
         purge(self.locked, id, self.terms, hash, key);
         let found = self.locked.room(id).table.get(hash, key)?;
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -544,8 +577,8 @@ impl<'a> Db<'a> {
             if home.place.flag() && is_due(&entry, terms.now_ms) {
                 purge(locked, id, terms, hash, key);
                 found = EntryMut::open(locked, id, locked.room(id), hash, key);
-            } else if let Some(clock) = terms.clock {
-                entry.touch(clock);
+            } else {
+                terms.trace.touch(&entry);
             }
         }
         (id, hash, found)
@@ -594,7 +627,7 @@ impl<'a> Db<'a> {
             key,
             deadline_ms,
             mark: self.view.locked.keyspace().snapshot.mark(),
-            clock: self.view.terms.clock.unwrap_or(0),
+            clock: self.view.terms.trace.birth(),
         }
     }
 
@@ -630,6 +663,41 @@ impl<'a> Db<'a> {
         locked.shard(id).count_deadline(old, new);
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
+        }
+    }
+
+    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields.
+    /// O(bytes) of a blob, else O(1).
+    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) {
+        let fields_ms = value.scheduled_ms;
+        match value.as_new() {
+            (encoding, OwnedParts::Int(n)) => self.put(key, encoding, NewPayload::Int(n), expiry),
+            (encoding, OwnedParts::Blob(bytes)) => {
+                self.put(key, encoding, NewPayload::Blob(&bytes), expiry);
+            }
+            (encoding, OwnedParts::Big(big)) => {
+                self.put(key, encoding, NewPayload::Big(big), expiry);
+            }
+        }
+        if let (Some(fields_ms), Some(mut home)) = (fields_ms, self.find(key).2) {
+            home.schedule(fields_ms);
+        }
+    }
+
+    /// Has `key` look as if it was last used so many seconds ago.
+    pub fn set_idle(&mut self, key: &[u8], idle_s: u64) {
+        let clock = self.view.terms.trace.clock;
+        if let Some(home) = self.find(key).2 {
+            let idle_s = idle_s.min(u32::MAX.into()) as u32;
+            home.place.read().set_clock(clock.idle_for(idle_s));
+        }
+    }
+
+    /// Has `key` look as if it was used so often: see [`crate::access`].
+    pub fn set_counter(&mut self, key: &[u8], counter: u8) {
+        let clock = self.view.terms.trace.clock;
+        if let Some(home) = self.find(key).2 {
+            home.place.read().set_clock(clock.counted(counter));
         }
     }
 

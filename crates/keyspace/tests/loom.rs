@@ -8,6 +8,7 @@
 
 use datatypes::encoding::table::hash;
 use datatypes::home::Limits;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Expiry, Terms};
 use keyspace::keyspace::{Keyspace, Layout, ShardId};
 use keyspace::locked::Locked;
@@ -78,9 +79,10 @@ fn counted(keyspace: &Keyspace, id: ShardId) -> i64 {
 }
 
 fn on<T>(locked: &Locked<'_>, work: impl FnOnce(&mut Db<'_>) -> T) -> T {
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 0,
-        clock: None,
+        trace: clock.leaving(),
         limits: &Limits::default(),
         departed: &RefCell::default(),
     };

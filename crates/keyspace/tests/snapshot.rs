@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use datatypes::encoding::quicklist::Side;
+use datatypes::encoding::listpack;
+use datatypes::encoding::quicklist::{NodeRef, Side};
 use datatypes::encoding::table::Record;
 use datatypes::hash::FieldDeadline;
 use datatypes::home::{Limits, Piece};
 use datatypes::stream::{self, StreamId};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms};
 use keyspace::entry::Entry;
 use keyspace::keyspace::{Keyspace, Layout};
@@ -69,12 +71,16 @@ impl Content {
 
     fn add(&mut self, piece: Piece<'_>) {
         let is_new = match (self, piece) {
-            (Content::List(items), Piece::Item(item)) => {
-                items.push(item.to_vec());
+            (Content::List(items), Piece::Node(NodeRef::Plain(text))) => {
+                items.push(text.to_vec());
                 true
             }
-            (Content::Set(members), Piece::Item(item)) => {
-                members.insert(item.to_vec(), ()).is_none()
+            (Content::List(items), Piece::Node(NodeRef::Pack(pack))) => {
+                items.extend(listpack::iter(pack).map(|item| item.to_vec()));
+                true
+            }
+            (Content::Set(members), Piece::Member(member)) => {
+                members.insert(member.to_vec(), ()).is_none()
             }
             (Content::Hash(fields), Piece::Field(field)) => fields
                 .insert(field.field.to_vec(), field.value.to_vec())
@@ -91,8 +97,12 @@ impl Content {
         let (mut content, _) = Content::empty_like(entry);
         match ValueRef::new(entry.encoding(), entry.payload()) {
             ValueRef::String(_) => {}
-            ValueRef::List(list) => list.iter().for_each(|item| content.add(Piece::Item(item))),
-            ValueRef::Set(set) => set.iter().for_each(|item| content.add(Piece::Item(item))),
+            ValueRef::List(list) => list
+                .iter()
+                .for_each(|item| content.add(Piece::Node(NodeRef::Plain(&item.to_vec())))),
+            ValueRef::Set(set) => set
+                .iter()
+                .for_each(|member| content.add(Piece::Member(&member.to_vec()))),
             ValueRef::Hash(hash) => hash
                 .iter()
                 .for_each(|field| content.add(Piece::Field(field))),
@@ -189,10 +199,11 @@ impl World<'_> {
         let what = self.random.below(1_000);
         let pick = self.random.below(1 << 40);
         let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+        let clock = AccessClock::default();
         let locked = Locked::transaction(self.keyspace, Duration::ZERO).unwrap();
         let terms = Terms {
             now_ms: 1,
-            clock: None,
+            trace: clock.leaving(),
             limits: &limits,
             departed: &departed,
         };

@@ -46,6 +46,9 @@ pub fn run(
     meanwhile: &mut dyn Meanwhile,
 ) -> Outcome {
     let mark = reply.len();
+    if engine.has_memory_limit() {
+        engine.make_room();
+    }
     let outcome = match admit(engine, session, row, request) {
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
             queue(session, admitted.0, request, reply);
@@ -94,8 +97,10 @@ fn admit(
     }
     let state = engine.state();
     let queue = session.queue.as_ref().filter(|_| command.name == "exec");
-    if (command.needs_memory || queue.is_some_and(|queue| queue.needs_memory))
-        && state.is_out_of_memory()
+    // What MULTI queues is memory, too, whatever the command; what ends the queue may always run.
+    let grows_queue = session.queue.is_some() && !command.is_immediate;
+    if (command.needs_memory || grows_queue || queue.is_some_and(|queue| queue.needs_memory))
+        && engine.is_memory_full()
     {
         return Err(Error::OutOfMemory);
     }

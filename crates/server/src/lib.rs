@@ -2,6 +2,8 @@
 //!
 //! The rooms, bottom first; a room imports only rooms above it in this list.
 
+#![deny(unsafe_code)]
+
 pub mod error;
 pub mod config;
 pub mod io;

@@ -9,8 +9,8 @@ use crate::config::live::Supervised;
 use crate::control::Order;
 use crate::dispatch;
 use crate::error::reason;
-use crate::exec::Engine;
-use crate::io::process::{allow_clients, go_to_background, refuse_huge_pages};
+use crate::exec::{Engine, last_command};
+use crate::io::process::{allow_clients, forget_code, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
 use crate::logging;
 use crate::net::acceptor::Acceptor;
@@ -98,7 +98,11 @@ pub fn run(args: &[String]) -> i32 {
 fn stop_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let command = last_command();
         log::error!("Minium {} crashed by a panic: {panic}", env!("CARGO_PKG_VERSION"));
+        if !command.is_empty() {
+            log::error!("The last command of this thread was '{command}'");
+        }
         report(panic);
         std::process::abort();
     }));
@@ -124,11 +128,13 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     std::thread::spawn(move || {
         for garbage in garbage {
             drop(garbage);
+            state.keyspace.freed();
             state.stats.count(Counter::LazyFreedObjects, 1);
         }
     });
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     log::info!("Server initialized");
+    forget_code();
     acceptor.announce();
     supervisor.ready();
     let result = acceptor.run();
@@ -173,7 +179,6 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    config.check_memory_limit()?;
     State::leaked(config, &commands::table().names, n_threads, supervisor)
 }
 

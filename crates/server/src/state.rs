@@ -53,6 +53,8 @@ pub struct State {
     pub is_cron_paused: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads are taken whatever their checksum.
+    pub skips_checksums: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
     pub list_plain_bytes: AtomicUsize,
     /// When the server started.
@@ -100,6 +102,7 @@ impl State {
             expires_actively: true.into(),
             is_cron_paused: false.into(),
             scripts_reach_all: false.into(),
+            skips_checksums: false.into(),
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,

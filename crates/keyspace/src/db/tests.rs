@@ -16,9 +16,10 @@ fn on_one_shard(work: impl FnOnce(&Locked<'_>, &mut Db<'_>)) {
     });
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
     let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 1_000,
-        clock: None,
+        trace: clock.leaving(),
         limits: &limits,
         departed: &departed,
     };
@@ -102,9 +103,10 @@ fn only_what_takes_long_to_free_is_freed_elsewhere() {
     keyspace.set_trash(sender);
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
     let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 1_000,
-        clock: None,
+        trace: clock.leaving(),
         limits: &limits,
         departed: &departed,
     };

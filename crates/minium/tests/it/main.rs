@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
 mod debug;
+mod eviction;
 mod limits;
 mod process;
 mod scripts;

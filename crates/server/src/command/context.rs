@@ -49,10 +49,21 @@ pub struct Wait {
     pub request: Option<Vec<Vec<u8>>>,
 }
 
+/// What directives say about values that leave the server and come to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Directives {
+    /// `rdbcompression`: long strings are packed.
+    pub packs_strings: bool,
+    /// Checksums are looked at.
+    pub checks_sums: bool,
+}
+
 /// The context of a command that looks at keys.
 pub struct ReadCtx<'a> {
     /// The session's database.
     pub db: View<'a>,
+    /// What directives say.
+    pub directives: Directives,
     /// The state of this thread's random numbers.
     pub random: &'a mut u64,
 }
@@ -61,6 +72,8 @@ pub struct ReadCtx<'a> {
 pub struct WriteCtx<'a> {
     /// The session's database.
     pub db: Db<'a>,
+    /// What directives say.
+    pub directives: Directives,
     /// What was done.
     pub effects: &'a mut Effects,
     /// The state of this thread's random numbers.
@@ -136,6 +149,8 @@ pub struct AdminCtx<'a> {
     pub now_ms: u64,
     /// The command runs inside EXEC or a script.
     pub is_nested: bool,
+    /// Memory is full, and nothing could be evicted.
+    pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
 }

@@ -41,6 +41,7 @@ makers! {
     zset ZSET
     stream STREAM
     expired EXPIRED
+    evicted EVICTED
     new_key NEW_KEY
     key_miss KEY_MISS
 }

@@ -97,7 +97,6 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
                 _ => Ok(()),
             }
         }
-        "maxmemory" | "maxmemory-policy" => state.config.check_memory_limit(),
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

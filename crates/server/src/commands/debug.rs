@@ -14,7 +14,7 @@ use datatypes::value::ValueRef;
 use keyspace::db::Expiry;
 use resp::reply::{Proto, Reply};
 
-use super::object::{idle_s, shown_encoding};
+use super::object::shown_encoding;
 use crate::command::event::Event;
 use crate::command::grammar::{NOT_POSITIVE, at_least};
 use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
@@ -142,10 +142,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Lets scripts call commands that are refused in scripts."),
-    Command::admin("debug|set-skip-checksum-validation", 3, switch_of_nothing)
+    Command::admin("debug|set-skip-checksum-validation", 3, set_skip_checksum_validation)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
-        .about("1.0.0", "O(1)", "Does nothing, as nothing is read that has a checksum."),
+        .about("1.0.0", "O(1)", "Has RESTORE take payloads whatever their checksum."),
     Command::admin("debug|sleep", 3, sleep)
         .syntax("seconds=double")
         .flags(FLAGS)
@@ -191,6 +191,19 @@ fn set_active_expire(
 
 fn pause_cron(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.state.is_cron_paused.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state
+        .skips_checksums
+        .store(is_on(args.take()?), Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -264,6 +277,7 @@ fn quicklist_packed_threshold(
         bytes as usize
     };
     ctx.state.list_plain_bytes.store(bytes, Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -273,14 +287,13 @@ fn absent_persistence(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>)
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (key, now_ms) = (args.take()?, ctx.now_ms());
-    let entry = ctx.db.entry(key).ok_or(Error::NoSuchKey)?;
+    let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
     let mut line = format!(
         "Value at:{:p} refcount:1 encoding:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         shown_encoding(&entry),
         entry.clock(),
-        idle_s(&entry, now_ms),
+        ctx.db.access_clock().idle_s(&entry),
     );
     if let Payload::Big(Collection::List(list)) = entry.payload() {
         let (n_nodes, n_items) = (list.nodes().len(), list.len());

@@ -177,7 +177,7 @@ fn restore(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Re
 fn dump(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let functions = ctx.state.scripts.functions.lock();
     let sources = functions.libraries().map(|library| &library.source[..]);
-    reply.bulk(&payload::dump(sources));
+    reply.bulk(&payload::dump(sources, ctx.state.config.packs_strings()));
     Ok(())
 }
 

@@ -138,7 +138,6 @@ fn memory(state: &State) -> MemoryInfo {
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();
     let (n_libraries, n_functions) = state.scripts.functions.lock().counts();
-    let n_freed = state.stats.totals_ever().get(Counter::LazyFreedObjects);
     MemoryInfo {
         allocated,
         peak: allocated.map(|allocated| state.stats.note_memory(allocated.used_bytes, now_s)),
@@ -151,7 +150,7 @@ fn memory(state: &State) -> MemoryInfo {
         n_libraries: n_libraries as u64,
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
-        lazyfree_pending: state.keyspace.n_discarded().saturating_sub(n_freed),
+        lazyfree_pending: state.keyspace.n_pending(),
     }
 }
 

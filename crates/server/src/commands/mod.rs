@@ -7,6 +7,7 @@ pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod debug;
+pub mod dump;
 pub mod hash;
 pub mod hyperloglog;
 pub mod info;
@@ -36,6 +37,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     databases::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     keys::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,

@@ -141,7 +141,7 @@ pub fn permit(
         return Err(Error::NoReplicas);
     }
     let may_grow = flags.allow_oom || flags.no_writes;
-    if !may_grow && ctx.state.is_out_of_memory() {
+    if !may_grow && ctx.is_memory_full {
         return Err(Error::Plain(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > \
              'maxmemory'",

@@ -2,6 +2,10 @@
 //! load unless it says otherwise.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keyspace::access::Frequency;
+use keyspace::eviction::{Policy, Preference};
 
 use super::Config;
 use super::directive::{Slot, slot};
@@ -254,6 +258,11 @@ impl Config {
         EventClasses::from_bits(self.number(const { slot("notify-keyspace-events") }) as u32)
     }
 
+    /// `rdbcompression`: long strings are packed when they are saved.
+    pub fn packs_strings(&self) -> bool {
+        self.flag(const { slot("rdbcompression") })
+    }
+
     /// `maxmemory`, in bytes; 0 is no limit.
     pub fn max_memory_bytes(&self) -> u64 {
         self.number(const { slot("maxmemory") }) as u64
@@ -276,15 +285,49 @@ impl Config {
             && self.number(const { slot("min-replicas-max-lag") }) > 0
     }
 
-    /// Whether this version can keep to the memory limit as it is set.
-    pub fn check_memory_limit(&self) -> Result<(), String> {
-        let evicts = self.eviction_policy_name() != "noeviction";
-        if self.max_memory_bytes() > 0 && evicts {
-            let text =
-                "maxmemory works with maxmemory-policy noeviction only: keys cannot be evicted yet";
-            return Err(text.to_owned());
+    /// `maxmemory-policy`; `None` is `noeviction`. The numbers are the places in the table's list.
+    pub fn eviction_policy(&self) -> Option<Policy> {
+        let (preference, is_volatile_only) = match self.number(const { slot("maxmemory-policy") }) {
+            0 => (Preference::LeastRecent, true),
+            1 => (Preference::LeastFrequent, true),
+            2 => (Preference::Any, true),
+            3 => (Preference::SoonestDue, true),
+            4 => (Preference::LeastRecent, false),
+            5 => (Preference::LeastFrequent, false),
+            6 => (Preference::Any, false),
+            _ => return None,
+        };
+        Some(Policy {
+            preference,
+            is_volatile_only,
+        })
+    }
+
+    /// How uses are counted, if the policy asks for that.
+    pub fn frequency(&self) -> Option<Frequency> {
+        let policy = self.eviction_policy()?;
+        let number = |at| self.number(at).clamp(0, i64::from(u32::MAX)) as u32;
+        (policy.preference == Preference::LeastFrequent).then(|| Frequency {
+            log_factor: number(const { slot("lfu-log-factor") }),
+            decay_min: number(const { slot("lfu-decay-time") }),
+        })
+    }
+
+    /// `maxmemory-samples`.
+    pub fn eviction_samples(&self) -> usize {
+        self.size(const { slot("maxmemory-samples") })
+    }
+
+    /// `maxmemory-eviction-tenacity`, as the time that evicting may take at once; `None`: any.
+    pub fn eviction_slice(&self) -> Option<Duration> {
+        match self.number(const { slot("maxmemory-eviction-tenacity") }) {
+            tenacity @ ..=10 => Some(Duration::from_micros(50 * tenacity.max(0) as u64)),
+            tenacity @ ..=99 => {
+                let factor = 1.15_f64.powi(tenacity as i32 - 10);
+                Some(Duration::from_micros((500.0 * factor) as u64))
+            }
+            _ => None,
         }
-        Ok(())
     }
 
     // Commands.

@@ -24,7 +24,6 @@ const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
-const NO_LIMIT: &str = "memory use cannot be limited yet";
 const NO_RDB: &str = "snapshots cannot be saved or loaded yet";
 const NO_RDMA: &str = "RDMA is not served";
 const NO_REPLICATION: &str = "there is no replication yet";
@@ -237,8 +236,8 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-user-del", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-user-flush", "no").tuning(ALWAYS_LAZY),
-    integer("lfu-decay-time", "1", 0, INT).tuning(NO_LIMIT),
-    integer("lfu-log-factor", "10", 0, INT).tuning(NO_LIMIT),
+    integer("lfu-decay-time", "1", 0, INT),
+    integer("lfu-log-factor", "10", 0, INT),
     integer("list-compress-depth", "0", 0, INT).tuning("lists are not compressed"),
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
     integer("loading-process-events-interval-bytes", "524288", 1024, INT)
@@ -275,7 +274,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("maxclients", "10000", 1, 4_294_967_295).unsigned(),
     memory("maxmemory", "0", 0, u64::MAX),
     memory_or_percent("maxmemory-clients", "0").refused(&["0"], "memory use cannot be limited yet"),
-    integer("maxmemory-eviction-tenacity", "10", 0, 100).tuning(NO_LIMIT),
+    integer("maxmemory-eviction-tenacity", "10", 0, 100),
     choice(
         "maxmemory-policy",
         "noeviction",
@@ -289,9 +288,8 @@ pub const DIRECTIVES: &[Directive] = &[
             "allkeys-random",
             "noeviction",
         ],
-    )
-    .tuning(NO_LIMIT),
-    integer("maxmemory-samples", "5", 1, 64).tuning(NO_LIMIT),
+    ),
+    integer("maxmemory-samples", "5", 1, 64),
     integer("min-io-threads-avoid-copy-reply", "7", 0, INT)
         .hidden()
         .valkey()
@@ -335,7 +333,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_RDB),
     boolean("rdbchecksum", "yes").fixed().tuning(NO_RDB),
-    boolean("rdbcompression", "yes").tuning(NO_RDB),
+    boolean("rdbcompression", "yes"),
     special("rdma-bind", "", words)
         .valkey()
         .refused(&[""], NO_RDMA),

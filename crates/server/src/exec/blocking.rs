@@ -151,9 +151,10 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (waiter.cause.database, parked.leaves_clock, None);
+        let place = (waiter.cause.database, parked.leaves_clock);
         let words = parked.request.words();
         self.effects.can_wait = true;
+        self.known.clear();
         let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;

@@ -152,7 +152,8 @@ impl Engine {
     }
 
     fn restore_libraries(&mut self, payload: &[u8], policy: Policy) -> Result<()> {
-        let sources = payload::restore(payload).map_err(Error::Plain)?;
+        let sources =
+            payload::restore(payload, self.directives.checks_sums).map_err(Error::Plain)?;
         let mut read = Functions::default();
         for source in sources {
             let library = self.read_library(&source);

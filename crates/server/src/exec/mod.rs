@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod evict;
 mod function;
 mod lock;
 mod meanwhile;
@@ -20,20 +21,21 @@ mod multi;
 mod reap;
 mod script;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
 use datatypes::stream::BlockLimit;
-use keyspace::db::{Db, Departed, Terms, View};
+use keyspace::access::AccessClock;
+use keyspace::db::{Db, Departed, KnownHash, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -43,6 +45,7 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use evict::Eviction;
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
@@ -70,6 +73,16 @@ enum Nesting {
     Script,
 }
 
+thread_local! {
+    /// The last command that a client began in this thread.
+    static RUNNING: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The last command that a client began in this thread, for the report of a crash; empty if none.
+pub fn last_command() -> &'static str {
+    RUNNING.get()
+}
+
 /// What one thread keeps from command to command.
 pub struct Engine {
     state: &'static State,
@@ -78,11 +91,15 @@ pub struct Engine {
     /// What the clock shows if it is moved by hand.
     hand_ms: Option<u64>,
     limits: Limits,
+    directives: Directives,
     random: u64,
     departed: RefCell<Vec<Departed>>,
     /// Keys that are due and still there, see [`Departed::Met`].
     met: Vec<Place>,
     shards: Vec<ShardId>,
+    /// The hashes of the keys of the command that was locked for last. The addresses of older ones mean
+    /// nothing.
+    known: Vec<KnownHash>,
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
@@ -96,6 +113,12 @@ pub struct Engine {
     recent: Recent,
     /// `slowlog-log-slower-than`
     slow_us: i64,
+    /// The configuration's generation that the fields above were read at.
+    read_at: u64,
+    /// Notes uses of keys.
+    access_clock: AccessClock,
+    /// Room for memory, and what goes to make it.
+    eviction: Eviction,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -156,10 +179,12 @@ impl Engine {
             now_ms: unix_ms(),
             hand_ms: None,
             limits: limits(state),
+            directives: Directives::default(),
             random: seed,
             departed: RefCell::default(),
             met: Vec::new(),
             shards: Vec::new(),
+            known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
             nesting: Nesting::Outermost,
@@ -168,6 +193,9 @@ impl Engine {
             is_timed: true,
             recent: Recent::default(),
             slow_us: -1,
+            read_at: 0,
+            access_clock: AccessClock::default(),
+            eviction: Eviction::default(),
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -198,11 +226,13 @@ impl Engine {
     pub fn begin_tick(&mut self) {
         self.read_clock();
         self.read_directives();
+        self.renew_eviction_slice();
         self.bury_remains();
     }
 
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
+        self.access_clock.set_time(self.now_ms);
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -212,10 +242,22 @@ impl Engine {
         self.read_clock();
     }
 
+    /// What directives say, if any has changed.
     fn read_directives(&mut self) {
+        let now = self.state.config.generation();
+        if now == self.read_at {
+            return;
+        }
+        self.read_at = now;
         self.limits = limits(self.state);
+        self.directives = Directives {
+            packs_strings: self.state.config.packs_strings(),
+            checks_sums: !self.state.skips_checksums.load(Relaxed),
+        };
         self.effects.wanted = wanted(&self.state.config);
         self.slow_us = self.state.config.slowlog_threshold_us();
+        self.access_clock.count(self.state.config.frequency());
+        self.read_memory_limit();
     }
 
     /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
@@ -229,6 +271,7 @@ impl Engine {
         meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         let (command, ..) = admitted;
+        RUNNING.set(command.name);
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
             return self.admin(session, admitted, request, reply, meanwhile);
         }
@@ -242,7 +285,7 @@ impl Engine {
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
-        let is_ok = self.on_keys(&locked, session, admitted, request, known_hash, reply);
+        let is_ok = self.on_keys(&locked, session, admitted, request, reply);
         let outcome = match self.effects.wait.take() {
             None => Outcome::Done,
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
@@ -313,6 +356,7 @@ impl Engine {
             commands: self.commands,
             now_ms: self.now_ms,
             is_nested: self.nesting != Nesting::Outermost,
+            is_memory_full: self.eviction.is_full,
             order: None,
         };
         let mut args = Args::new(name, &request[skip..]);
@@ -344,7 +388,8 @@ impl Engine {
             return self.count(session, admitted.0, request, is_ok);
         }
         self.effects.can_wait = false;
-        let is_ok = self.on_keys(locked, session, admitted, request, None, reply);
+        self.known.clear();
+        let is_ok = self.on_keys(locked, session, admitted, request, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
         self.count(session, admitted.0, request, is_ok);
@@ -357,12 +402,11 @@ impl Engine {
         session: &Session,
         admitted: Admitted,
         request: &[&[u8]],
-        known_hash: Option<u64>,
         reply: &mut Reply<'_>,
     ) -> bool {
         let (command, ..) = admitted;
         let leaves_clock = command.leaves_clock || session.leaves_clock;
-        let place = (session.database, leaves_clock, known_hash);
+        let place = (session.database, leaves_clock);
         self.handle(locked, place, admitted, request, reply)
     }
 
@@ -371,7 +415,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock, known_hash): (u16, bool, Option<u64>),
+        (database, leaves_clock): (u16, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -379,22 +423,24 @@ impl Engine {
         let mark = reply.len();
         let n_changes = self.effects.n_changes;
         let mut args = Args::new(name, &request[skip..]);
-        let clock = (self.now_ms / 1000) as u32 & 0x00ff_ffff;
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: (!leaves_clock).then_some(clock),
+            trace: match leaves_clock {
+                true => self.access_clock.leaving(),
+                false => self.access_clock.noting(),
+            },
             limits: &self.limits,
             departed: &self.departed,
         };
-        let first = known_hash.and_then(|hash| Some((command.keys.first(request)?, hash)));
         let result = match command.kind {
             Kind::Read(run) => {
                 let db = View::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
-                let random = &mut self.random;
-                let mut ctx = ReadCtx { db, random };
+                db.remember_hashes(&self.known);
+                let mut ctx = ReadCtx {
+                    db,
+                    directives: self.directives,
+                    random: &mut self.random,
+                };
                 let result = run(&mut ctx, &mut args, reply);
                 let (n_lookups, n_hits) = ctx.db.lookups();
                 self.counters.add(Counter::KeyspaceHits, n_hits.into());
@@ -404,11 +450,10 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
+                db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
+                    directives: self.directives,
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };

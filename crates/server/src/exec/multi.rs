@@ -176,7 +176,7 @@ impl Engine {
     ) -> Option<datatypes::home::Kind> {
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: None,
+            trace: self.access_clock.leaving(),
             limits: &self.limits,
             departed: &self.departed,
         };

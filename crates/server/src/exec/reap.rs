@@ -39,7 +39,7 @@ impl Engine {
             }
             let terms = Terms {
                 now_ms: self.now_ms,
-                clock: None,
+                trace: self.access_clock.leaving(),
                 limits: &self.limits,
                 departed: &self.departed,
             };

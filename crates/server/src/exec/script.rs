@@ -57,7 +57,7 @@ impl Engine {
         let is_recorded = self.effects.is_recorded;
         self.nesting = Nesting::Script;
         let since = self.clock;
-        let may_not_grow = !permit.may_grow && self.state.is_out_of_memory();
+        let may_not_grow = !permit.may_grow && self.eviction.is_full;
         running.begin(what);
         let mut bridge = Bridge {
             engine: self,

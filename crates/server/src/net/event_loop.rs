@@ -204,6 +204,9 @@ impl EventLoop {
         self.retry(engine);
         self.send_listed(engine);
         self.expire(engine);
+        if engine.has_memory_limit() {
+            engine.make_room();
+        }
         self.sweep(engine);
         let active = engine.last_clock().saturating_duration_since(self.woken_at);
         engine.counters().add(Counter::LoopCycles, 1);
@@ -219,7 +222,7 @@ impl EventLoop {
 
     fn timeout(&self, engine: &Engine) -> Option<Duration> {
         let expires = self.state.is_expiring();
-        if !self.again.is_empty() || (expires && !self.due.is_empty()) {
+        if !self.again.is_empty() || (expires && !self.due.is_empty()) || engine.is_evicting() {
             return Some(Duration::ZERO);
         }
         let until = |ms: u64| Duration::from_millis(ms.saturating_sub(unix_ms()).min(60_000));

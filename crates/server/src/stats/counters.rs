@@ -40,6 +40,10 @@ pub enum Counter {
     ExpiredKeys,
     /// Hash fields whose deadline passed.
     ExpiredFields,
+    /// Keys that went for memory.
+    EvictedKeys,
+    /// Microseconds that memory was over its limit while keys were evicted.
+    EvictionExceededUs,
     /// Failed AUTH.
     DeniedAuth,
     /// Clients closed for their query buffer.

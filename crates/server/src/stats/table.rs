@@ -233,10 +233,12 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
-    stats("evicted_keys", |_| never()),
+    stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |_| never()),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
-    stats("total_eviction_exceeded_time", |_| never()),
+    stats("total_eviction_exceeded_time", |s| {
+        number(s.totals.get(Counter::EvictionExceededUs) / 1000)
+    }),
     stats("current_eviction_exceeded_time", |_| never()),
     stats("keyspace_hits", |s| counted(s, Counter::KeyspaceHits)),
     stats("keyspace_misses", |s| counted(s, Counter::KeyspaceMisses)),
