@@ -186,6 +186,11 @@ pub(crate) fn append<'f>(
 }
 
 fn add_to_counts(pack: &mut Vec<u8>, live: i64, deleted: i64) {
+    let first = listpack::first(pack).unwrap_or_default();
+    if let (1, 0, live_before @ 0..=126) = (live, deleted, pack[first]) {
+        pack[first] = live_before + 1; // a number up to 127 is its byte
+        return;
+    }
     let before = counts(pack);
     let mut at = listpack::first(pack).expect("a block begins with its counts");
     for (before, delta) in [(before.0, live), (before.1, deleted)] {

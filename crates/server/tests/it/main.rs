@@ -7,5 +7,6 @@ mod crossing;
 mod journal;
 mod libraries;
 mod observing;
+mod streams;
 mod transcripts;
 mod verdicts;

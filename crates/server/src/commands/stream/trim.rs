@@ -80,6 +80,7 @@ impl Trim {
         let (strategy, threshold) = match (self.plan.target, self.plan.is_approximate) {
             (TrimTarget::Length(len), false) => by_length(len),
             (TrimTarget::MinId(id), false) => by_id(id),
+            (_, true) if stream.is_empty() => by_length(0),
             // What had to stay may come first; those that went were the first that could.
             (_, true) if self.removal == Removal::IfAcknowledged => by_length(stream.len() as u64),
             (TrimTarget::Length(_), true) => by_length(stream.len() as u64),
