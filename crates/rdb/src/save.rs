@@ -111,7 +111,6 @@ pub fn open(writer: &mut Writer, collection: &Collection) {
             }
             writer.length(table.len() as u64);
         }
-        Collection::Stream(_) => {} // it is written as a whole
     }
 }
 

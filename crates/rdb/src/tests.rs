@@ -44,7 +44,6 @@ fn content(home: &Owned) -> Vec<String> {
                 format!("{name}={value} {:?}", field.deadline_ms)
             })
             .collect(),
-        ValueRef::Stream(stream) => return vec![format!("{stream:?}")],
     };
     lines.sort();
     lines
