@@ -157,7 +157,7 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
 fn find_data(state: &State) -> Result<Option<File>, String> {
     match load::open(state) {
         Ok((file, n_bytes)) => {
-            state.saving.loading.begin(n_bytes);
+            state.saving.begin_loading(n_bytes);
             Ok(Some(file))
         }
         Err(LoadError::Absent) => Ok(None),

@@ -136,7 +136,7 @@ impl State {
     pub fn is_expiring(&self) -> bool {
         self.expires_actively.load(Relaxed)
             && !self.is_cron_paused.load(Relaxed)
-            && !self.saving.loading.is_on()
+            && !self.saving.is_loading()
     }
 }
 
