@@ -143,7 +143,9 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     acceptor.close();
     stop(state, threads)?;
     if let Some(path) = pid_file {
-        log::info!("Removing the pid file.");
+        if result.is_ok() {
+            log::info!("Removing the pid file.");
+        }
         // It could not be written, or somebody has removed it.
         let _ = std::fs::remove_file(path);
     }
