@@ -640,15 +640,21 @@ impl<'a> Db<'a> {
         }
     }
 
-    /// Replaces the value of `key`, whatever it held. O(1).
+    /// Replaces the value of `key`, whatever it held; whether it held something. O(1).
     #[inline]
-    pub fn put(&mut self, key: &[u8], encoding: Encoding, payload: NewPayload<'_>, expiry: Expiry) {
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        encoding: Encoding,
+        payload: NewPayload<'_>,
+        expiry: Expiry,
+    ) -> bool {
         let locked = self.view.locked;
         let (id, hash, found) = self.find(key); // what has expired goes first, with its own event
         let Some(mut home) = found else {
             let entry = Entry::new(self.birth(key, expiry.after(None)), encoding, payload);
             insert(locked, id, locked.room(id), hash, entry);
-            return;
+            return false;
         };
         home.save_first();
         let (old, is_heavy) = {
@@ -673,24 +679,26 @@ impl<'a> Db<'a> {
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
         }
+        true
     }
 
-    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields.
-    /// O(bytes) of a blob, else O(1).
-    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) {
+    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields;
+    /// whether it held something. O(bytes) of a blob, else O(1).
+    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) -> bool {
         let fields_ms = value.scheduled_ms;
-        match value.as_new() {
+        let has_replaced = match value.as_new() {
             (encoding, OwnedParts::Int(n)) => self.put(key, encoding, NewPayload::Int(n), expiry),
             (encoding, OwnedParts::Blob(bytes)) => {
-                self.put(key, encoding, NewPayload::Blob(&bytes), expiry);
+                self.put(key, encoding, NewPayload::Blob(&bytes), expiry)
             }
             (encoding, OwnedParts::Big(big)) => {
-                self.put(key, encoding, NewPayload::Big(big), expiry);
+                self.put(key, encoding, NewPayload::Big(big), expiry)
             }
-        }
+        };
         if let (Some(fields_ms), Some(mut home)) = (fields_ms, self.find(key).2) {
             home.schedule(fields_ms);
         }
+        has_replaced
     }
 
     /// Has `key` look as if it was used so: whichever of the two access clocks note. See

@@ -30,7 +30,7 @@ use crate::locked::Locked;
 use crate::shard::Entries;
 use datatypes::encoding::quicklist::{Frozen, NodeRef};
 use datatypes::encoding::table::{Record, hash};
-use datatypes::home::{Begun, Piece};
+use datatypes::home::{Begun, Payload, Piece};
 use parking_lot::Mutex;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -42,6 +42,8 @@ use std::sync::atomic::{
 
 /// Entries, pieces or nodes that a walk saves under one hold of a lock.
 const SLICE_ENTRIES: usize = 256;
+/// Bytes of values after which it lets go before that.
+const SLICE_BYTES: usize = 64 << 10;
 /// Nodes of a frozen list, of some kilobytes each, that are saved in one step.
 const SLICE_NODES: usize = 16;
 
@@ -238,17 +240,19 @@ impl<'k> Walk<'k> {
         // SAFETY: the lock is held until the end of the block.
         unsafe {
             let room = shard.room();
-            let (mut n_seen, database_at_cut) = (0, room.database_at_cut(self.next));
+            let (mut n_seen, mut n_bytes) = (0, 0);
+            let database_at_cut = room.database_at_cut(self.next);
             let snapshot = &self.keyspace.snapshot;
             // An exchange since the last look has the walk start over, at the next step.
             while room.walk_mark != snapshot.mark() && !snapshot.is_swapped.load(Relaxed) {
                 self.cursor = room.table.scan(self.cursor, &mut |entry| {
                     n_seen += 1;
+                    n_bytes += bytes_about(&entry);
                     save(snapshot, (self.next, database_at_cut), &entry);
                 });
                 if self.cursor == 0 {
                     room.walk_mark = snapshot.mark();
-                } else if n_seen >= SLICE_ENTRIES {
+                } else if n_seen >= SLICE_ENTRIES || n_bytes >= SLICE_BYTES {
                     break;
                 }
             }
@@ -400,6 +404,15 @@ impl<'k> Walk<'k> {
         *snapshot.sink.lock() = None;
         self.is_done = true;
         false
+    }
+}
+
+/// About how much saving an entry is. O(1).
+fn bytes_about(entry: &Entry) -> usize {
+    match entry.payload() {
+        Payload::Int(_) => size_of::<i64>(),
+        Payload::Blob(bytes) => bytes.len(),
+        Payload::Big(_) => SLICE_BYTES / 4, // it has no more than a slice's, or is only begun
     }
 }
 

@@ -123,7 +123,7 @@ pub struct Parts<R> {
     version: u16,
     checks_sum: bool,
     database: u64,
-    /// The key whose value is read, and the code of its type.
+    /// The key whose value could not be read, and the code of its type.
     key: Option<(Vec<u8>, u8)>,
 }
 
@@ -172,7 +172,7 @@ impl<R: Read> Parts<R> {
         self.reader.offset()
     }
 
-    /// The key whose value was being read when an error showed, and the code of its type.
+    /// The key whose value was being read when the error showed, and the code of its type.
     pub fn key(&self) -> Option<(&[u8], u8)> {
         self.key.as_ref().map(|(key, code)| (&key[..], *code))
     }
@@ -180,7 +180,6 @@ impl<R: Read> Parts<R> {
     /// Reads the next part. O(bytes).
     pub fn next(&mut self, limits: &Limits) -> Result<Part> {
         let mut attributes = Attributes::default();
-        self.key = None;
         loop {
             let opcode = self.reader.byte()?;
             match opcode {
@@ -224,13 +223,15 @@ impl<R: Read> Parts<R> {
             return self.reader.fail(Reason::Unknown(kind));
         }
         let key = self.reader.string()?;
-        self.key = Some((key.clone(), kind));
         let version = self.version;
         let value = load::value(&mut self.reader, kind, Terms { version, limits });
         match value {
             Ok(value) => Ok(Part::Key(key, attributes, value)),
             Err(error) if error.reason == Reason::Empty => Ok(Part::Emptied(key)),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.key = Some((key, kind));
+                Err(error)
+            }
         }
     }
 

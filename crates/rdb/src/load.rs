@@ -73,7 +73,14 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
             let bytes = reader.string()?;
             let pack = legacy::from_zipmap(&bytes);
             let pack = whole(reader, pack, "Zipmap integrity check failed")?;
-            hash_of_pack(reader, pack, limits)
+            let longest = listpack::iter(&pack).map(Item::text_len).max();
+            let home = hash_of_pack(reader, pack, limits)?;
+            let is_short = longest.is_none_or(|longest| longest <= limits.hash_max_listpack_value);
+            Ok(if is_short {
+                home
+            } else {
+                rebuilt(home, limits)
+            })
         }
         kind::HASH_ZIPLIST => {
             let pack = ziplist(reader, "Hash ziplist integrity check failed")?;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::{Replies, Session};
+use crate::state::State;
 
 /// Every command of every family, by the names that `renames` leave them.
 pub fn commands(renames: &[Rename]) -> Result<Commands, FatalConfig> {
@@ -113,8 +114,8 @@ fn admit(
         return Err(Error::OutOfMemory);
     }
     let is_write = command.is_write() || queue.is_some_and(|queue| queue.has_writes);
-    if state.saving.is_failing() && (is_write || command.name == "ping") && state.denies_writes() {
-        return Err(Error::Misconfigured);
+    if state.saving.is_hindered() {
+        not_hindered(state, command, is_write)?;
     }
     if is_write && state.config.lacks_replicas() {
         return Err(Error::NoReplicas);
@@ -122,14 +123,23 @@ fn admit(
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
     }
-    if state.saving.loading.is_on() && !command.has(Flag::Loading) {
-        return Err(Error::Loading);
-    }
     let running = &engine.state().scripts.running;
     if running.is_busy() && !command.has(Flag::AllowBusy) {
         return Err(running.busy());
     }
     Ok(admitted)
+}
+
+/// Whether a command may run while the data is loaded, or could not be saved.
+#[cold]
+fn not_hindered(state: &State, command: &Command, is_write: bool) -> Result<(), Error> {
+    if (is_write || command.name == "ping") && state.denies_writes() {
+        return Err(Error::Misconfigured);
+    }
+    match state.saving.is_loading() && !command.has(Flag::Loading) {
+        true => Err(Error::Loading),
+        false => Ok(()),
+    }
 }
 
 /// Answers why a request does not run. Inside MULTI that spoils the transaction; EXEC itself, refused,

@@ -148,7 +148,9 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     acceptor.close();
     stop(state, threads)?;
     if let Some(path) = pid_file {
-        log::info!("Removing the pid file.");
+        if result.is_ok() {
+            log::info!("Removing the pid file.");
+        }
         // It could not be written, or somebody has removed it.
         let _ = std::fs::remove_file(path);
     }
@@ -162,7 +164,7 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
 fn find_data(state: &State) -> Result<Option<File>, String> {
     match load::open(state) {
         Ok((file, n_bytes)) => {
-            state.saving.loading.begin(n_bytes);
+            state.saving.begin_loading(n_bytes);
             Ok(Some(file))
         }
         Err(LoadError::Absent) => Ok(None),

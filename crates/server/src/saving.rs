@@ -3,13 +3,18 @@
 //! Commands and the saver meet here: who wants a save leaves a wish and may wait for word of it; the
 //! saver takes it. INFO and the gate read the rest.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::io::process::unix_time;
+
+/// The last save failed.
+const FAILING: u8 = 1;
+/// The data is being loaded.
+const LOADING: u8 = 2;
 
 /// How a save went, for who waits: `Begun` when its moment is fixed, then how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +66,6 @@ pub struct Record {
 /// How the loading of a file goes.
 #[derive(Default)]
 pub struct Loading {
-    is_on: AtomicBool,
     /// When it began, Unix time in seconds.
     pub since_s: AtomicU64,
     /// Bytes of the file.
@@ -82,7 +86,8 @@ pub struct Saving {
     is_running: AtomicBool,
     must_stop: AtomicBool,
     must_follow: AtomicBool,
-    is_failing: AtomicBool,
+    /// [`FAILING`] and [`LOADING`], in one place for the gate, which looks at every command.
+    hindrances: AtomicU8,
     /// Keys in the present save, and those that it will have.
     pub n_saved: AtomicU64,
     /// See `n_saved`.
@@ -108,32 +113,11 @@ impl Default for Saving {
             is_running: false.into(),
             must_stop: false.into(),
             must_follow: false.into(),
-            is_failing: false.into(),
+            hindrances: 0.into(),
             n_saved: 0.into(),
             n_total: 0.into(),
             loading: Loading::default(),
         }
-    }
-}
-
-impl Loading {
-    /// Whether the data is being loaded.
-    #[inline]
-    pub fn is_on(&self) -> bool {
-        self.is_on.load(Relaxed)
-    }
-
-    /// Notes that a file of so many bytes is loaded from now on.
-    pub fn begin(&self, n_bytes: u64) {
-        self.since_s.store(unix_time().as_secs(), Relaxed);
-        self.n_bytes.store(n_bytes, Relaxed);
-        self.n_read.store(0, Relaxed);
-        self.is_on.store(true, SeqCst);
-    }
-
-    /// Notes that the data is there.
-    pub fn end(&self) {
-        self.is_on.store(false, SeqCst);
     }
 }
 
@@ -247,7 +231,7 @@ impl Saving {
         record.took_s = since.map(|since| since.elapsed().as_secs());
         if is_ok || !self.must_stop() {
             record.is_ok = is_ok;
-            self.is_failing.store(!is_ok, Relaxed);
+            self.hinder(FAILING, !is_ok);
         }
         self.is_running.store(false, SeqCst);
     }
@@ -270,7 +254,7 @@ impl Saving {
     /// Notes whether a save in the foreground went well.
     pub fn judged(&self, is_ok: bool) {
         self.record.lock().is_ok = is_ok;
-        self.is_failing.store(!is_ok, Relaxed);
+        self.hinder(FAILING, !is_ok);
     }
 
     /// How saves went.
@@ -278,9 +262,40 @@ impl Saving {
         self.record.lock().clone()
     }
 
-    /// Whether the last save in the background failed.
+    fn hinder(&self, bit: u8, is_so: bool) {
+        match is_so {
+            true => self.hindrances.fetch_or(bit, SeqCst),
+            false => self.hindrances.fetch_and(!bit, SeqCst),
+        };
+    }
+
+    /// Whether some commands may not run: see [`Saving::is_failing`] and [`Saving::is_loading`].
     #[inline]
+    pub fn is_hindered(&self) -> bool {
+        self.hindrances.load(Relaxed) != 0
+    }
+
+    /// Whether the last save failed.
     pub fn is_failing(&self) -> bool {
-        self.is_failing.load(Relaxed)
+        self.hindrances.load(Relaxed) & FAILING != 0
+    }
+
+    /// Whether the data is being loaded.
+    #[inline]
+    pub fn is_loading(&self) -> bool {
+        self.hindrances.load(Relaxed) & LOADING != 0
+    }
+
+    /// Notes that a file of so many bytes is loaded from now on.
+    pub fn begin_loading(&self, n_bytes: u64) {
+        self.loading.since_s.store(unix_time().as_secs(), Relaxed);
+        self.loading.n_bytes.store(n_bytes, Relaxed);
+        self.loading.n_read.store(0, Relaxed);
+        self.hinder(LOADING, true);
+    }
+
+    /// Notes that the data is there.
+    pub fn end_loading(&self) {
+        self.hinder(LOADING, false);
     }
 }

@@ -150,7 +150,7 @@ impl State {
         self.expires_actively.load(Relaxed)
             && !self.is_cron_paused.load(Relaxed)
             && self.pause.now(now_ms).is_none()
-            && !self.saving.loading.is_on()
+            && !self.saving.is_loading()
     }
 }
 

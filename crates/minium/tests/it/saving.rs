@@ -27,6 +27,7 @@ fn fill(client: &mut Connection) {
         "SET text value".to_owned(),
         "SET number 12345".to_owned(),
         format!("SET long {long}"),
+        format!("SET longer {}", long.repeat(9)),
         "SET volatile value EX 1000".to_owned(),
         "SADD ints 1 2 300000".to_owned(),
         format!("SADD words {}", members(5)),
@@ -96,7 +97,7 @@ fn what_was_saved_is_there_after_a_crash() {
         let mut client = server.client();
         assert_eq!(digest(&mut client), before, "{way}");
         assert_eq!(text("FCALL answer 0", &mut client), ":42");
-        assert_eq!(info("rdb_last_load_keys_loaded", &mut client), "16");
+        assert_eq!(info("rdb_last_load_keys_loaded", &mut client), "17");
         for (key, encoding) in [
             ("ints", "intset"),
             ("hashx", "listpackex"),

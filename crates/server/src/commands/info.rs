@@ -105,7 +105,7 @@ fn persistence(state: &State) -> PersistenceInfo {
     let n_changes = state.stats.totals_ever().get(Counter::Changes);
     let keys = (saving.n_saved.load(Relaxed), saving.n_total.load(Relaxed));
     PersistenceInfo {
-        loading: saving.loading.is_on().then_some(loading),
+        loading: saving.is_loading().then_some(loading),
         changes: n_changes.saturating_sub(record.changes),
         running: saving.is_running().then_some(keys),
         runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),

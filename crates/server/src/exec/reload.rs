@@ -30,7 +30,7 @@ impl Engine {
         let parts = load::parts(self.state, file);
         let loaded = parts.and_then(|parts| self.load(&locked, parts, false));
         if loaded.is_ok() {
-            self.state.saving.loading.end();
+            self.state.saving.end_loading();
         }
         loaded
     }

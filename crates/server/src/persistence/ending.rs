@@ -23,7 +23,7 @@ pub struct Manner {
 /// Makes ready for the end. The error is logged; then the server goes on.
 pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
     let saves = manner.saves.unwrap_or(state.config.has_save_points());
-    if saves && state.saving.loading.is_on() {
+    if saves && state.saving.is_loading() {
         log::warn!("The data is still being loaded: there is nothing to save yet.");
     } else if saves {
         log::info!("Saving the final RDB snapshot before exiting.");

@@ -3,6 +3,7 @@
 //! ```text
 //!   out     keys, whole                               taken by the saver, written to the file
 //!           one long collection, piece by piece
+//!           long texts as they are, which the saver packs: nobody waits for that under a lock
 //!   held    keys that were saved meanwhile            behind it when it ends
 //!   open    other long collections that were begun    head and the pieces so far
 //! ```
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 
 use datatypes::encoding::table::Record;
 use datatypes::hash::HashRef;
-use datatypes::home::{Payload, Piece};
+use datatypes::home::{Encoding, Payload, Piece};
 use keyspace::access::Moment;
 use keyspace::entry::Entry;
 use keyspace::snapshot::Sink;
@@ -56,18 +57,33 @@ pub fn write_entry(writer: &mut Writer, manner: Manner, entry: &Entry) {
     save::value(writer, value.0, value.1);
 }
 
+/// Bytes on their way to the file.
+pub enum Segment {
+    /// As they stand there.
+    Ready(Vec<u8>),
+    /// A text that is to be written as a string.
+    Text(Vec<u8>),
+}
+
+/// Texts from this many bytes on are copied under the lock and packed outside.
+const LONG_TEXT_BYTES: usize = 16 << 10;
+
 /// Keys of several databases, one behind the other.
-#[derive(Default)]
 struct Stretch {
+    segments: Vec<Segment>,
+    /// What comes behind them.
     writer: Writer,
     database: Option<u16>,
+    n_bytes: usize,
 }
 
 impl Stretch {
     fn new(packs: bool) -> Stretch {
         Stretch {
+            segments: Vec::new(),
             writer: Writer::new(packs),
             database: None,
+            n_bytes: 0,
         }
     }
 
@@ -77,6 +93,51 @@ impl Stretch {
             file::select(&mut self.writer, database);
         }
         &mut self.writer
+    }
+
+    /// A key and its value.
+    fn entry(&mut self, database: u16, manner: Manner, entry: &Entry) {
+        let value = (entry.encoding(), entry.payload());
+        match value {
+            (Encoding::Raw | Encoding::Edited, Payload::Blob(text))
+                if text.len() >= LONG_TEXT_BYTES =>
+            {
+                let writer = self.select(database);
+                file::key(writer, manner.attributes(entry), entry.key(), value);
+                self.seal();
+                self.n_bytes += text.len();
+                self.segments.push(Segment::Text(text.to_vec()));
+            }
+            _ => write_entry(self.select(database), manner, entry),
+        }
+    }
+
+    /// Makes a segment of what was written.
+    fn seal(&mut self) {
+        if !self.writer.out.is_empty() {
+            self.n_bytes += self.writer.out.len();
+            let bytes = std::mem::take(&mut self.writer.out);
+            self.segments.push(Segment::Ready(bytes));
+        }
+    }
+
+    /// Bytes that wait here.
+    fn waiting(&self) -> usize {
+        self.n_bytes + self.writer.out.len()
+    }
+
+    fn take(&mut self) -> Vec<Segment> {
+        self.seal();
+        self.n_bytes = 0;
+        std::mem::take(&mut self.segments)
+    }
+
+    /// Puts another stretch behind this one.
+    fn append(&mut self, mut other: Stretch) {
+        self.seal();
+        self.n_bytes += other.waiting();
+        self.segments.append(&mut other.take());
+        self.database = other.database.or(self.database);
     }
 }
 
@@ -118,10 +179,17 @@ impl Gather {
     }
 
     /// Takes what is ready, if it is at least so many bytes.
-    pub fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
+    pub fn take(&self, bytes_min: usize) -> Vec<Segment> {
         let mut inner = self.inner.lock();
-        let bytes = &mut inner.out.writer.out;
-        (!bytes.is_empty() && bytes.len() >= bytes_min).then(|| std::mem::take(bytes))
+        match inner.out.waiting() >= bytes_min {
+            true => inner.out.take(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether long strings are packed.
+    pub fn packs(&self) -> bool {
+        self.manner.packs
     }
 
     /// Keys that were saved so far.
@@ -132,17 +200,17 @@ impl Gather {
     /// Whether more waits for the disk than may.
     pub fn is_over(&self) -> bool {
         let inner = self.inner.lock();
-        inner.out.writer.out.len() + inner.held.writer.out.len() > WAITING_BYTES_MAX
+        inner.out.waiting() + inner.held.waiting() > WAITING_BYTES_MAX
     }
 }
 
 impl Gathered {
     /// Where a whole key goes.
-    fn whole(&mut self, database: u16) -> &mut Writer {
+    fn whole(&mut self) -> &mut Stretch {
         self.n_keys += 1;
         match self.streamed {
-            None => self.out.select(database),
-            Some(_) => self.held.select(database),
+            None => &mut self.out,
+            Some(_) => &mut self.held,
         }
     }
 
@@ -159,7 +227,7 @@ impl Gathered {
 impl Sink for Gather {
     fn save(&self, database: u16, entry: &Entry) {
         let mut inner = self.inner.lock();
-        write_entry(inner.whole(database), self.manner, entry);
+        inner.whole().entry(database, self.manner, entry);
     }
 
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
@@ -200,10 +268,9 @@ impl Sink for Gather {
         if inner.streamed.is_some_and(|(streamed, _)| streamed == id) {
             inner.streamed = None;
             let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner.packs));
-            inner.out.writer.raw(&held.writer.out);
-            inner.out.database = held.database.or(inner.out.database);
+            inner.out.append(held);
         } else if let Some(open) = inner.open.remove(&id) {
-            inner.whole(open.database).raw(&open.writer.out);
+            inner.whole().select(open.database).raw(&open.writer.out);
         }
     }
 }

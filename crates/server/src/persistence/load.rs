@@ -192,11 +192,11 @@ impl Loader<'_> {
             return Ok(());
         }
         let mut db = Db::new(self.locked, database, self.terms);
-        if !self.merges && db.exists(key) {
-            return Err("a key that stands there twice".to_owned());
-        }
         let expiry = attributes.deadline_ms.map_or(Expiry::Clear, Expiry::At);
-        db.put_value(key, value, expiry);
+        let has_replaced = db.put_value(key, value, expiry);
+        if has_replaced && !self.merges {
+            return Err(format!("key '{}' stands there twice", key.escape_ascii()));
+        }
         db.set_use(key, attributes.idle_s, attributes.frequency);
         self.counts.n_keys += 1;
         let delay_us = self.state.config.key_load_delay_us();
@@ -210,18 +210,17 @@ impl Loader<'_> {
 /// Why the next part cannot be read. A type that nobody knows is told of in the words that tools look
 /// for.
 fn explain<R: Read>(parts: &Parts<R>, reason: Reason) -> String {
-    if let Reason::Unknown(code) = reason {
-        let version = parts.version();
-        match version >= rdb::code::VERSION_VALKEY {
-            true => log::warn!(
-                "Unknown type or opcode when loading DB. Unrecoverable error, aborting now."
-            ),
-            false => log::warn!(
-                "Can't handle foreign type or opcode {code} in RDB with version {version}"
-            ),
+    let what = match reason {
+        Reason::Unknown(code) if parts.version() >= rdb::code::VERSION_VALKEY => format!(
+            "Unknown type or opcode when loading DB. Unrecoverable error, aborting now. It is {code}"
+        ),
+        Reason::Unknown(code) => {
+            let version = parts.version();
+            format!("Can't handle foreign type or opcode {code} in RDB with version {version}")
         }
-    }
-    describe(parts, &reason.to_string())
+        reason => reason.to_string(),
+    };
+    describe(parts, &what)
 }
 
 /// What is wrong, and with which key.

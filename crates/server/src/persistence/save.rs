@@ -18,7 +18,7 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Manner, write_entry};
+use super::gather::{Gather, Manner, Segment, write_entry};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
@@ -274,10 +274,18 @@ fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
 }
 
 fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {
-    match gather.take(bytes_min) {
-        Some(bytes) => saved.write(&bytes).map_err(|error| reason(&error)),
-        None => Ok(()),
+    for segment in gather.take(bytes_min) {
+        let written = match segment {
+            Segment::Ready(bytes) => saved.write(&bytes),
+            Segment::Text(text) => {
+                let mut writer = Writer::new(gather.packs());
+                writer.string(&text);
+                saved.write(&writer.out)
+            }
+        };
+        written.map_err(|error| reason(&error))?;
     }
+    Ok(())
 }
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.

@@ -32,7 +32,7 @@ pub fn run(state: &'static State) {
 
 /// Asks for a save if a save point is reached.
 fn look(state: &State) {
-    if state.saving.is_running() || state.saving.loading.is_on() {
+    if state.saving.is_running() || state.saving.is_loading() {
         return;
     }
     let record = state.saving.record();
