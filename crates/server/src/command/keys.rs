@@ -32,6 +32,13 @@ pub enum Keys {
         /// Options whose arguments are not to be taken for words, and how many those are.
         options: &'static [(&'static str, usize)],
     },
+    /// The first argument, and the one behind the last of some words.
+    Option {
+        /// The words, in capitals.
+        words: &'static [&'static str],
+        /// Where they may begin.
+        from: usize,
+    },
 }
 
 impl Keys {
@@ -42,6 +49,7 @@ impl Keys {
             Keys::Range { first, .. } => request.get(first).copied(),
             Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
             Keys::Stored { first, .. } => request.get(first).copied(),
+            Keys::Option { .. } => request.get(1).copied(),
             Keys::None => None,
         }
     }
@@ -57,7 +65,7 @@ impl Keys {
 
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
-        matches!(self, Keys::Counted { .. } | Keys::Stored { .. })
+        matches!(self, Keys::Counted { .. } | Keys::Stored { .. } | Keys::Option { .. })
     }
 
     /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
@@ -68,6 +76,7 @@ impl Keys {
                 first: Some(first), ..
             }
             | Keys::Stored { first, .. } => (first, first as i32, 1),
+            Keys::Option { .. } => (1, 1, 1),
             Keys::Counted { first: None, .. } | Keys::None => (0, 0, 0),
         }
     }
@@ -104,8 +113,27 @@ impl Keys {
                 key.chain(stored(options, request, first + 1))
                     .for_each(|key| visit(key));
             }
+            Keys::Option { words, from } => {
+                let optional = behind_word(words, request, from);
+                let key = request.get(1).copied();
+                key.into_iter().chain(optional).for_each(visit);
+            }
         }
     }
+}
+
+/// What stands behind the last of `words` in a request.
+fn behind_word<'a>(words: &[&str], request: &[&'a [u8]], from: usize) -> Option<&'a [u8]> {
+    let (mut at, mut found) = (from, None);
+    while let [word, key, ..] = request.get(at..).unwrap_or_default() {
+        let is_one = |other: &&str| other.as_bytes().eq_ignore_ascii_case(word);
+        if words.iter().any(is_one) {
+            found = Some(*key);
+            at += 1;
+        }
+        at += 1;
+    }
+    found
 }
 
 /// What stands behind the last `STORE` of a request.

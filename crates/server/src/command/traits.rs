@@ -327,6 +327,15 @@ impl Command {
                 runs.extend(destination);
                 runs
             }
+            (Keys::Option { words, from }, _) => {
+                let behind = words.iter().map(|word| {
+                    let run = KeyRun::Keyword { word, from };
+                    (run, second_access)
+                });
+                std::iter::once((run(1, 0, 1), first_access))
+                    .chain(behind)
+                    .collect()
+            }
         }
     }
 }
@@ -349,6 +358,13 @@ pub enum KeyRun {
         at: usize,
         /// From one key to the next.
         step: usize,
+    },
+    /// Behind a word.
+    Keyword {
+        /// The word.
+        word: &'static str,
+        /// Where it may begin.
+        from: usize,
     },
     /// Where only the command itself knows.
     Unknown {

@@ -146,41 +146,55 @@ fn simple_set<T: AsRef<str>>(names: impl Iterator<Item = T>, reply: &mut Reply<'
 }
 
 fn key_spec(run: KeyRun, access: Access, reply: &mut Reply<'_>) {
-    let (at, kind, fields) = match run {
-        KeyRun::Range { first, last, step } => {
-            let fields = [("lastkey", last), ("keystep", step as i32), ("limit", 0)];
-            (Some(first), "range", fields)
-        }
+    let index = |at: usize| ("index", vec![("index", Fact::Number(at as i32))]);
+    let keys = |kind, fields: [(&'static str, i32); 3]| {
+        let fields = fields.map(|(name, value)| (name, Fact::Number(value)));
+        (kind, fields.to_vec())
+    };
+    let range = |last, step: usize| {
+        keys("range", [("lastkey", last), ("keystep", step as i32), ("limit", 0)])
+    };
+    let (begin, find) = match run {
+        KeyRun::Range { first, last, step } => (index(first), range(last, step)),
         KeyRun::Counted { at, step } => {
             let fields = [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)];
-            (Some(at), "keynum", fields)
+            (index(at), keys("keynum", fields))
         }
-        KeyRun::Unknown { .. } => (None, "unknown", [("", 0); 3]),
+        KeyRun::Keyword { word, from } => {
+            let from = Fact::Number(from as i32);
+            let fields = vec![("keyword", Fact::Word(word)), ("startfrom", from)];
+            (("keyword", fields), range(0, 1))
+        }
+        KeyRun::Unknown { .. } => (("unknown", Vec::new()), ("unknown", Vec::new())),
     };
     reply.map(3);
     reply.bulk(b"flags");
     simple_set(access.flags().iter(), reply);
     reply.bulk(b"begin_search");
-    match at {
-        Some(at) => typed_spec("index", &[("index", at as i32)], reply),
-        None => typed_spec(kind, &[], reply),
-    }
+    typed_spec(&begin, reply);
     reply.bulk(b"find_keys");
-    match at {
-        Some(_) => typed_spec(kind, &fields, reply),
-        None => typed_spec(kind, &[], reply),
-    }
+    typed_spec(&find, reply);
 }
 
-fn typed_spec(kind: &str, fields: &[(&str, i32)], reply: &mut Reply<'_>) {
+/// A value in a key specification.
+#[derive(Clone, Copy)]
+enum Fact {
+    Number(i32),
+    Word(&'static str),
+}
+
+fn typed_spec((kind, fields): &(&str, Vec<(&str, Fact)>), reply: &mut Reply<'_>) {
     reply.map(2);
     reply.bulk(b"type");
     reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
     reply.map(fields.len());
-    for (name, value) in fields {
+    for (name, fact) in fields {
         reply.bulk(name.as_bytes());
-        reply.int((*value).into());
+        match *fact {
+            Fact::Number(value) => reply.int(value.into()),
+            Fact::Word(word) => reply.bulk(word.as_bytes()),
+        }
     }
 }
 
@@ -318,6 +332,11 @@ fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<
             let n_words = usize::try_from(n).ok()?.checked_mul(step)?;
             let keys = request.get(at + 1..)?.get(..n_words)?;
             Some(keys.iter().step_by(step).copied().collect())
+        }
+        KeyRun::Keyword { word, from } => {
+            let mut words = request.iter().skip(from);
+            words.find(|other| other.eq_ignore_ascii_case(word.as_bytes()));
+            Some(words.take(1).copied().collect())
         }
         KeyRun::Unknown { is_stored } => {
             let mut all = Vec::new();

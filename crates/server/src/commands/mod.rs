@@ -7,6 +7,7 @@ pub mod config;
 pub mod connection;
 pub mod databases;
 pub mod debug;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod info;
@@ -49,6 +50,7 @@ pub const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     string::lcs::COMMANDS,
     hyperloglog::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,
