@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod pubsub;
 pub mod journal;
 pub mod scripts;
+pub mod tracking;
 pub mod session;
 pub mod state;
 pub mod command;

@@ -17,6 +17,7 @@ use crate::pubsub::PubSub;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
+use crate::tracking::Tracking;
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
@@ -37,6 +38,8 @@ pub struct State {
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
     pub pubsub: PubSub,
+    /// Client-side caching.
+    pub tracking: Tracking,
     /// The stream of writes.
     pub journal: Journal,
     /// All sessions.
@@ -92,6 +95,7 @@ impl State {
             control: Control::default(),
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
+            tracking: Tracking::default(),
             journal: Journal::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),

@@ -245,6 +245,12 @@ impl Group {
                     self.wake(place, reply);
                 }
             }
+            Mail::Notice { to, notice } => {
+                if let Some(place) = self.find(to) {
+                    let party = &mut self.parties[place];
+                    party.session.write_notice(&notice, &mut party.output);
+                }
+            }
             Mail::Kill(to) => {
                 if let Some(place) = self.find(to) {
                     self.disconnect(place);

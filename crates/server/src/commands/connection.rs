@@ -206,6 +206,7 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     ctx.session.replies = Replies::On;
     (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);
     ctx.session.unsubscribe_all(&ctx.state.pubsub);
+    ctx.session.end_tracking(&ctx.state.tracking);
     ctx.order = Some(Order::Unwatch);
     ctx.session.is_authenticated = !ctx.state.config.requires_password();
     reply.set_proto(Proto::Resp2);

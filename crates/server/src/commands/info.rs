@@ -68,6 +68,9 @@ fn snapshot(state: &State) -> Snapshot {
             changes: Some(state.stats.totals_ever().get(Counter::Changes)),
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
+            tracking_keys: state.tracking.n_keys_and_items().0 as u64,
+            tracking_items: state.tracking.n_keys_and_items().1 as u64,
+            tracking_prefixes: state.tracking.n_prefixes() as u64,
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         replication: ReplicationInfo {
@@ -120,6 +123,7 @@ fn clients(state: &State) -> ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
+        tracking: state.tracking.n_trackers() as u64,
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {

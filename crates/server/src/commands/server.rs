@@ -33,6 +33,7 @@ fn end_after_mode(args: &mut Args<'_>) -> Result<()> {
 fn flushdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     end_after_mode(args)?;
     ctx.effects.n_changes += ctx.db.clear() as u64;
+    ctx.all_changed();
     reply.ok();
     Ok(())
 }
@@ -43,6 +44,7 @@ fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     for database in 0..ctx.db.locked().keyspace().n_databases() {
         ctx.effects.n_changes += ctx.db.other(database, |db| db.clear()) as u64;
     }
+    ctx.all_changed();
     reply.ok();
     Ok(())
 }

@@ -146,6 +146,8 @@ impl Engine {
         let place = (parked.database, parked.leaves_clock, None);
         let words = parked.request.words();
         self.effects.can_wait = true;
+        let is_tracked = self.state.tracking.is_active();
+        self.effects.author = is_tracked.then_some(parked.client.address.session);
         self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
@@ -207,6 +209,7 @@ impl Engine {
         }
         self.unwatch(session);
         session.unsubscribe_all(&self.state.pubsub);
+        session.end_tracking(&self.state.tracking);
         session.queue = None;
     }
 }

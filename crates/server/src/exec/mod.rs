@@ -20,6 +20,7 @@ mod meanwhile;
 mod multi;
 mod reap;
 mod script;
+mod tracking;
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
@@ -277,6 +278,9 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        if session.tracking.is_some() {
+            Engine::end_choice(session, command);
+        }
         if !self.met.is_empty() {
             self.remove_met();
         }
@@ -323,6 +327,9 @@ impl Engine {
         if outcome == Outcome::Busy {
             reply.truncate(mark);
             return self.stay_busy(reply);
+        }
+        if session.tracking.is_some() {
+            Engine::end_choice(session, admitted.0);
         }
         self.count(session, admitted.0, request, is_ok);
         outcome
@@ -393,7 +400,13 @@ impl Engine {
         let (command, ..) = admitted;
         let leaves_clock = command.leaves_clock || session.leaves_clock;
         let place = (session.database, leaves_clock, known_hash);
-        self.handle(locked, place, admitted, request, reply)
+        let is_tracked = self.state.tracking.is_active();
+        self.effects.author = is_tracked.then(|| session.id());
+        let is_ok = self.handle(locked, place, admitted, request, reply);
+        if session.tracking.is_some() {
+            self.remember_keys(session, command, request);
+        }
+        is_ok
     }
 
     /// Calls a handler of keys in a database and gathers what it did. Whether it succeeded.

@@ -23,7 +23,7 @@ use resp::request::{Limits, Span};
 use crate::config::live::OutputClass;
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
-use crate::mailbox::{Address, Mail};
+use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
@@ -640,6 +640,7 @@ impl EventLoop {
                     self.close(engine, idx);
                 }
             }
+            Mail::Notice { to, notice } => self.notify(to, &notice),
         }
     }
 
@@ -650,10 +651,25 @@ impl EventLoop {
     }
 
     fn push(&mut self, to: Address, bytes: &[u8]) {
-        let Some((idx, connection)) = self.find(to) else {
+        if let Some((idx, connection)) = self.find(to) {
+            connection.push(bytes);
+            self.list(idx);
+        }
+    }
+
+    fn notify(&mut self, to: Address, notice: &Notice) {
+        if let Some((idx, connection)) = self.find(to) {
+            let (session, output) = (&mut connection.session, &mut connection.output);
+            session.write_notice(notice, output);
+            self.list(idx);
+        }
+    }
+
+    /// Notes that there is something to send beyond replies.
+    fn list(&mut self, idx: usize) {
+        let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        connection.push(bytes);
         if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }

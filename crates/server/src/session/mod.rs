@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod queue;
+pub mod tracking;
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use resp::reply::Proto;
 
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
-use client::{Buffers, Client, Facts};
+use client::{Buffers, Client, Facts, TrackingFacts};
 use queue::Queue;
+use tracking::TrackingMode;
 
 /// What CLIENT REPLY asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +104,8 @@ pub struct Session {
     pub watching: Option<Box<Watching>>,
     /// Channels and patterns.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// What it wants to be told of, if anything.
+    pub tracking: Option<Box<TrackingMode>>,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
     /// The full name of the last command.
@@ -129,6 +133,7 @@ impl Session {
             queue: None,
             watching: None,
             subscriptions: None,
+            tracking: None,
             waiter: None,
             last_command: "",
             n_commands: 0,
@@ -192,6 +197,11 @@ impl Session {
             is_blocked: self.waiter.is_some(),
             is_closing: self.is_closing,
             is_kept: self.is_kept,
+            tracking: self.tracking.as_ref().map(|mode| TrackingFacts {
+                redirect: mode.redirect.unwrap_or(0),
+                is_broken: mode.is_broken,
+                is_broadcast: mode.is_broadcast,
+            }),
             leaves_clock: self.leaves_clock,
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
             buffers,

@@ -6,4 +6,5 @@
 mod crossing;
 mod journal;
 mod libraries;
+mod tracking;
 mod transcripts;
