@@ -17,7 +17,7 @@ use crate::pubsub::PubSub;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
-use crate::tracking::Tracking;
+use crate::tracking::{Post, Tracking};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
@@ -120,6 +120,19 @@ impl State {
     pub fn is_out_of_memory(&self) -> bool {
         let max_bytes = self.config.max_memory_bytes();
         max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
+    }
+
+    /// Holds the table of client-side caching to `tracking-table-max-keys`.
+    pub fn bound_tracking(&self) {
+        let n_keys_max = self.config.tracking_keys_max();
+        let post = Post {
+            find: &|id| self.clients.get(id).map(|client| client.address),
+            mailboxes: &self.mailboxes,
+            own: None,
+        };
+        if n_keys_max > 0 {
+            self.tracking.shrink(0, n_keys_max, post);
+        }
     }
 
     /// Whether event loops remove due keys without anybody looking at them.

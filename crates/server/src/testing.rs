@@ -248,7 +248,8 @@ impl Group {
             Mail::Notice { to, notice } => {
                 if let Some(place) = self.find(to) {
                     let party = &mut self.parties[place];
-                    party.session.write_notice(&notice, &mut party.output);
+                    let mut reply = Reply::new(&mut party.output, party.session.proto);
+                    party.session.write_notice(&notice, &mut reply);
                 }
             }
             Mail::Kill(to) => {

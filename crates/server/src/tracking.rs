@@ -11,6 +11,7 @@
 //! session that ends stays in the table until its keys change, or until nobody tracks. The locks here
 //! are leaf locks, but that the book of trackers is held while the table is emptied.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -35,6 +36,8 @@ pub struct Tracker {
     pub address: Address,
     /// The session that gets the notices in its place.
     pub redirect: Option<u64>,
+    /// It is told by prefixes, no more of what it read before.
+    pub is_broadcast: bool,
     /// It is not told of its own changes.
     pub is_noloop: bool,
 }
@@ -90,11 +93,16 @@ pub struct Tracking {
     n_prefixes: AtomicUsize,
 }
 
+/// Notices that were not posted, each with the session that it is for.
+pub type Notices = RefCell<Vec<(u64, Notice)>>;
+
 /// The letters that notices are posted through.
 #[derive(Clone, Copy)]
 pub struct Post<'a> {
     /// Finds the session that notices are redirected to.
     pub find: &'a dyn Fn(u64) -> Option<Address>,
+    /// The session that runs something, and where its own notices gather: they follow its reply.
+    pub own: Option<(u64, &'a Notices)>,
     /// Takes the letters.
     pub mailboxes: &'a Mailboxes,
 }
@@ -183,12 +191,12 @@ impl Tracking {
         if n_before < n_keys_max || n_keys_max == 0 {
             return;
         }
-        self.forget_oldest(at + 1, n_keys_max, post);
+        self.shrink(at + 1, n_keys_max, post);
     }
 
-    /// Makes room in the table, beginning with the stripe at `from`.
+    /// Makes the table no bigger than `n_keys_max`, beginning with the stripe at `from`.
     #[cold]
-    fn forget_oldest(&self, from: usize, n_keys_max: usize, post: Post<'_>) {
+    pub fn shrink(&self, from: usize, n_keys_max: usize, post: Post<'_>) {
         for i in 0..N_STRIPES {
             while self.n_keys.load(Relaxed) > n_keys_max {
                 let mut stripe = self.stripes[(from + i) % N_STRIPES].lock();
@@ -207,7 +215,7 @@ impl Tracking {
         self.n_items.fetch_sub(holders.len(), Relaxed);
     }
 
-    /// Tells of keys that have changed, and who did it; their shards are locked.
+    /// Tells those who read keys that these have changed, and who did it; their shards are locked.
     pub fn invalidate(&self, touched: &[(u64, Box<[u8]>)], post: Post<'_>) {
         for (author, key) in touched {
             let mut stripe = self.stripes[Tracking::stripe_of(key)].lock();
@@ -217,15 +225,13 @@ impl Tracking {
                 self.tell(key, &holders, *author, post);
             }
         }
-        if self.n_prefixes() > 0 {
-            self.tell_by_prefix(touched, post);
-        }
     }
 
     fn tell(&self, key: &[u8], holders: &Holders, author: u64, post: Post<'_>) {
         let keys: Arc<[Box<[u8]>]> = [key.into()].into();
         for tracker in self.trackers_of(holders.iter()) {
-            if !tracker.is_noloop || tracker.address.session != author {
+            let is_own = tracker.is_noloop && tracker.address.session == author;
+            if !is_own && !tracker.is_broadcast {
                 post.send(tracker, Some(keys.clone()));
             }
         }
@@ -236,7 +242,11 @@ impl Tracking {
         ids.filter_map(|id| trackers.get(id).copied()).collect()
     }
 
-    fn tell_by_prefix(&self, touched: &[(u64, Box<[u8]>)], post: Post<'_>) {
+    /// Tells those who are told of all keys with a prefix; once for all that a transaction did.
+    pub fn tell_by_prefix(&self, touched: &[(u64, Box<[u8]>)], post: Post<'_>) {
+        if self.n_prefixes() == 0 {
+            return;
+        }
         let mut authors = BTreeMap::new();
         for (author, key) in touched {
             authors.entry(key).or_insert(*author);
@@ -304,7 +314,12 @@ impl Post<'_> {
                 None => (own, Notice::Unreachable { redirect: id }),
             },
         };
-        self.mailboxes
-            .post(to.group.into(), Mail::Notice { to, notice });
+        match self.own {
+            Some((id, notices)) if id == to.session => notices.borrow_mut().push((id, notice)),
+            _ => {
+                let mail = Mail::Notice { to, notice };
+                self.mailboxes.post(to.group.into(), mail);
+            }
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct Effects {
     pub author: Option<u64>,
     /// Changed keys to tell of, each with who did it.
     pub touched: Vec<(u64, Box<[u8]>)>,
+    /// How many of these those who have read them were told of.
+    pub n_told: usize,
     /// All keys may have changed.
     pub has_touched_all: bool,
     /// Keys that may have become ready for somebody who waits.
@@ -171,6 +173,12 @@ impl<'a> ReadCtx<'a> {
 }
 
 impl Effects {
+    /// Whether there are changed keys that nobody was told of.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.touched.len() > self.n_told || self.has_touched_all
+    }
+
     /// Notes a changed key, if anybody is to be told.
     #[inline]
     fn touch(&mut self, key: &[u8]) {

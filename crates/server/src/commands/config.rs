@@ -97,6 +97,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
                 _ => Ok(()),
             }
         }
+        "tracking-table-max-keys" => {
+            state.bound_tracking();
+            Ok(())
+        }
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

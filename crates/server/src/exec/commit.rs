@@ -30,7 +30,7 @@ impl Engine {
             self.read_clock(); // a key may have run out while the command ran
             self.serve_waiters(locked);
         }
-        if !self.effects.touched.is_empty() || self.effects.has_touched_all {
+        if !self.effects.touched.is_empty() || self.effects.has_news() {
             self.tell_trackers();
         }
         if !self.unit.is_empty() {

@@ -45,6 +45,7 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use crate::tracking::Notices;
 use evict::Eviction;
 use meanwhile::Remains;
 
@@ -117,6 +118,9 @@ pub struct Engine {
     eviction: Eviction,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
+    /// The session whose notices are gathered: that which runs, if it tracks.
+    pub teller: Option<u64>,
+    notices: Notices,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
 }
@@ -187,6 +191,8 @@ impl Engine {
             access_clock: AccessClock::default(),
             eviction: Eviction::default(),
             remains: Vec::new(),
+            teller: None,
+            notices: Notices::default(),
             has_lowered_due: false,
         }
     }
@@ -403,6 +409,9 @@ impl Engine {
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then(|| session.id());
         let is_ok = self.handle(locked, place, admitted, request, reply);
+        if self.effects.has_news() {
+            self.tell_readers();
+        }
         if session.tracking.is_some() {
             self.remember_keys(session, command, request);
         }

@@ -132,6 +132,8 @@ impl EventLoop {
             self.await_sockets(&mut events, timeout)?;
             self.woken_at = Instant::now();
             engine.begin_tick();
+            // What happened before a request came is told before its reply.
+            self.open_letters(engine);
             self.look_at_ready(engine);
             self.finish_tick(engine);
         }
@@ -660,7 +662,8 @@ impl EventLoop {
     fn notify(&mut self, to: Address, notice: &Notice) {
         if let Some((idx, connection)) = self.find(to) {
             let (session, output) = (&mut connection.session, &mut connection.output);
-            session.write_notice(notice, output);
+            let mut reply = Reply::new(output, session.proto);
+            session.write_notice(notice, &mut reply);
             self.list(idx);
         }
     }

@@ -62,8 +62,7 @@ impl Session {
 
     /// Writes a notice as this session gets it: a push, or a message of RESP2 if it is another's and
     /// this one is subscribed to something; else nothing.
-    pub fn write_notice(&mut self, notice: &Notice, out: &mut Vec<u8>) {
-        let mut reply = Reply::new(out, self.proto);
+    pub fn write_notice(&mut self, notice: &Notice, reply: &mut Reply<'_>) {
         match notice {
             Notice::Invalid {
                 keys,

@@ -153,6 +153,7 @@ fn begin(session: &mut Session, state: &State, options: &Options<'_>) {
     let tracker = Tracker {
         address,
         redirect: options.redirect,
+        is_broadcast: options.is_broadcast,
         is_noloop: options.is_noloop,
     };
     state.tracking.enter(id, tracker);
