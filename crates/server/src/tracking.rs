@@ -323,3 +323,85 @@ impl Post<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker(session: u64) -> Tracker {
+        Tracker {
+            address: Address {
+                group: 0,
+                slot: 0,
+                session,
+            },
+            redirect: None,
+            is_broadcast: false,
+            is_noloop: false,
+        }
+    }
+
+    /// Runs `work` with a post whose letters are then counted.
+    fn n_letters(work: impl FnOnce(Post<'_>)) -> usize {
+        let mailboxes = Mailboxes::new(1);
+        work(Post {
+            find: &|_| None,
+            mailboxes: &mailboxes,
+            own: None,
+        });
+        mailboxes.take(0).len()
+    }
+
+    fn remember(tracking: &Tracking, key: &str, id: u64, n_keys_max: usize) -> usize {
+        n_letters(|post| tracking.remember(key.as_bytes(), id, n_keys_max, post))
+    }
+
+    #[test]
+    fn a_key_is_told_of_once_to_each_who_read_it() {
+        let tracking = Tracking::default();
+        for id in [1, 2, 3] {
+            tracking.enter(id, tracker(id));
+        }
+        for id in [1, 2, 2] {
+            assert_eq!(remember(&tracking, "k", id, 10), 0);
+        }
+        assert_eq!(tracking.n_keys_and_items(), (1, 2));
+        let touched = [(NOBODY, Box::from(&b"k"[..]))];
+        assert_eq!(n_letters(|post| tracking.invalidate(&touched, post)), 2);
+        assert_eq!(n_letters(|post| tracking.invalidate(&touched, post)), 0);
+        assert_eq!(tracking.n_keys_and_items(), (0, 0));
+    }
+
+    #[test]
+    fn the_oldest_keys_make_room_and_stale_places_in_the_queue_go() {
+        let tracking = Tracking::default();
+        tracking.enter(1, tracker(1));
+        for i in 0..10_000 {
+            let key = format!("k{i}");
+            assert_eq!(remember(&tracking, &key, 1, 100), usize::from(i >= 100));
+            assert!(tracking.n_keys_and_items().0 <= 100);
+        }
+        for i in 0..10_000 {
+            let key = format!("again{}", i % 3);
+            remember(&tracking, &key, 1, 1000);
+            let touched = [(1, key.into_bytes().into())];
+            assert_eq!(n_letters(|post| tracking.invalidate(&touched, post)), 1);
+        }
+        let queued = tracking.stripes.iter().map(|one| one.lock().queue.len());
+        assert!(queued.sum::<usize>() < 3 * 100 + N_STRIPES * (STALE_ALLOWED + 1));
+        assert_eq!(n_letters(|post| tracking.shrink(3, 40, post)), 60);
+        assert_eq!(tracking.n_keys_and_items(), (40, 40));
+        tracking.leave(1, &[]);
+        assert_eq!(tracking.n_keys_and_items(), (0, 0));
+        assert!(!tracking.is_active());
+    }
+
+    #[test]
+    fn without_a_bound_nothing_makes_room() {
+        let tracking = Tracking::default();
+        tracking.enter(1, tracker(1));
+        let told = (0..500).map(|i| remember(&tracking, &format!("k{i}"), 1, 0));
+        assert_eq!(told.sum::<usize>(), 0);
+        assert_eq!(tracking.n_keys_and_items(), (500, 500));
+    }
+}

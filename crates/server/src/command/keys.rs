@@ -114,7 +114,7 @@ impl Keys {
                     .for_each(|key| visit(key));
             }
             Keys::Option { words, from } => {
-                let optional = behind_word(words, request, from);
+                let optional = behind_word(words, request, from).map(|(_, key)| key);
                 let key = request.get(1).copied();
                 key.into_iter().chain(optional).for_each(visit);
             }
@@ -122,13 +122,17 @@ impl Keys {
     }
 }
 
-/// What stands behind the last of `words` in a request.
-fn behind_word<'a>(words: &[&str], request: &[&'a [u8]], from: usize) -> Option<&'a [u8]> {
+/// The last of `words` in a request that something stands behind, and that argument.
+pub fn behind_word<'a>(
+    words: &[&'static str],
+    request: &[&'a [u8]],
+    from: usize,
+) -> Option<(&'static str, &'a [u8])> {
     let (mut at, mut found) = (from, None);
     while let [word, key, ..] = request.get(at..).unwrap_or_default() {
-        let is_one = |other: &&str| other.as_bytes().eq_ignore_ascii_case(word);
-        if words.iter().any(is_one) {
-            found = Some(*key);
+        let same = |other: &&&str| other.as_bytes().eq_ignore_ascii_case(word);
+        if let Some(word) = words.iter().find(same) {
+            found = Some((*word, *key));
             at += 1;
         }
         at += 1;

@@ -4,7 +4,7 @@
 
 mod docs;
 
-use crate::command::keys::Keys;
+use crate::command::keys::{Keys, behind_word};
 use crate::command::traits::{CATEGORIES, KeyRun, META};
 use crate::command::{Access, AdminCtx, Args, Category, Command, Commands, Flag, Kind};
 use crate::error::{Error, Result};
@@ -334,9 +334,11 @@ fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<
             Some(keys.iter().step_by(step).copied().collect())
         }
         KeyRun::Keyword { word, from } => {
-            let mut words = request.iter().skip(from);
-            words.find(|other| other.eq_ignore_ascii_case(word.as_bytes()));
-            Some(words.take(1).copied().collect())
+            let Keys::Option { words, .. } = keys else {
+                return None;
+            };
+            let found = behind_word(words, request, from).filter(|(other, _)| *other == word);
+            Some(found.map(|(_, key)| key).into_iter().collect())
         }
         KeyRun::Unknown { is_stored } => {
             let mut all = Vec::new();
