@@ -25,6 +25,7 @@ const FILES: &[&str] = &[
     "unit/querybuf",
     "unit/quit",
     "unit/scan",
+    "unit/tracking",
     "unit/type/hash",
     "unit/type/incr",
     "unit/type/list",

@@ -14,6 +14,7 @@
 pub mod bitmap;
 mod copy;
 pub mod encoding;
+pub mod geo;
 pub mod hash;
 pub mod home;
 pub mod hyperloglog;

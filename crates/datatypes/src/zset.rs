@@ -230,6 +230,15 @@ impl<'a> ZsetRef<'a> {
         Members { walk }
     }
 
+    /// The members from a score on, lowest first. O(log n) to start.
+    pub fn from_score(self, min: f64) -> Members<'a> {
+        let start = match self.view {
+            View::Pack(pack) => pairs(pack).take_while(|pair| pair.score < min).count(),
+            View::Tree(tree) => tree.partition(|entry| entry.score() < min),
+        };
+        self.range(start..usize::MAX, false)
+    }
+
     /// All members, lowest first.
     pub fn iter(self) -> Members<'a> {
         self.range(0..usize::MAX, false)

@@ -47,6 +47,43 @@ pub fn run(
     reply: &mut Reply<'_>,
     meanwhile: &mut dyn Meanwhile,
 ) -> Outcome {
+    if session.tracking.is_some() {
+        return run_tracked(engine, session, (row, known_hash), request, reply, meanwhile);
+    }
+    run_plain(engine, session, (row, known_hash), request, reply, meanwhile)
+}
+
+/// The same for a session that tracks: what it is to be told of its own doing follows its reply, and
+/// keys that were evicted before it ran come first.
+#[cold]
+fn run_tracked(
+    engine: &mut Engine,
+    session: &mut Session,
+    row: (Option<&'static Command>, Option<u64>),
+    request: &[&[u8]],
+    reply: &mut Reply<'_>,
+    meanwhile: &mut dyn Meanwhile,
+) -> Outcome {
+    let before = engine.begin_notices(session);
+    if engine.has_memory_limit() {
+        engine.make_room();
+        engine.write_notices(session, reply);
+    }
+    let outcome = run_plain(engine, session, row, request, reply, meanwhile);
+    engine.teller = before;
+    engine.write_notices(session, reply);
+    outcome
+}
+
+#[inline]
+fn run_plain(
+    engine: &mut Engine,
+    session: &mut Session,
+    (row, known_hash): (Option<&'static Command>, Option<u64>),
+    request: &[&[u8]],
+    reply: &mut Reply<'_>,
+    meanwhile: &mut dyn Meanwhile,
+) -> Outcome {
     let mark = reply.len();
     if engine.has_memory_limit() {
         engine.make_room();

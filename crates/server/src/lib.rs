@@ -18,6 +18,7 @@ pub mod pubsub;
 pub mod monitor;
 pub mod journal;
 pub mod scripts;
+pub mod tracking;
 pub mod session;
 pub mod state;
 pub mod persistence;

@@ -62,6 +62,30 @@ pub enum Mail {
     Purge,
     /// CLIENT KILL.
     Kill(Address),
+    /// Something that a session holds has changed.
+    Notice {
+        /// Whose.
+        to: Address,
+        /// What to tell it.
+        notice: Notice,
+    },
+}
+
+/// What client-side caching has to tell a session.
+#[derive(Debug)]
+pub enum Notice {
+    /// Keys have changed; `None`: all may have.
+    Invalid {
+        /// The keys.
+        keys: Option<Arc<[Box<[u8]>]>>,
+        /// They are another session's, which redirects its notices here.
+        is_redirected: bool,
+    },
+    /// The session that notices are redirected to is gone.
+    Unreachable {
+        /// Its id.
+        redirect: u64,
+    },
 }
 
 /// The letters of one loop. Every loop looks at the flags of all in every tick, so they have cache

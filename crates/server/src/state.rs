@@ -22,6 +22,7 @@ use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
+use crate::tracking::{Post, Tracking};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
@@ -50,6 +51,8 @@ pub struct State {
     pub pubsub: PubSub,
     /// Who sees every command.
     pub monitors: Monitors,
+    /// Client-side caching.
+    pub tracking: Tracking,
     /// The stream of writes.
     pub journal: Journal,
     /// All sessions.
@@ -111,6 +114,7 @@ impl State {
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
             monitors: Monitors::default(),
+            tracking: Tracking::default(),
             journal: Journal::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
@@ -143,6 +147,19 @@ impl State {
         self.saving.is_failing()
             && self.config.has_save_points()
             && self.config.stops_writes_on_save_error()
+    }
+
+    /// Holds the table of client-side caching to `tracking-table-max-keys`.
+    pub fn bound_tracking(&self) {
+        let n_keys_max = self.config.tracking_keys_max();
+        let post = Post {
+            find: &|id| self.clients.get(id).map(|client| client.address),
+            mailboxes: &self.mailboxes,
+            own: None,
+        };
+        if n_keys_max > 0 {
+            self.tracking.shrink(0, n_keys_max, post);
+        }
     }
 
     /// Whether event loops remove due keys without anybody looking at them.

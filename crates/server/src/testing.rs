@@ -277,6 +277,13 @@ impl Group {
                     self.disconnect(place);
                 }
             }
+            Mail::Notice { to, notice } => {
+                if let Some(place) = self.find(to) {
+                    let party = &mut self.parties[place];
+                    let mut reply = Reply::new(&mut party.output, party.session.proto);
+                    party.session.write_notice(&notice, &mut reply);
+                }
+            }
             Mail::Kill(to) => {
                 if let Some(place) = self.find(to) {
                     self.disconnect(place);

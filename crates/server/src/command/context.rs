@@ -34,6 +34,14 @@ pub struct Effects {
     pub has_flushed: bool,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
+    /// Who runs the command, if anybody is to be told of changed keys.
+    pub author: Option<u64>,
+    /// Changed keys to tell of, each with who did it.
+    pub touched: Vec<(u64, Box<[u8]>)>,
+    /// How many of these those who have read them were told of.
+    pub n_told: usize,
+    /// All keys may have changed.
+    pub has_touched_all: bool,
     /// Keys that may have become ready for somebody who waits.
     pub ready: Vec<Place>,
     /// Whether a command may wait: not inside EXEC or a script.
@@ -199,6 +207,20 @@ impl<'a> ReadCtx<'a> {
 }
 
 impl Effects {
+    /// Whether there are changed keys that nobody was told of.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.touched.len() > self.n_told || self.has_touched_all
+    }
+
+    /// Notes a changed key, if anybody is to be told.
+    #[inline]
+    fn touch(&mut self, key: &[u8]) {
+        if let Some(author) = self.author {
+            self.touched.push((author, key.into()));
+        }
+    }
+
     /// Publishes an event, if anybody may get it.
     #[inline]
     pub fn event(&mut self, event: Event, database: u16, key: &[u8]) {
@@ -241,6 +263,7 @@ impl<'a> WriteCtx<'a> {
         if self.db.touch(key) {
             self.effects.ready.push((self.db.number(), key.into()));
         }
+        self.effects.touch(key);
         self.effects.event(event, self.db.number(), key);
     }
 
@@ -250,6 +273,7 @@ impl<'a> WriteCtx<'a> {
         if self.db.other(database, |db| db.touch(key)) {
             self.effects.ready.push((database, key.into()));
         }
+        self.effects.touch(key);
         self.effects.event(event, database, key);
     }
 
@@ -290,6 +314,11 @@ impl<'a> WriteCtx<'a> {
         for key in self.db.locked().waited_keys(database) {
             self.effects.ready.push((database, key));
         }
+    }
+
+    /// Says that every key is another one now, for those who hold copies: they are told to drop all.
+    pub fn all_changed(&mut self) {
+        self.effects.has_touched_all = self.effects.author.is_some();
     }
 
     /// Says that something happened to `key` that is no change of its own.

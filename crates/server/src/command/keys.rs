@@ -39,6 +39,13 @@ pub enum Keys {
         /// The first place where it may be.
         from: usize,
     },
+    /// The first argument, and the one behind the last of some words.
+    Option {
+        /// The words, in capitals.
+        words: &'static [&'static str],
+        /// Where they may begin.
+        from: usize,
+    },
 }
 
 impl Keys {
@@ -50,6 +57,7 @@ impl Keys {
             Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
             Keys::Stored { first, .. } => request.get(first).copied(),
             Keys::Halved { word, from } => halved(word, from, request).first().copied(),
+            Keys::Option { .. } => request.get(1).copied(),
             Keys::None => None,
         }
     }
@@ -65,7 +73,10 @@ impl Keys {
 
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
-        matches!(self, Keys::Counted { .. } | Keys::Stored { .. } | Keys::Halved { .. })
+        matches!(
+            self,
+            Keys::Counted { .. } | Keys::Stored { .. } | Keys::Halved { .. } | Keys::Option { .. }
+        )
     }
 
     /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
@@ -76,6 +87,7 @@ impl Keys {
                 first: Some(first), ..
             }
             | Keys::Stored { first, .. } => (first, first as i32, 1),
+            Keys::Option { .. } => (1, 1, 1),
             Keys::Counted { first: None, .. } | Keys::Halved { .. } | Keys::None => (0, 0, 0),
         }
     }
@@ -117,6 +129,11 @@ impl Keys {
                 key.chain(stored(options, request, first + 1))
                     .for_each(|key| visit(key));
             }
+            Keys::Option { words, from } => {
+                let optional = behind_word(words, request, from).map(|(_, key)| key);
+                let key = request.get(1).copied();
+                key.into_iter().chain(optional).for_each(visit);
+            }
         }
     }
 }
@@ -129,6 +146,24 @@ fn halved<'r, 'a>(word: &str, from: usize, request: &'r [&'a [u8]]) -> &'r [&'a 
         .position(|other| other.eq_ignore_ascii_case(word.as_bytes()));
     let behind = at.map_or(&[][..], |at| &words[at + 1..]);
     &behind[..behind.len() / 2]
+}
+
+/// The last of `words` in a request that something stands behind, and that argument.
+pub fn behind_word<'a>(
+    words: &[&'static str],
+    request: &[&'a [u8]],
+    from: usize,
+) -> Option<(&'static str, &'a [u8])> {
+    let (mut at, mut found) = (from, None);
+    while let [word, key, ..] = request.get(at..).unwrap_or_default() {
+        let same = |other: &&&str| other.as_bytes().eq_ignore_ascii_case(word);
+        if let Some(word) = words.iter().find(same) {
+            found = Some((*word, *key));
+            at += 1;
+        }
+        at += 1;
+    }
+    found
 }
 
 /// What stands behind the last `STORE` of a request.

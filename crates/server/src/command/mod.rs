@@ -264,6 +264,12 @@ impl Command {
         self
     }
 
+    /// A key as the first argument, and one behind the last of some words at `from` or later.
+    pub const fn key_and_option(mut self, words: &'static [&'static str], from: usize) -> Command {
+        self.keys = Keys::Option { words, from };
+        self
+    }
+
     /// A key at `first`, and more behind their number at `at`.
     pub const fn keys_and_numkeys(mut self, first: usize, at: usize) -> Command {
         self.keys = Keys::Counted {

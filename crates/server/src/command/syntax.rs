@@ -69,11 +69,11 @@ const TYPES: &[(&str, &str)] = &[
         "integer",
         "bits client-id count cursor db decrement destination-db end frequency increment index \
          index1 index2 len limit maxage milliseconds min-match-len num-matches numfields numkeys \
-         numlocal numreplicas offset port protover rank seconds start stop ttl version weight",
+         num-vertices numlocal numreplicas offset port protover rank seconds start stop ttl version weight",
     ),
-    ("key", "destination dst key key1 key2 keys newkey source src"),
+    ("key", "destination dst key key1 key2 keys newkey source src storedistkey storekey"),
     ("pattern", "by-pattern get-pattern pattern"),
-    ("double", "score timeout"),
+    ("double", "height latitude longitude radius score timeout width"),
     ("unix-time", "unix-time-milliseconds unix-time-seconds"),
 ];
 

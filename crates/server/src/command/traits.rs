@@ -396,6 +396,15 @@ impl Command {
                 runs.extend(destination);
                 runs
             }
+            (Keys::Option { words, from }, _) => {
+                let behind = words.iter().map(|word| {
+                    let run = KeyRun::Keyword { word, from };
+                    (run, second_access)
+                });
+                std::iter::once((run(1, 0, 1), first_access))
+                    .chain(behind)
+                    .collect()
+            }
         }
     }
 }
@@ -424,6 +433,13 @@ pub enum KeyRun {
         /// The word, in capitals.
         word: &'static str,
         /// The first place where it may be.
+        from: usize,
+    },
+    /// Behind a word.
+    Keyword {
+        /// The word.
+        word: &'static str,
+        /// Where it may begin.
         from: usize,
     },
     /// Where only the command itself knows.

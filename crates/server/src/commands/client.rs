@@ -1,5 +1,7 @@
 //! CLIENT: what sessions are called, how they are listed, and how they end.
 
+mod tracking;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +19,9 @@ use crate::session::client::Client;
 
 /// The subcommands of CLIENT.
 pub const CLIENT: &[Command] = &[
+    tracking::CACHING,
     row("client|getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
+    tracking::GETREDIR,
     Command::help("client|help"),
     row("client|id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
     row("client|info", 2, info)
@@ -58,6 +62,8 @@ pub const CLIENT: &[Command] = &[
         .syntax("connection-name")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .about("2.6.9", "O(1)", "Names the connection."),
+    tracking::TRACKING,
+    tracking::TRACKINGINFO,
     row("client|unblock", -3, unblock)
         .syntax("client-id [unblock-type(TIMEOUT|ERROR)]")
         .flags(ADMIN)

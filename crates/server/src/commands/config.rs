@@ -105,6 +105,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.saving.nudge();
             Ok(())
         }
+        "tracking-table-max-keys" => {
+            state.bound_tracking();
+            Ok(())
+        }
         "timeout" => {
             state.mailboxes.wake_all(); // it decides how long they sleep
             Ok(())

@@ -227,6 +227,7 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
         ctx.state.monitors.remove(ctx.session.address());
     }
     ctx.session.unsubscribe_all(&ctx.state.pubsub);
+    ctx.session.end_tracking(&ctx.state.tracking);
     ctx.order = Some(Order::Unwatch);
     let acl = &ctx.state.acl;
     ctx.session

@@ -108,6 +108,7 @@ fn swapdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     }
     ctx.db.other(first, |db| db.swap(second));
     ctx.effects.n_changes += 1;
+    ctx.all_changed();
     ctx.database_changed(first);
     ctx.database_changed(second);
     reply.ok();

@@ -81,6 +81,9 @@ fn snapshot(state: &State) -> Snapshot {
         activity: ActivityInfo {
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
+            tracking_keys: state.tracking.n_keys_and_items().0 as u64,
+            tracking_items: state.tracking.n_keys_and_items().1 as u64,
+            tracking_prefixes: state.tracking.n_prefixes() as u64,
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         persistence: persistence(state),
@@ -162,6 +165,7 @@ pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
             let what = if what == Paused::All { "all" } else { "write" };
             (what, state.pause.left_ms(now_ms))
         }),
+        tracking: state.tracking.n_trackers() as u64,
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod databases;
 pub mod debug;
 pub mod dump;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod info;
@@ -62,6 +63,7 @@ pub const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     string::lcs::COMMANDS,
     hyperloglog::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,

@@ -485,6 +485,11 @@ impl Config {
         self.words(const { slot("latency-tracking-info-percentiles") })
     }
 
+    /// `tracking-table-max-keys`; 0 is no limit.
+    pub fn tracking_keys_max(&self) -> usize {
+        self.size(const { slot("tracking-table-max-keys") })
+    }
+
     /// `slowlog-max-len`.
     pub fn slowlog_max_len(&self) -> usize {
         self.size(const { slot("slowlog-max-len") })

@@ -456,9 +456,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("tls-session-cache-size", "20480", 0, INT).tuning(NO_TLS),
     integer("tls-session-cache-timeout", "300", 0, INT).tuning(NO_TLS),
     boolean("tls-session-caching", "yes").tuning(NO_TLS),
-    integer("tracking-table-max-keys", "1000000", 0, i64::MAX)
-        .unsigned()
-        .tuning("there is no client tracking yet"),
+    integer("tracking-table-max-keys", "1000000", 0, i64::MAX).unsigned(),
     text("unixsocket", "").fixed(),
     text("unixsocketgroup", "")
         .fixed()

@@ -169,6 +169,8 @@ impl Engine {
             return true;
         }
         self.effects.can_wait = true;
+        let is_tracked = self.state.tracking.is_active();
+        self.effects.author = is_tracked.then_some(parked.client.address.session);
         let since = Instant::now();
         self.known.clear();
         let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
@@ -254,6 +256,7 @@ impl Engine {
         }
         self.unwatch(session);
         session.unsubscribe_all(&self.state.pubsub);
+        session.end_tracking(&self.state.tracking);
         session.queue = None;
     }
 }

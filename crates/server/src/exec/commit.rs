@@ -9,12 +9,18 @@ use super::Engine;
 use crate::command::event::Event;
 use crate::config::notify::EventClasses;
 use crate::stats::counters::Counter;
+use crate::tracking::NOBODY;
 
 impl Engine {
     /// Whether `commit` has anything to do.
     #[inline]
     pub(super) fn has_effects(&self) -> bool {
-        !self.effects.ready.is_empty() || !self.effects.events.is_empty() || !self.unit.is_empty()
+        let effects = &self.effects;
+        !effects.ready.is_empty()
+            || !effects.events.is_empty()
+            || !self.unit.is_empty()
+            || !effects.touched.is_empty()
+            || effects.has_touched_all
     }
 
     /// See the top of the file. Called once for the outermost command, before its locks go.
@@ -23,6 +29,9 @@ impl Engine {
         if !self.effects.ready.is_empty() {
             self.read_clock(); // a key may have run out while the command ran
             self.serve_waiters(locked);
+        }
+        if !self.effects.touched.is_empty() || self.effects.has_news() {
+            self.tell_trackers();
         }
         if !self.unit.is_empty() {
             self.state.journal.append(&self.unit);
@@ -130,6 +139,9 @@ impl Engine {
             if registry.has_waiter(key) && is_in_reach {
                 self.effects.ready.push((database, key.into()));
             }
+        }
+        if self.state.tracking.is_active() {
+            self.effects.touched.push((NOBODY, key.into()));
         }
         if self.effects.is_recorded {
             let words = command.iter().map(|word| word.to_vec()).collect();

@@ -22,6 +22,7 @@ pub mod permit;
 mod reap;
 mod reload;
 mod script;
+mod tracking;
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,6 +49,7 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use crate::tracking::Notices;
 use count::{Ended, Noteworthy};
 use evict::Eviction;
 use meanwhile::Remains;
@@ -128,6 +130,9 @@ pub struct Engine {
     untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
+    /// The session whose notices are gathered: that which runs, if it tracks.
+    pub teller: Option<u64>,
+    notices: Notices,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
 }
@@ -217,6 +222,8 @@ impl Engine {
             n_untimed: 0,
             untimed: 0,
             remains: Vec::new(),
+            teller: None,
+            notices: Notices::default(),
             has_lowered_due: false,
         }
     }
@@ -317,6 +324,9 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        if session.tracking.is_some() {
+            Engine::end_choice(session, command);
+        }
         if !self.met.is_empty() {
             self.remove_met();
         }
@@ -371,6 +381,9 @@ impl Engine {
         if outcome == Outcome::Busy {
             reply.truncate(mark);
             return self.stay_busy(reply);
+        }
+        if session.tracking.is_some() {
+            Engine::end_choice(session, admitted.0);
         }
         let reply_bytes = reply.len() - mark;
         self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
@@ -450,7 +463,16 @@ impl Engine {
         let is_meant = command.name == "touch";
         let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
         let place = (session.database, leaves_clock);
-        self.handle(locked, place, admitted, request, reply)
+        let is_tracked = self.state.tracking.is_active();
+        self.effects.author = is_tracked.then(|| session.id());
+        let is_ok = self.handle(locked, place, admitted, request, reply);
+        if self.effects.has_news() {
+            self.tell_readers();
+        }
+        if session.tracking.is_some() {
+            self.remember_keys(session, command, request);
+        }
+        is_ok
     }
 
     /// Calls a handler of keys in a database and gathers what it did. Whether it succeeded.

@@ -23,7 +23,7 @@ use resp::request::{Limits, Span};
 use crate::config::live::OutputClass;
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
-use crate::mailbox::{Address, Mail};
+use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
@@ -135,6 +135,8 @@ impl EventLoop {
             self.await_sockets(&mut events, timeout)?;
             self.woken_at = Instant::now();
             engine.begin_tick();
+            // What happened before a request came is told before its reply.
+            self.open_letters(engine);
             self.look_at_ready(engine);
             self.finish_tick(engine);
         }
@@ -682,6 +684,7 @@ impl EventLoop {
                     self.close(engine, idx);
                 }
             }
+            Mail::Notice { to, notice } => self.notify(to, &notice),
         }
     }
 
@@ -692,13 +695,29 @@ impl EventLoop {
     }
 
     fn push(&mut self, to: Address, bytes: &[u8], is_line: bool) {
-        let Some((idx, connection)) = self.find(to) else {
+        if let Some((idx, connection)) = self.find(to) {
+            match is_line {
+                true => connection.output.extend_from_slice(bytes),
+                false => connection.push(bytes),
+            }
+            self.list(idx);
+        }
+    }
+
+    fn notify(&mut self, to: Address, notice: &Notice) {
+        if let Some((idx, connection)) = self.find(to) {
+            let (session, output) = (&mut connection.session, &mut connection.output);
+            let mut reply = Reply::new(output, session.proto);
+            session.write_notice(notice, &mut reply);
+            self.list(idx);
+        }
+    }
+
+    /// Notes that there is something to send beyond replies.
+    fn list(&mut self, idx: usize) {
+        let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        match is_line {
-            true => connection.output.extend_from_slice(bytes),
-            false => connection.push(bytes),
-        }
         if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }

@@ -23,6 +23,17 @@ pub struct Buffers {
     pub output: usize,
 }
 
+/// How a session tracks.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackingFacts {
+    /// The session that gets the notices; 0 if it is itself.
+    pub redirect: u64,
+    /// That one is gone.
+    pub is_broken: bool,
+    /// It is told of all keys with its prefixes.
+    pub is_broadcast: bool,
+}
+
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -54,6 +65,8 @@ pub struct Facts {
     pub leaves_clock: bool,
     /// MONITOR.
     pub is_monitor: bool,
+    /// CLIENT TRACKING.
+    pub tracking: Option<TrackingFacts>,
     /// Bytes of the commands queued since MULTI.
     pub queued_bytes: usize,
     /// The buffers of its connection.
@@ -143,6 +156,9 @@ impl Client {
             facts.buffers.output,
             self.memory_bytes(&facts),
         );
+        let redir = facts
+            .tracking
+            .map_or(-1, |tracking| tracking.redirect as i64);
         let command = match facts.last_command {
             "" => "NULL",
             name => name,
@@ -150,7 +166,7 @@ impl Client {
         let _ = write!(rest, "{command} user=");
         text.extend_from_slice(rest.as_bytes());
         text.extend_from_slice(self.user.lock().name());
-        text.extend_from_slice(format!(" redir=-1 resp={resp} lib-name=").as_bytes());
+        text.extend_from_slice(format!(" redir={redir} resp={resp} lib-name=").as_bytes());
         let library = self.library.lock();
         text.extend_from_slice(&library.0);
         text.extend_from_slice(b" lib-ver=");
@@ -172,6 +188,9 @@ fn flags(facts: &Facts, client: &Client) -> String {
         (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),
+        (facts.tracking.is_some(), 't'),
+        (facts.tracking.is_some_and(|one| one.is_broken), 'R'),
+        (facts.tracking.is_some_and(|one| one.is_broadcast), 'B'),
         (facts.is_closing, 'c'),
         (client.is_unix, 'U'),
         (facts.is_kept, 'e'),

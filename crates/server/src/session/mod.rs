@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod queue;
+pub mod tracking;
 
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use crate::acl::User;
 use crate::acl::rules::Rules;
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
-use client::{Buffers, Client, Facts};
+use client::{Buffers, Client, Facts, TrackingFacts};
 use queue::Queue;
+use tracking::TrackingMode;
 
 /// What CLIENT REPLY asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +118,8 @@ pub struct Session {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// It waits for the end of a pause.
     pub is_postponed: bool,
+    /// What it wants to be told of, if anything.
+    pub tracking: Option<Box<TrackingMode>>,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
     /// The full name of the last command.
@@ -150,6 +154,7 @@ impl Session {
             watching: None,
             subscriptions: None,
             is_postponed: false,
+            tracking: None,
             waiter: None,
             last_command: "",
             n_commands: 0,
@@ -221,6 +226,11 @@ impl Session {
             is_blocked: self.waiter.is_some() || self.is_postponed,
             is_closing: self.is_closing,
             is_kept: self.is_kept,
+            tracking: self.tracking.as_ref().map(|mode| TrackingFacts {
+                redirect: mode.redirect.unwrap_or(0),
+                is_broken: mode.is_broken,
+                is_broadcast: mode.is_broadcast,
+            }),
             leaves_clock: self.leaves_clock,
             is_monitor: self.is_monitor,
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),

@@ -82,6 +82,8 @@ pub struct ClientsInfo {
     pub paused: Option<(&'static str, u64)>,
     /// Subscribed to something.
     pub pubsub: u64,
+    /// Tracking keys for a cache of theirs.
+    pub tracking: u64,
     /// Watching a key.
     pub watching: u64,
     /// Bytes of unfinished requests and unsent replies.
@@ -130,6 +132,12 @@ pub struct ActivityInfo {
     pub pubsub_channels: u64,
     /// Patterns with subscribers.
     pub pubsub_patterns: u64,
+    /// Keys that tracking sessions may hold.
+    pub tracking_keys: u64,
+    /// Sessions that may hold a key, for all keys.
+    pub tracking_items: u64,
+    /// Prefixes of keys that are broadcast.
+    pub tracking_prefixes: u64,
 }
 
 /// Saving and loading.

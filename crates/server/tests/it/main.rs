@@ -8,5 +8,6 @@ mod journal;
 mod libraries;
 mod observing;
 mod streams;
+mod tracking;
 mod transcripts;
 mod verdicts;

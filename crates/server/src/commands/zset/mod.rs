@@ -112,7 +112,7 @@ const NAN_SCORE: Error = Error::Plain("ERR resulting score is not a number (NaN)
 
 type Pairs = Vec<(Vec<u8>, f64)>;
 
-fn write_item(reply: &mut Reply<'_>, item: Item<'_>) {
+pub(super) fn write_item(reply: &mut Reply<'_>, item: Item<'_>) {
     match item {
         Item::Int(n) => reply.bulk_int(n),
         Item::Bytes(text) => reply.bulk(text),
@@ -143,7 +143,7 @@ fn double_or_null(reply: &mut Reply<'_>, score: Option<f64>) {
 }
 
 /// Puts `members` in the place of whatever `destination` held, or removes it if there are none.
-fn store(
+pub(super) fn store(
     ctx: &mut WriteCtx<'_>,
     destination: &[u8],
     members: &[(Vec<u8>, f64)],
@@ -169,12 +169,15 @@ fn store(
 // ---- Adding ------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Default)]
-struct AddOptions {
-    nx: bool,
-    xx: bool,
+pub(super) struct AddOptions {
+    /// Only adds.
+    pub nx: bool,
+    /// Only changes scores.
+    pub xx: bool,
     gt: bool,
     lt: bool,
-    counts_changes: bool,
+    /// The reply counts changes as well.
+    pub counts_changes: bool,
     incr: bool,
 }
 
@@ -223,7 +226,7 @@ impl AddOptions {
 }
 
 /// Adds members to a set; in the form of an increment, the score is the reply.
-fn add(
+pub(super) fn add(
     ctx: &mut WriteCtx<'_>,
     reply: &mut Reply<'_>,
     key: &[u8],

@@ -1,0 +1,103 @@
+//! What a session has chosen to be told of, and how a notice reaches it.
+
+use resp::reply::{Proto, Reply};
+
+use super::Session;
+use crate::mailbox::Notice;
+use crate::tracking::Tracking;
+
+/// The channel of notices that are redirected to a session of RESP2.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Whose keys a session wants to be told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// Those of every command that reads.
+    #[default]
+    All,
+    /// Those of commands after CLIENT CACHING YES.
+    OptIn,
+    /// All but those of commands after CLIENT CACHING NO.
+    OptOut,
+}
+
+/// What CLIENT TRACKING ON asked for.
+#[derive(Debug, Default)]
+pub struct TrackingMode {
+    /// The session that gets the notices.
+    pub redirect: Option<u64>,
+    /// It is told of all keys with its prefixes.
+    pub is_broadcast: bool,
+    /// It is not told of its own changes.
+    pub is_noloop: bool,
+    /// The session that gets the notices is gone.
+    pub is_broken: bool,
+    /// See [`Choice`].
+    pub choice: Choice,
+    /// CLIENT CACHING was said for the next command.
+    pub is_chosen: bool,
+    /// When broadcasting; sorted.
+    pub prefixes: Vec<Box<[u8]>>,
+}
+
+impl TrackingMode {
+    /// Whether the keys of a command that reads are to be remembered.
+    pub fn remembers(&self) -> bool {
+        !self.is_broadcast
+            && match self.choice {
+                Choice::All => true,
+                Choice::OptIn => self.is_chosen,
+                Choice::OptOut => !self.is_chosen,
+            }
+    }
+}
+
+impl Session {
+    /// CLIENT TRACKING OFF.
+    pub fn end_tracking(&mut self, tracking: &Tracking) {
+        if let Some(mode) = self.tracking.take() {
+            tracking.leave(self.id(), &mode.prefixes);
+        }
+    }
+
+    /// Writes a notice as this session gets it: a push, or a message of RESP2 if it is another's and
+    /// this one is subscribed to something; else nothing.
+    pub fn write_notice(&mut self, notice: &Notice, reply: &mut Reply<'_>) {
+        match notice {
+            Notice::Invalid {
+                keys,
+                is_redirected,
+            } => {
+                match self.proto {
+                    Proto::Resp3 => {
+                        reply.push(2);
+                        reply.bulk(b"invalidate");
+                    }
+                    Proto::Resp2 if *is_redirected && self.subscriptions.is_some() => {
+                        reply.push(3);
+                        reply.bulk(b"message");
+                        reply.bulk(CHANNEL);
+                    }
+                    Proto::Resp2 => return,
+                }
+                match keys {
+                    Some(keys) => {
+                        reply.array(keys.len());
+                        keys.iter().for_each(|key| reply.bulk(key));
+                    }
+                    None => reply.null(),
+                }
+            }
+            Notice::Unreachable { redirect } => {
+                if let Some(mode) = &mut self.tracking {
+                    mode.is_broken = true;
+                }
+                if self.proto == Proto::Resp3 {
+                    reply.push(2);
+                    reply.bulk(b"tracking-redir-broken");
+                    reply.int(*redirect as i64);
+                }
+            }
+        }
+    }
+}
