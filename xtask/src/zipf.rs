@@ -68,8 +68,9 @@ fn replay(
 ) -> Result<(usize, usize), client::connection::Error> {
     client.call(&["CONFIG", "SET", "maxmemory", "0"])?;
     client.call(&["FLUSHALL", "SYNC"])?;
-    let info = client.call(&["INFO", "memory"])?;
-    let used = used_bytes(&info).unwrap_or(0);
+    // What was flushed may still be on its way out.
+    while field(&client.call(&["INFO", "memory"])?, "lazyfree_pending_objects:") != Some(0) {}
+    let used = field(&client.call(&["INFO", "memory"])?, "used_memory:").unwrap_or(0);
     client.call(&["CONFIG", "SET", "maxmemory-policy", policy])?;
     client.call(&[
         "CONFIG",
@@ -104,13 +105,13 @@ fn replay(
     Ok((n_hits, n_kept))
 }
 
-fn used_bytes(info: &Value) -> Option<u64> {
+fn field(info: &Value, name: &str) -> Option<u64> {
     let (Value::Bulk(text) | Value::Verbatim(_, text)) = info else {
         return None;
     };
     let text = std::str::from_utf8(text).ok()?;
     text.lines()
-        .find_map(|line| line.strip_prefix("used_memory:"))?
+        .find_map(|line| line.strip_prefix(name))?
         .trim()
         .parse()
         .ok()

@@ -310,6 +310,14 @@ impl<'l, H: Home> HashMut<'l, H> {
         self.view().next_deadline()
     }
 
+    /// Chooses the table right away if so many fields are about to be added that they need it.
+    pub fn expect_fields(&mut self, n_fields: usize) {
+        let is_pack = self.home.encoding() != Encoding::HashTable;
+        if is_pack && n_fields > self.limits.hash_max_listpack_entries {
+            self.become_table();
+        }
+    }
+
     /// Sets a value; whether the field is new. O(1) in a table, else O(n) of a small n.
     pub fn set(&mut self, field: &[u8], value: &[u8], deadline: FieldDeadline) -> bool {
         if self.too_long(field, value) {

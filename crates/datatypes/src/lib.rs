@@ -1,4 +1,4 @@
-//! The values: strings, lists, hashes, sets and sorted sets, and the structures they are made of.
+//! The values: strings, lists, hashes, sets, sorted sets and streams, and the structures they are made of.
 //!
 //! A value lives in a [`Home`]: the keyspace's entry, or [`Owned`] in tests. Small collections are
 //! *blobs*, one run of bytes (listpack, intset) that the home keeps inside or next to its own
@@ -21,6 +21,7 @@ pub mod hyperloglog;
 pub mod list;
 pub mod pick;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 mod testing;

@@ -79,6 +79,7 @@ fn keys() {
         now_ms,
         trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");

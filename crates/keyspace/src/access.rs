@@ -10,6 +10,7 @@
 //! setting for the whole server; after a change the clocks of old entries mislead until they are used.
 
 use std::cell::Cell;
+use std::ops::Deref;
 
 use crate::entry::Entry;
 
@@ -27,41 +28,18 @@ pub struct Frequency {
     pub decay_min: u32,
 }
 
-/// The present as access clocks see it.
-#[derive(Debug, Default)]
-pub struct AccessClock {
+/// The present as access clocks see it, and what they count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
     second: u32,
     frequency: Option<Frequency>,
-    random: Cell<u64>,
 }
 
-impl AccessClock {
-    /// Sets the time, Unix milliseconds.
-    pub fn set_time(&mut self, now_ms: u64) {
-        self.second = (now_ms / 1000) as u32;
-    }
-
-    /// Counts accesses instead of noting when they were; `None` notes when.
-    pub fn count(&mut self, frequency: Option<Frequency>) {
-        self.frequency = frequency;
-    }
-
-    /// Uses are noted.
-    #[inline]
-    pub fn noting(&self) -> Trace<'_> {
-        Trace {
-            clock: self,
-            is_noted: true,
-        }
-    }
-
-    /// Uses leave no trace.
-    #[inline]
-    pub fn leaving(&self) -> Trace<'_> {
-        Trace {
-            clock: self,
-            is_noted: false,
-        }
+impl Moment {
+    /// This Unix time in milliseconds. Accesses are counted so, or, if `None`, noted when they were.
+    pub fn new(now_ms: u64, frequency: Option<Frequency>) -> Moment {
+        let second = (now_ms / 1000) as u32;
+        Moment { second, frequency }
     }
 
     /// Whether accesses are counted.
@@ -84,8 +62,8 @@ impl AccessClock {
     }
 
     /// The clock that stands for an idle time.
-    pub fn idle_for(&self, idle_s: u32) -> u32 {
-        self.second.wrapping_sub(idle_s) & CLOCK_MASK
+    pub fn idle_for(&self, idle_s: u64) -> u32 {
+        self.second.wrapping_sub(idle_s as u32) & CLOCK_MASK
     }
 
     /// The clock that stands for a counter.
@@ -101,6 +79,50 @@ impl AccessClock {
         match self.frequency {
             None => self.second & CLOCK_MASK,
             Some(_) => self.counted(COUNTER_AT_BIRTH),
+        }
+    }
+}
+
+/// A moment that moves, and the chance that counters need.
+#[derive(Debug, Default)]
+pub struct AccessClock {
+    moment: Moment,
+    random: Cell<u64>,
+}
+
+impl Deref for AccessClock {
+    type Target = Moment;
+    fn deref(&self) -> &Moment {
+        &self.moment
+    }
+}
+
+impl AccessClock {
+    /// Sets the time, Unix milliseconds.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.moment = Moment::new(now_ms, self.moment.frequency);
+    }
+
+    /// Counts accesses instead of noting when they were; `None` notes when.
+    pub fn count(&mut self, frequency: Option<Frequency>) {
+        self.moment.frequency = frequency;
+    }
+
+    /// Uses are noted.
+    #[inline]
+    pub fn noting(&self) -> Trace<'_> {
+        Trace {
+            clock: self,
+            is_noted: true,
+        }
+    }
+
+    /// Uses leave no trace.
+    #[inline]
+    pub fn leaving(&self) -> Trace<'_> {
+        Trace {
+            clock: self,
+            is_noted: false,
         }
     }
 
@@ -144,8 +166,8 @@ impl Trace<'_> {
         if !self.is_noted {
             return;
         }
-        match self.clock.frequency {
-            None => entry.set_clock(self.clock.second & CLOCK_MASK),
+        match self.clock.moment.frequency {
+            None => entry.set_clock(self.clock.moment.second & CLOCK_MASK),
             Some(frequency) => self.clock.count_access(entry, frequency.log_factor),
         }
     }

@@ -17,9 +17,12 @@ use crate::shard::{Entries, Room};
 use datatypes::encoding::listpack;
 use datatypes::encoding::table::{Inline, Occupied, Record, Ref, hash};
 use datatypes::hash::{self, HashMut, HashRef};
-use datatypes::home::{Collection, Encoding, Home, Kind, Limits, NewPayload, Payload};
+use datatypes::home::{
+    Collection, Encoding, Home, Kind, Limits, NewPayload, Owned, OwnedParts, Payload,
+};
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
+use datatypes::stream::{self, Stream, StreamMut};
 use datatypes::string::{self, StringMut, StringRef};
 use datatypes::value::ValueRef;
 use datatypes::zset::{ZsetMut, ZsetRef};
@@ -97,6 +100,8 @@ pub struct Terms<'a> {
     pub trace: Trace<'a>,
     /// The thresholds of small encodings.
     pub limits: &'a Limits,
+    /// What is due is not there for who reads, but stays: nothing changes now.
+    pub keeps_due: bool,
     /// Where departures are noted.
     pub departed: &'a RefCell<Vec<Departed>>,
 }
@@ -108,8 +113,30 @@ pub struct View<'a> {
     terms: Terms<'a>,
     /// Keys looked for, and keys found.
     lookups: Cell<(u32, u32)>,
-    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
-    known: Cell<Option<(&'a [u8], u64)>>,
+    /// Keys whose hashes are known, from the one looked for last.
+    known: Cell<&'a [KnownHash]>,
+}
+
+/// A key whose hash is known. The key outlives every view that is told of it, so its address stands
+/// for its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownHash {
+    key: *const [u8],
+    hash: u64,
+}
+
+impl KnownHash {
+    /// The hash of `key`.
+    #[inline]
+    pub fn new(key: &[u8], hash: u64) -> KnownHash {
+        KnownHash { key, hash }
+    }
+
+    /// The hash.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 impl<'a> View<'a> {
@@ -121,20 +148,25 @@ impl<'a> View<'a> {
             database,
             terms,
             lookups: Cell::new((0, 0)),
-            known: Cell::new(None),
+            known: Cell::new(&[]),
         }
     }
 
-    /// Says the hash of the key that the command is about, so that it is computed once.
+    /// Says the hashes of the keys that the command is about, in its order, so that they are computed
+    /// once. The keys must outlive the view.
     #[inline]
-    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
-        self.known.set(Some((key, hash)));
+    pub fn remember_hashes(&self, known: &'a [KnownHash]) {
+        self.known.set(known);
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
         match self.known.get() {
-            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            [first, ..] if std::ptr::eq(first.key, key) => first.hash,
+            known @ [_, next, ..] if std::ptr::eq(next.key, key) => {
+                self.known.set(&known[1..]);
+                next.hash
+            }
             _ => hash(key),
         }
     }
@@ -225,6 +257,13 @@ impl<'a> View<'a> {
     /// What is left of a key that is due, or whose fields are: nothing, or a smaller hash.
     #[cold]
     fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
+        if self.terms.keeps_due {
+            let found = self.locked.room(id).table.get(hash, key)?;
+            let is_gone = found
+                .deadline_ms()
+                .is_some_and(|ms| ms <= self.terms.now_ms);
+            return (!is_gone).then_some(found);
+        }
         purge(self.locked, id, self.terms, hash, key);
         let found = self.locked.room(id).table.get(hash, key)?;
         self.terms.trace.touch(&found);
@@ -313,6 +352,12 @@ impl<'a> View<'a> {
     pub fn zset(&self, key: &[u8]) -> Result<Option<ZsetRef<'_>>, WrongType> {
         let found = self.of_kind(key, Kind::Zset)?;
         Ok(found.and_then(|(encoding, payload)| ZsetRef::new(encoding, payload)))
+    }
+
+    /// The stream at `key`.
+    pub fn stream(&self, key: &[u8]) -> Result<Option<&Stream>, WrongType> {
+        let found = self.of_kind(key, Kind::Stream)?;
+        Ok(found.and_then(|(encoding, payload)| stream::view(encoding, payload)))
     }
 
     /// Visits the entries behind `cursor` (0 starts) and returns the next cursor (0: done). What
@@ -630,6 +675,37 @@ impl<'a> Db<'a> {
         }
     }
 
+    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields.
+    /// O(bytes) of a blob, else O(1).
+    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) {
+        let fields_ms = value.scheduled_ms;
+        match value.as_new() {
+            (encoding, OwnedParts::Int(n)) => self.put(key, encoding, NewPayload::Int(n), expiry),
+            (encoding, OwnedParts::Blob(bytes)) => {
+                self.put(key, encoding, NewPayload::Blob(&bytes), expiry);
+            }
+            (encoding, OwnedParts::Big(big)) => {
+                self.put(key, encoding, NewPayload::Big(big), expiry);
+            }
+        }
+        if let (Some(fields_ms), Some(mut home)) = (fields_ms, self.find(key).2) {
+            home.schedule(fields_ms);
+        }
+    }
+
+    /// Has `key` look as if it was used so: whichever of the two access clocks note. See
+    /// [`crate::access`].
+    pub fn set_use(&mut self, key: &[u8], idle_s: Option<u64>, counter: Option<u8>) {
+        let clock = self.view.terms.trace.clock;
+        let clock = match clock.counts() {
+            true => counter.map(|counter| clock.counted(counter)),
+            false => idle_s.map(|idle_s| clock.idle_for(idle_s)),
+        };
+        if let (Some(clock), Some(home)) = (clock, self.find(key).2) {
+            home.place.read().set_clock(clock);
+        }
+    }
+
     /// Sets a string, as an integer where its text is one. O(bytes).
     #[inline]
     pub fn set_string(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
@@ -672,6 +748,17 @@ impl<'a> Db<'a> {
         Ok(self
             .open_kind(key, Kind::Zset)?
             .map(|home| ZsetMut::new(home, limits)))
+    }
+
+    /// The stream at `key`, for changing.
+    pub fn stream_mut(&mut self, key: &[u8]) -> Result<Option<StreamMut<EntryMut<'_>>>, WrongType> {
+        Ok(self.open_kind(key, Kind::Stream)?.map(StreamMut::new))
+    }
+
+    /// The stream at `key`, an empty one if there is none.
+    pub fn stream_or_new(&mut self, key: &[u8]) -> Result<StreamMut<EntryMut<'_>>, WrongType> {
+        let fresh = || stream::payload_of(Stream::new());
+        Ok(StreamMut::new(self.open_or_new(key, Kind::Stream, fresh)?))
     }
 
     /// The list at `key`, an empty one if there is none.
@@ -762,6 +849,13 @@ impl<'a> Db<'a> {
                 registry.has_waiter(key)
             }
         }
+    }
+
+    /// Whether somebody waits for `key`. O(1).
+    pub fn has_waiter(&self, key: &[u8]) -> bool {
+        let id = self.view.shard_of(self.view.hash_of(key));
+        let registry = self.view.locked.registry(id);
+        registry.is_some_and(|registry| registry.has_waiter(key))
     }
 
     /// Works on another database under the same locks; for the transaction.
@@ -1018,6 +1112,7 @@ impl Home for EntryMut<'_> {
     }
 
     fn schedule(&mut self, deadline_ms: u64) {
+        self.locked.keyspace().note_field_deadline();
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);

@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 use crate::sync::RawLock;
 use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{AcqRel, Relaxed},
 };
 use std::sync::mpsc::Sender;
@@ -76,6 +76,8 @@ pub struct Keyspace {
     pub snapshot: Snapshot,
     trash: OnceLock<Sender<Trash>>,
     n_pending: AtomicU64,
+    /// A field of a hash has had a deadline at some time.
+    has_had_field_deadlines: AtomicBool,
 }
 
 impl Keyspace {
@@ -92,6 +94,7 @@ impl Keyspace {
             snapshot: Snapshot::default(),
             trash: OnceLock::new(),
             n_pending: AtomicU64::new(0),
+            has_had_field_deadlines: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +129,17 @@ impl Keyspace {
     /// One of them is freed.
     pub fn freed(&self) {
         self.n_pending.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether a field of a hash may have a deadline: none has had one so far if not.
+    pub fn may_hold_field_deadlines(&self) -> bool {
+        self.has_had_field_deadlines.load(Relaxed)
+    }
+
+    pub(crate) fn note_field_deadline(&self) {
+        if !self.has_had_field_deadlines.load(Relaxed) {
+            self.has_had_field_deadlines.store(true, Relaxed);
+        }
     }
 
     /// How many databases there are.

@@ -105,6 +105,13 @@ impl<'k> Locked<'k> {
         self.reach == Reach::All
     }
 
+    /// Asks the processor for the entry of `hash` in a shard that is held.
+    pub fn prefetch(&self, id: ShardId, hash: u64) {
+        if self.holds(id) {
+            self.room(id).table.prefetch_record(hash);
+        }
+    }
+
     /// Whether a key of this shard may be touched now.
     #[inline]
     pub fn reaches(&self, id: ShardId) -> bool {

@@ -28,8 +28,7 @@ use crate::entry::Entry;
 use crate::keyspace::{Keyspace, ShardId, Trash};
 use crate::locked::Locked;
 use crate::shard::Entries;
-use datatypes::encoding::listpack::Item;
-use datatypes::encoding::quicklist::Frozen;
+use datatypes::encoding::quicklist::{Frozen, NodeRef};
 use datatypes::encoding::table::{Record, hash};
 use datatypes::home::{Begun, Piece};
 use parking_lot::Mutex;
@@ -315,9 +314,9 @@ impl<'k> Walk<'k> {
 
     fn step_list(&self, id: u64, list: &mut Frozen) -> bool {
         let sink = self.keyspace.snapshot.sink.lock().clone();
-        let mut see = |item: Item<'_>| {
+        let mut see = |node: NodeRef<'_>| {
             if let Some(sink) = &sink {
-                sink.piece(id, Piece::Item(item));
+                sink.piece(id, Piece::Node(node));
             }
         };
         if (0..SLICE_NODES).all(|_| list.step(&mut see)) {

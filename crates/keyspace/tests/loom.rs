@@ -84,6 +84,7 @@ fn on<T>(locked: &Locked<'_>, work: impl FnOnce(&mut Db<'_>) -> T) -> T {
         now_ms: 0,
         trace: clock.leaving(),
         limits: &Limits::default(),
+        keeps_due: false,
         departed: &RefCell::default(),
     };
     work(&mut Db::new(locked, 0, terms))

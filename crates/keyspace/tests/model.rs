@@ -56,6 +56,7 @@ fn on<T>(
             now_ms,
             trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed,
         },
     ))
@@ -126,6 +127,7 @@ fn keys_with_deadlines_behave_like_a_map() {
             now_ms,
             trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         while expire_shard(&locked, id, terms, 8) {}
@@ -268,6 +270,7 @@ fn transfers_between_shards_on_several_threads_keep_the_sum() {
                         now_ms: 0,
                         trace: clock.leaving(),
                         limits: &limits,
+                        keeps_due: false,
                         departed,
                     };
                     let mut db = Db::new(&locked, 0, terms);

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use datatypes::encoding::quicklist::Side;
+use datatypes::encoding::listpack;
+use datatypes::encoding::quicklist::{NodeRef, Side};
 use datatypes::encoding::table::Record;
 use datatypes::hash::FieldDeadline;
 use datatypes::home::{Limits, Piece};
+use datatypes::stream::{self, StreamId};
 use datatypes::value::ValueRef;
 use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms};
@@ -39,6 +41,8 @@ enum Content {
     Set(BTreeMap<Bytes, ()>),
     Hash(BTreeMap<Bytes, Bytes>),
     Zset(BTreeMap<Bytes, f64>),
+    /// Entries of one field.
+    Stream(BTreeMap<StreamId, Bytes>),
 }
 
 impl Content {
@@ -49,6 +53,7 @@ impl Content {
             Content::Set(members) => members.is_empty(),
             Content::Hash(fields) => fields.is_empty(),
             Content::Zset(members) => members.is_empty(),
+            Content::Stream(entries) => entries.is_empty(),
         }
     }
 
@@ -60,17 +65,22 @@ impl Content {
             ValueRef::Set(set) => (Content::Set(BTreeMap::new()), set.len()),
             ValueRef::Hash(hash) => (Content::Hash(BTreeMap::new()), hash.len()),
             ValueRef::Zset(zset) => (Content::Zset(BTreeMap::new()), zset.len()),
+            ValueRef::Stream(stream) => (Content::Stream(BTreeMap::new()), stream.len()),
         }
     }
 
     fn add(&mut self, piece: Piece<'_>) {
         let is_new = match (self, piece) {
-            (Content::List(items), Piece::Item(item)) => {
-                items.push(item.to_vec());
+            (Content::List(items), Piece::Node(NodeRef::Plain(text))) => {
+                items.push(text.to_vec());
                 true
             }
-            (Content::Set(members), Piece::Item(item)) => {
-                members.insert(item.to_vec(), ()).is_none()
+            (Content::List(items), Piece::Node(NodeRef::Pack(pack))) => {
+                items.extend(listpack::iter(pack).map(|item| item.to_vec()));
+                true
+            }
+            (Content::Set(members), Piece::Member(member)) => {
+                members.insert(member.to_vec(), ()).is_none()
             }
             (Content::Hash(fields), Piece::Field(field)) => fields
                 .insert(field.field.to_vec(), field.value.to_vec())
@@ -87,8 +97,12 @@ impl Content {
         let (mut content, _) = Content::empty_like(entry);
         match ValueRef::new(entry.encoding(), entry.payload()) {
             ValueRef::String(_) => {}
-            ValueRef::List(list) => list.iter().for_each(|item| content.add(Piece::Item(item))),
-            ValueRef::Set(set) => set.iter().for_each(|item| content.add(Piece::Item(item))),
+            ValueRef::List(list) => list
+                .iter()
+                .for_each(|item| content.add(Piece::Node(NodeRef::Plain(&item.to_vec())))),
+            ValueRef::Set(set) => set
+                .iter()
+                .for_each(|member| content.add(Piece::Member(&member.to_vec()))),
             ValueRef::Hash(hash) => hash
                 .iter()
                 .for_each(|field| content.add(Piece::Field(field))),
@@ -96,6 +110,11 @@ impl Content {
                 for (member, score) in zset.iter() {
                     content.add(Piece::Scored(&member.to_vec(), score));
                 }
+            }
+            ValueRef::Stream(stream) => {
+                let entries = stream.range(StreamId::MIN..=StreamId::MAX);
+                let value = |entry: stream::Entry<'_>| entry.fields().next().unwrap().1.to_vec();
+                content = Content::Stream(entries.map(|entry| (entry.id, value(entry))).collect());
             }
         }
         content
@@ -146,6 +165,7 @@ impl Sink for Saved {
             Content::Set(members) => members.len(),
             Content::Hash(fields) => fields.len(),
             Content::Zset(members) => members.len(),
+            Content::Stream(entries) => entries.len(),
         };
         assert_eq!(found, len, "as many as were announced");
         self.put(key, content);
@@ -185,6 +205,7 @@ impl World<'_> {
             now_ms: 1,
             trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         let mut db = Db::new(&locked, database, terms);
@@ -221,18 +242,42 @@ impl World<'_> {
     }
 }
 
+fn edit_stream(
+    db: &mut Db<'_>,
+    key: &[u8],
+    entries: &mut BTreeMap<StreamId, Bytes>,
+    elements: &[Bytes],
+    adds: bool,
+) {
+    let limit = db.limits().stream_block;
+    let mut stream = db.stream_or_new(key).unwrap();
+    for element in elements {
+        let last = stream.facts().last_id;
+        let id = last.next().unwrap();
+        if adds || entries.is_empty() {
+            let field = [(&b"f"[..], &element[..])];
+            stream.append(id, field.into_iter(), limit).unwrap();
+            entries.insert(id, element.clone());
+        } else {
+            let (first, _) = entries.pop_first().unwrap();
+            assert!(stream.delete(first));
+        }
+    }
+}
+
 /// Adds to or removes from the collection at a key, or starts one.
 fn edit(db: &mut Db<'_>, model: &mut State, at: (u16, Bytes), elements: &[Bytes], pick: u64) {
     let key = at.1.clone();
     let adds = !pick.is_multiple_of(3);
-    let content = model.entry(at.clone()).or_insert_with(|| match pick % 4 {
+    let content = model.entry(at.clone()).or_insert_with(|| match pick % 5 {
         0 => Content::List(vec![]),
         1 => Content::Set(BTreeMap::new()),
         2 => Content::Hash(BTreeMap::new()),
-        _ => Content::Zset(BTreeMap::new()),
+        3 => Content::Zset(BTreeMap::new()),
+        _ => Content::Stream(BTreeMap::new()),
     });
     match content {
-        Content::Text(_) => {}
+        Content::Text(_) | Content::Stream(_) => {}
         Content::List(items) => {
             let mut list = db.list_or_new(&key).unwrap();
             let len = items.len() as u64;
@@ -303,6 +348,9 @@ fn edit(db: &mut Db<'_>, model: &mut State, at: (u16, Bytes), elements: &[Bytes]
                 }
             }
         }
+    }
+    if let Content::Stream(entries) = content {
+        edit_stream(db, &key, entries, elements, adds);
     }
     if content.is_empty() {
         db.remove(&key);

@@ -4,8 +4,10 @@ mod allocator;
 
 use allocator::Counting;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 use std::process::exit;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -14,6 +16,7 @@ static ALLOCATOR: Counting = Counting;
 #[derive(Clone, Copy)]
 enum Program {
     Cli,
+    CheckRdb,
     Absent(&'static str),
 }
 
@@ -30,6 +33,7 @@ fn main() {
     });
     exit(match program {
         Some(Program::Cli) => cli::run(args),
+        Some(Program::CheckRdb) => check_rdb(&args),
         Some(Program::Absent(name)) => absent(name),
         None => serve(args),
     });
@@ -40,7 +44,7 @@ fn by_name(name: &OsString) -> Option<Program> {
         "redis-cli" | "valkey-cli" | "minium-cli" => Some(Program::Cli),
         "redis-sentinel" | "valkey-sentinel" => Some(Program::Absent("sentinel")),
         "redis-benchmark" | "valkey-benchmark" => Some(Program::Absent("benchmark")),
-        "redis-check-rdb" | "valkey-check-rdb" => Some(Program::Absent("check-rdb")),
+        "redis-check-rdb" | "valkey-check-rdb" => Some(Program::CheckRdb),
         "redis-check-aof" | "valkey-check-aof" => Some(Program::Absent("check-aof")),
         _ => None,
     }
@@ -50,7 +54,7 @@ fn by_subcommand(word: &OsString) -> Option<Program> {
     match word.to_str()? {
         "cli" => Some(Program::Cli),
         "benchmark" => Some(Program::Absent("benchmark")),
-        "check-rdb" => Some(Program::Absent("check-rdb")),
+        "check-rdb" => Some(Program::CheckRdb),
         "check-aof" => Some(Program::Absent("check-aof")),
         _ => None,
     }
@@ -60,11 +64,38 @@ fn serve(args: Vec<OsString>) -> i32 {
     let args: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
     match args {
         Ok(args) => {
-            server::stats::memory::count_with(allocator::allocated);
+            server::stats::memory::count_with(allocator::ALLOCATOR);
             server::run::run(&args)
         }
         Err(word) => {
             eprintln!("minium: an argument is not valid UTF-8: {}", word.to_string_lossy());
+            1
+        }
+    }
+}
+
+/// Tells what a file holds, and whether it is sound: the exit code is that of `redis-check-rdb`.
+fn check_rdb(args: &[OsString]) -> i32 {
+    let [path] = args else {
+        eprintln!("Usage: minium check-rdb FILE");
+        return 1;
+    };
+    if matches!(path.to_str(), Some("-v" | "--version")) {
+        println!("minium check-rdb {}", env!("CARGO_PKG_VERSION"));
+        return 0;
+    }
+    let name = path.to_string_lossy();
+    let now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
+    let checked = File::open(path)
+        .and_then(|file| rdb::check::check(&name, file, now_ms, &mut std::io::stdout().lock()));
+    match checked {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(error) => {
+            eprintln!("Cannot check file {name}: {error}");
             1
         }
     }

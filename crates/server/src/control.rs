@@ -19,6 +19,8 @@ pub enum Order {
     /// Listen where `bind` and `port` say now, and no longer where they said before; whether it
     /// worked. If not, nothing is listened on until the next such order.
     Listen(SyncSender<bool>),
+    /// Say that the data is there, or stop with this reason.
+    Loaded(Result<(), String>),
 }
 
 /// See the top of the file.
@@ -46,6 +48,11 @@ impl Control {
             // A driver that cannot be woken has ended.
             let _ = waker.wake();
         }
+    }
+
+    /// Notes that the server will stop, before it is asked to.
+    pub fn note_ending(&self) {
+        self.is_ending.store(true, Relaxed);
     }
 
     /// Whether the server was asked to stop: who asked sees it go, not just a closed connection.

@@ -7,6 +7,7 @@ use crate::command::{Command, Commands, Flag};
 use crate::commands;
 use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
+use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::{Replies, Session};
 
@@ -87,8 +88,10 @@ fn run_plain(
         engine.make_room();
     }
     let outcome = match admit(engine, session, row, request) {
+        Ok(admitted) if engine.must_wait(session, admitted.0, request) => Outcome::Postponed,
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
-            queue(session, admitted.0, request, reply);
+            let may_write = engine.may_write(admitted.0, request);
+            queue(session, (admitted.0, may_write), request, reply);
             Outcome::Done
         }
         Ok(admitted) => {
@@ -112,18 +115,23 @@ fn run_plain(
 #[inline]
 fn admit(
     engine: &Engine,
-    session: &Session,
+    session: &mut Session,
     row: Option<&'static Command>,
     request: &[&[u8]],
 ) -> Result<Resolved, Error> {
     let row = row.ok_or_else(|| unknown(request))?;
-    let admitted = resolve_in(row, request)?;
+    let resolved = resolve_in(row, request);
+    if resolved.is_err() && row.has(Flag::System) && !engine.is_free(session) {
+        // What DEBUG can do is nobody's business who may not use it.
+        engine.vet(session, row, request, Origin::Client)?;
+    }
+    let admitted = resolved?;
     let (command, name, _) = admitted;
-    if !session.is_authenticated
-        && !command.needs_no_auth
-        && engine.state().config.requires_password()
-    {
-        return Err(Error::Plain("NOAUTH Authentication required."));
+    if !engine.is_free(session) {
+        engine.vet(session, command, request, Origin::Client)?;
+    }
+    if session.is_monitor && (command.is_read() || engine.may_write(command, request)) {
+        return Err(Error::Plain("ERR Replica can't interact with the keyspace"));
     }
     if session.is_subscriber() && !command.is_for_subscribers {
         return Err(commands::pubsub::refusal(name));
@@ -141,13 +149,18 @@ fn admit(
     {
         return Err(Error::OutOfMemory);
     }
-    if (command.is_write() || queue.is_some_and(|queue| queue.has_writes))
-        && state.config.lacks_replicas()
-    {
+    let is_write = command.is_write() || queue.is_some_and(|queue| queue.has_writes);
+    if state.saving.is_failing() && (is_write || command.name == "ping") && state.denies_writes() {
+        return Err(Error::Misconfigured);
+    }
+    if is_write && state.config.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
+    }
+    if state.saving.loading.is_on() && !command.has(Flag::Loading) {
+        return Err(Error::Loading);
     }
     let running = &engine.state().scripts.running;
     if running.is_busy() && !command.has(Flag::AllowBusy) {
@@ -181,8 +194,14 @@ fn refuse(
     reply.error(line.as_bytes());
 }
 
-fn queue(session: &mut Session, command: &Command, request: &[&[u8]], reply: &mut Reply<'_>) {
+fn queue(
+    session: &mut Session,
+    (command, may_write): (&Command, bool),
+    request: &[&[u8]],
+    reply: &mut Reply<'_>,
+) {
     if let Some(queue) = &mut session.queue {
+        queue.may_write |= may_write;
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
         queue.push(request);

@@ -33,6 +33,10 @@ pub enum Error {
     OutOfMemory,
     /// Fewer replicas than `min-replicas-to-write` asks for.
     NoReplicas,
+    /// The data set is not there yet.
+    Loading,
+    /// The data cannot be saved.
+    Misconfigured,
     /// One command's reply would need more memory than any may.
     ReplyTooLong,
     /// Wrong number of arguments for this command.
@@ -58,6 +62,14 @@ impl fmt::Display for Error {
             Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
             Error::NoReplicas => "NOREPLICAS Not enough good replicas to write.",
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            Error::Loading => "LOADING Redis is loading the dataset in memory",
+            Error::Misconfigured => {
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
+                 persist to disk. Commands that may modify the data set are disabled, because this \
+                 instance is configured to report errors during writes if RDB snapshotting fails \
+                 (stop-writes-on-bgsave-error option). Please check the Redis logs for details \
+                 about the RDB error."
+            }
             Error::ReplyTooLong => "ERR reply too long",
             Error::IndexOutOfRange => "ERR index out of range",
             Error::InvalidExpire(name) => {

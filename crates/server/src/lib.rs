@@ -6,17 +6,22 @@
 
 pub mod error;
 pub mod config;
+pub mod acl;
 pub mod io;
 pub mod logging;
 pub mod control;
+pub mod pause;
+pub mod saving;
 pub mod stats;
 pub mod mailbox;
 pub mod pubsub;
+pub mod monitor;
 pub mod journal;
 pub mod scripts;
 pub mod tracking;
 pub mod session;
 pub mod state;
+pub mod persistence;
 pub mod command;
 pub mod exec;
 pub mod commands;

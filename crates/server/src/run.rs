@@ -4,7 +4,7 @@
 use crate::command::Commands;
 use crate::commands;
 use crate::config::Config;
-use crate::config::file::{Loaded, load};
+use crate::config::file::{self, Loaded};
 use crate::config::live::Supervised;
 use crate::control::Order;
 use crate::dispatch;
@@ -15,10 +15,13 @@ use crate::io::supervisor::Supervisor;
 use crate::logging;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
+use crate::persistence::load::{self, LoadError};
+use crate::persistence::saver;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
 use datatypes::encoding::table::hash;
+use std::fs::File;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -27,12 +30,15 @@ use std::thread::JoinHandle;
 const THREADS_MAX: usize = 8;
 /// The stack of each event loop. Handlers do not recurse.
 const STACK_BYTES: usize = 2 << 20;
+/// Where random numbers of the thread that loads start.
+const SAVER_SEED: u64 = 0x5a5e;
 /// Where the process id is written when nobody says otherwise.
 const PID_FILE: &str = "/var/run/redis.pid";
 
 const HELP: &str = "\
 Usage: minium [/path/to/redis.conf] [--directive value ...] [-]
        minium cli [options] [command ...]
+       minium check-rdb FILE
        minium -v | --version
        minium -h | --help
 
@@ -64,7 +70,7 @@ pub fn run(args: &[String]) -> i32 {
         }
         _ => {}
     }
-    let loaded = match load(args) {
+    let loaded = match file::load(args) {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
@@ -132,11 +138,11 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
             state.stats.count(Counter::LazyFreedObjects, 1);
         }
     });
+    let commands: &'static Commands = Box::leak(Box::new(commands));
+    let file = find_data(state)?;
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     log::info!("Server initialized");
-    forget_code();
-    acceptor.announce();
-    supervisor.ready();
+    start_saver(state, commands, file);
     let result = acceptor.run();
     supervisor.stopping();
     acceptor.close();
@@ -146,8 +152,46 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
         // It could not be written, or somebody has removed it.
         let _ = std::fs::remove_file(path);
     }
-    log::warn!("Minium is now ready to exit, bye bye...");
-    result.map_err(|error| format!("cannot accept connections: {error}"))
+    if result.is_ok() {
+        log::warn!("Minium is now ready to exit, bye bye...");
+    }
+    result
+}
+
+/// The file of the data, if there is one; clients are told to wait from here on.
+fn find_data(state: &State) -> Result<Option<File>, String> {
+    match load::open(state) {
+        Ok((file, n_bytes)) => {
+            state.saving.loading.begin(n_bytes);
+            Ok(Some(file))
+        }
+        Err(LoadError::Absent) => Ok(None),
+        Err(error) => Err(fatal(&error)),
+    }
+}
+
+/// In the words that tools look for.
+fn fatal(error: &LoadError) -> String {
+    format!(
+        "Fatal error loading the DB: {error}. Terminating server after rdb file reading failure."
+    )
+}
+
+/// Starts the thread that loads the data and then saves it.
+fn start_saver(state: &'static State, commands: &'static Commands, file: Option<File>) {
+    std::thread::spawn(move || {
+        let loaded = file.map_or(Ok(()), |file| {
+            let mut engine = Engine::new(state, commands, state.n_threads, SAVER_SEED);
+            engine.load_at_start(file)
+        });
+        let loaded = loaded.map_err(|error| fatal(&error));
+        let is_loaded = loaded.is_ok();
+        state.control.post(Order::Loaded(loaded));
+        if is_loaded {
+            forget_code();
+            saver::run(state);
+        }
+    });
 }
 
 fn announce(loaded: &Loaded) {
@@ -179,7 +223,34 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    State::leaked(config, &commands::table().names, n_threads, supervisor)
+    let table = commands::table();
+    let about = (&table.names[..], &table.catalogue);
+    let state = State::leaked(config, about, n_threads, supervisor)?;
+    load_users(state, &loaded.users)?;
+    Ok(state)
+}
+
+/// The users of the configuration, or those of the ACL file. The error is for the log.
+fn load_users(state: &State, declared: &[Vec<Vec<u8>>]) -> Result<(), String> {
+    if declared.is_empty() {
+        let loaded = commands::acl::load_file(state);
+        return match state.config.acl_file() {
+            None => Ok(()),
+            Some(_) => loaded
+                .map(drop)
+                .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}")),
+        };
+    }
+    if state.config.acl_file().is_some() {
+        return Err("Configuring Redis with users defined in redis.conf and at the same setting an ACL \
+                    file path is invalid. This setup is very likely to lead to configuration errors \
+                    and security holes, please define either an ACL file or declare users directly in \
+                    your redis.conf, but not both."
+            .to_owned());
+    }
+    state
+        .acl
+        .declare(declared, state.config.channels_by_default())
 }
 
 /// Lowers `maxclients` to what the system allows.
@@ -198,8 +269,7 @@ fn limit_clients(config: &Config, n_threads: usize) {
 /// An event loop and how it ended.
 type Loop = JoinHandle<std::io::Result<()>>;
 
-fn start_loops(state: &'static State, commands: Commands) -> std::io::Result<Vec<Loop>> {
-    let commands: &'static Commands = Box::leak(Box::new(commands));
+fn start_loops(state: &'static State, commands: &'static Commands) -> std::io::Result<Vec<Loop>> {
     let mut threads = Vec::new();
     for group in 0..state.n_threads {
         let (poll, waker) = poll_and_waker()?;

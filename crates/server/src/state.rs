@@ -8,12 +8,17 @@ use std::time::Instant;
 use keyspace::keyspace::{Keyspace, Layout};
 use parking_lot::Mutex;
 
+use crate::acl::Acl;
+use crate::acl::catalogue::Catalogue;
 use crate::config::Config;
 use crate::control::Control;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
+use crate::monitor::Monitors;
+use crate::pause::Pause;
 use crate::pubsub::PubSub;
+use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
@@ -30,16 +35,24 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives.
     pub config: Config,
+    /// Users and what they may do.
+    pub acl: Acl,
     /// What is counted, and the slow log.
     pub stats: Stats,
     /// Orders to the thread that accepts connections.
     pub control: Control,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// What is known of saving and loading.
+    pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
     pub pubsub: PubSub,
     /// Client-side caching.
     pub tracking: Tracking,
+    /// Who sees every command.
+    pub monitors: Monitors,
     /// The stream of writes.
     pub journal: Journal,
     /// All sessions.
@@ -56,6 +69,8 @@ pub struct State {
     pub is_cron_paused: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads are taken whatever their checksum.
+    pub skips_checksums: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
     pub list_plain_bytes: AtomicUsize,
     /// When the server started.
@@ -76,7 +91,7 @@ impl State {
     /// error is for the operator.
     pub fn leaked(
         config: Config,
-        names: &'static [String],
+        (names, catalogue): (&'static [String], &'static Catalogue),
         n_threads: usize,
         supervisor: Supervisor,
     ) -> Result<&'static State, String> {
@@ -90,12 +105,16 @@ impl State {
         stats.note_startup();
         Ok(Box::leak(Box::new(State {
             keyspace: Keyspace::new(layout),
+            acl: Acl::new(catalogue, &config.password()),
             config,
             stats,
             control: Control::default(),
+            pause: Pause::default(),
+            saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
             tracking: Tracking::default(),
+            monitors: Monitors::default(),
             journal: Journal::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
@@ -104,6 +123,7 @@ impl State {
             expires_actively: true.into(),
             is_cron_paused: false.into(),
             scripts_reach_all: false.into(),
+            skips_checksums: false.into(),
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,
@@ -135,9 +155,19 @@ impl State {
         }
     }
 
+    /// Whether writes are refused because the data could not be saved.
+    pub fn denies_writes(&self) -> bool {
+        self.saving.is_failing()
+            && self.config.has_save_points()
+            && self.config.stops_writes_on_save_error()
+    }
+
     /// Whether event loops remove due keys without anybody looking at them.
-    pub fn is_expiring(&self) -> bool {
-        self.expires_actively.load(Relaxed) && !self.is_cron_paused.load(Relaxed)
+    pub fn is_expiring(&self, now_ms: u64) -> bool {
+        self.expires_actively.load(Relaxed)
+            && !self.is_cron_paused.load(Relaxed)
+            && self.pause.now(now_ms).is_none()
+            && !self.saving.loading.is_on()
     }
 }
 

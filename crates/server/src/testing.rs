@@ -56,14 +56,19 @@ impl Server {
     /// If a directive is not accepted: tests know theirs.
     pub fn new(n_groups: usize, directives: &[(&str, &str)]) -> Server {
         let config = Config::new();
+        let save = find_directive(b"save").expect("there is such a directive");
+        config
+            .assign(save, &[b""])
+            .expect("nothing is saved: there is no saver");
         for (name, value) in directives {
             let slot = find_directive(name.as_bytes()).expect("a test names directives that exist");
             config
                 .assign(slot, &[value.as_bytes()])
                 .expect("a test sets directives that are accepted");
         }
-        let names = &crate::commands::table().names;
-        let state = State::leaked(config, names, n_groups, Supervisor::None);
+        let table = crate::commands::table();
+        let about = (&table.names[..], &table.catalogue);
+        let state = State::leaked(config, about, n_groups, Supervisor::None);
         let commands = dispatch::commands(&[]).expect("nothing is renamed");
         Server {
             state: state.expect("the system gives random numbers"),
@@ -102,6 +107,7 @@ impl Group {
             is_unix: false,
             since_ms: self.engine.now_ms(),
             name: Default::default(),
+            user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             is_killed: false.into(),
             waiter: Default::default(),
@@ -109,7 +115,7 @@ impl Group {
         });
         self.state.clients.add(client.clone());
         entry.insert(Party {
-            session: Session::new(client, !self.state.config.requires_password()),
+            session: Session::new(client, !self.state.acl.needs_login()),
             output: Vec::new(),
             kept: VecDeque::new(),
             until_ms: None,
@@ -155,13 +161,14 @@ impl Group {
     /// Whether a session waits in a blocking command.
     pub fn is_blocked(&self, place: usize) -> bool {
         let party = self.parties.get(place);
-        party.is_some_and(|party| party.session.waiter.is_some())
+        party.is_some_and(|party| party.session.waiter.is_some() || party.session.is_postponed)
     }
 
     /// Runs what a session has sent, as far as nothing blocks it.
     fn go_on(&mut self, place: usize) {
         while let Some(party) = self.parties.get_mut(place) {
-            if party.session.waiter.is_some() || party.session.is_closing {
+            let is_held = party.session.waiter.is_some() || party.session.is_postponed;
+            if is_held || party.session.is_closing {
                 return;
             }
             let Some(queued) = party.kept.pop_front() else {
@@ -176,6 +183,11 @@ impl Group {
             {
                 Outcome::Done => {}
                 Outcome::Blocked(until_ms) => party.until_ms = until_ms,
+                Outcome::Postponed => {
+                    self.state.clients.postpones(&mut party.session);
+                    party.kept.push_front(queued);
+                    return;
+                }
                 Outcome::Busy => {
                     party.kept.push_front(queued);
                     std::thread::yield_now();
@@ -199,7 +211,13 @@ impl Group {
                 self.go_on(place);
             }
         }
-        while self.state.is_expiring() && self.engine.expire(self.number, &mut self.due) {}
+        let is_late = |party: &Party| party.session.is_postponed && !self.engine.is_paused();
+        let places = self.parties.iter().filter(|(_, party)| is_late(party));
+        for place in places.map(|(place, _)| place).collect::<Vec<_>>() {
+            self.state.clients.resumes(&mut self.parties[place].session);
+            self.go_on(place);
+        }
+        while self.state.is_expiring(now_ms) && self.engine.expire(self.number, &mut self.due) {}
         self.open_letters();
     }
 
@@ -215,7 +233,7 @@ impl Group {
 
     fn open(&mut self, mail: Mail) {
         match mail {
-            Mail::Socket(_) => {}
+            Mail::Socket(_) | Mail::Purge => {}
             Mail::Push { to, bytes } => {
                 for to in to {
                     let Some(place) = self.find(to) else {
@@ -226,6 +244,13 @@ impl Group {
                     party.output.extend_from_slice(&bytes);
                     if party.session.proto == resp::reply::Proto::Resp2 {
                         party.output[at] = b'*';
+                    }
+                }
+            }
+            Mail::Line { to, bytes } => {
+                for to in to {
+                    if let Some(place) = self.find(to) {
+                        self.parties[place].output.extend_from_slice(&bytes);
                     }
                 }
             }
@@ -250,6 +275,13 @@ impl Group {
                     let party = &mut self.parties[place];
                     let mut reply = Reply::new(&mut party.output, party.session.proto);
                     party.session.write_notice(&notice, &mut reply);
+                }
+            }
+            Mail::Review(to) => {
+                if let Some(place) = self.find(to)
+                    && self.engine.must_leave(&self.parties[place].session)
+                {
+                    self.disconnect(place);
                 }
             }
             Mail::Kill(to) => {

@@ -190,15 +190,12 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// Shows the next node's items and lets go of it; whether there was one.
-    pub fn step(&mut self, visit: &mut dyn FnMut(Item<'_>)) -> bool {
+    /// Shows the next node and lets go of it; whether there was one.
+    pub fn step(&mut self, visit: &mut dyn FnMut(NodeRef<'_>)) -> bool {
         let Some(node) = self.nodes.pop_front() else {
             return false;
         };
-        match node.peek() {
-            NodeRef::Plain(text) => visit(Item::Bytes(text)),
-            NodeRef::Pack(pack) => listpack::iter(pack).for_each(visit),
-        }
+        visit(node.peek());
         true
     }
 }

@@ -21,6 +21,7 @@ fn on_one_shard(work: impl FnOnce(&Locked<'_>, &mut Db<'_>)) {
         now_ms: 1_000,
         trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     work(&locked, &mut Db::new(&locked, 0, terms));
@@ -108,6 +109,7 @@ fn only_what_takes_long_to_free_is_freed_elsewhere() {
         now_ms: 1_000,
         trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     let mut db = Db::new(&locked, 0, terms);

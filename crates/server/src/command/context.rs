@@ -7,6 +7,7 @@ use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
 use lua::interpreter::ScriptName;
+use rdb::payload::Demands;
 
 use crate::command::Commands;
 use crate::command::event::Event;
@@ -29,6 +30,8 @@ pub struct Effects {
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
     pub wanted: EventClasses,
+    /// The whole data set was thrown away.
+    pub has_flushed: bool,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Who runs the command, if anybody is to be told of changed keys.
@@ -48,16 +51,30 @@ pub struct Effects {
 }
 
 /// A command's wish to wait for its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// Until this Unix time; `None` waits for ever.
     pub until_ms: Option<u64>,
+    /// What runs again, if that is not the request itself: the same command, with arguments whose
+    /// meaning would change fixed to what they mean now.
+    pub request: Option<Vec<Vec<u8>>>,
+}
+
+/// What directives say about values that leave the server and come to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Directives {
+    /// `rdbcompression`: long strings are packed.
+    pub packs_strings: bool,
+    /// What is asked of payloads.
+    pub demands: Demands,
 }
 
 /// The context of a command that looks at keys.
 pub struct ReadCtx<'a> {
     /// The session's database.
     pub db: View<'a>,
+    /// What directives say.
+    pub directives: Directives,
     /// The state of this thread's random numbers.
     pub random: &'a mut u64,
 }
@@ -66,6 +83,8 @@ pub struct ReadCtx<'a> {
 pub struct WriteCtx<'a> {
     /// The session's database.
     pub db: Db<'a>,
+    /// What directives say.
+    pub directives: Directives,
     /// What was done.
     pub effects: &'a mut Effects,
     /// The state of this thread's random numbers.
@@ -97,6 +116,10 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// Let whoever writes be done, now that a pause has begun.
+    Pause,
+    /// Read the data set from its file.
+    Reload(Reload),
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
@@ -127,6 +150,17 @@ pub enum Libraries {
     Flush,
     /// Load those of the payload that is the request's third word.
     Restore(Policy),
+}
+
+/// How the data set is read from its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// The file is written first.
+    pub saves: bool,
+    /// What is there goes first.
+    pub flushes: bool,
+    /// What is there goes for keys of the file.
+    pub merges: bool,
 }
 
 /// The context of a command about the connection or the server.
@@ -254,8 +288,28 @@ impl<'a> WriteCtx<'a> {
         }
     }
 
-    /// Says that every key of a database may have changed, which it was emptied or exchanged for:
-    /// whoever waits for one that exists now is served. Watchers are the database's affair.
+    /// Says that something beside the value proper changed, as the groups of a stream are: counted and
+    /// announced, while neither watchers nor waiters are told.
+    pub fn altered(&mut self, event: Event, key: &[u8]) {
+        self.effects.n_changes += 1;
+        self.event(event, key);
+    }
+
+    /// The same as [`WriteCtx::changed`] for a change that counts for several.
+    pub fn changed_by(&mut self, n: usize, event: Event, key: &[u8]) {
+        self.effects.n_changes += (n as u64).saturating_sub(1);
+        self.changed(event, key);
+    }
+
+    /// Has those who wait for `key` look again.
+    pub fn wake(&mut self, key: &[u8]) {
+        if self.db.has_waiter(key) {
+            self.effects.ready.push((self.db.number(), key.into()));
+        }
+    }
+
+    /// Says that every key of a database may have changed, which was emptied or exchanged: whoever
+    /// waits for one looks again. Watchers are the database's affair.
     pub fn database_changed(&mut self, database: u16) {
         for key in self.db.locked().waited_keys(database) {
             self.effects.ready.push((database, key));
@@ -282,9 +336,21 @@ impl<'a> WriteCtx<'a> {
         }
     }
 
+    /// The same for words that were made for it.
+    pub fn propagate_owned(&mut self, command: Vec<Vec<u8>>) {
+        if self.effects.is_recorded {
+            self.effects.propagated.push(command);
+        }
+    }
+
     /// Says that there is nothing to answer yet. What the handler has written is the reply for when
     /// the time is up, or when waiting is not possible; else it runs again when a key changes.
     pub fn wait(&mut self, until_ms: Option<u64>) {
-        self.effects.wait = Some(Wait { until_ms });
+        self.wait_as(until_ms, None);
+    }
+
+    /// The same, with what is to run again.
+    pub fn wait_as(&mut self, until_ms: Option<u64>, request: Option<Vec<Vec<u8>>>) {
+        self.effects.wait = Some(Wait { until_ms, request });
     }
 }

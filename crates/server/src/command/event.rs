@@ -39,6 +39,7 @@ makers! {
     set SET
     hash HASH
     zset ZSET
+    stream STREAM
     expired EXPIRED
     evicted EVICTED
     new_key NEW_KEY

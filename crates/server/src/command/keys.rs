@@ -39,6 +39,13 @@ pub enum Keys {
         /// Where they may begin.
         from: usize,
     },
+    /// The first half of what follows a word.
+    Halved {
+        /// The word, in capitals.
+        word: &'static str,
+        /// The first place where it may be.
+        from: usize,
+    },
 }
 
 impl Keys {
@@ -50,6 +57,7 @@ impl Keys {
             Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
             Keys::Stored { first, .. } => request.get(first).copied(),
             Keys::Option { .. } => request.get(1).copied(),
+            Keys::Halved { word, from } => halved(word, from, request).first().copied(),
             Keys::None => None,
         }
     }
@@ -65,7 +73,10 @@ impl Keys {
 
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
-        matches!(self, Keys::Counted { .. } | Keys::Stored { .. } | Keys::Option { .. })
+        matches!(
+            self,
+            Keys::Counted { .. } | Keys::Stored { .. } | Keys::Option { .. } | Keys::Halved { .. }
+        )
     }
 
     /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
@@ -77,7 +88,7 @@ impl Keys {
             }
             | Keys::Stored { first, .. } => (first, first as i32, 1),
             Keys::Option { .. } => (1, 1, 1),
-            Keys::Counted { first: None, .. } | Keys::None => (0, 0, 0),
+            Keys::Counted { first: None, .. } | Keys::Halved { .. } | Keys::None => (0, 0, 0),
         }
     }
 
@@ -107,6 +118,11 @@ impl Keys {
                     .max(0);
                 let keys = request.iter().skip(at + 1).step_by(step);
                 keys.take(n as usize).for_each(|key| visit(key));
+            }
+            Keys::Halved { word, from } => {
+                halved(word, from, request)
+                    .iter()
+                    .for_each(|key| visit(key));
             }
             Keys::Stored { first, options } => {
                 let key = request.get(first).into_iter();
@@ -138,6 +154,16 @@ pub fn behind_word<'a>(
         at += 1;
     }
     found
+}
+
+/// The first half of what stands behind the first such word of a request.
+fn halved<'r, 'a>(word: &str, from: usize, request: &'r [&'a [u8]]) -> &'r [&'a [u8]] {
+    let words = request.get(from..).unwrap_or_default();
+    let at = words
+        .iter()
+        .position(|other| other.eq_ignore_ascii_case(word.as_bytes()));
+    let behind = at.map_or(&[][..], |at| &words[at + 1..]);
+    &behind[..behind.len() / 2]
 }
 
 /// What stands behind the last `STORE` of a request.

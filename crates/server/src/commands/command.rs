@@ -146,55 +146,58 @@ fn simple_set<T: AsRef<str>>(names: impl Iterator<Item = T>, reply: &mut Reply<'
 }
 
 fn key_spec(run: KeyRun, access: Access, reply: &mut Reply<'_>) {
-    let index = |at: usize| ("index", vec![("index", Fact::Number(at as i32))]);
-    let keys = |kind, fields: [(&'static str, i32); 3]| {
-        let fields = fields.map(|(name, value)| (name, Fact::Number(value)));
-        (kind, fields.to_vec())
-    };
-    let range = |last, step: usize| {
-        keys("range", [("lastkey", last), ("keystep", step as i32), ("limit", 0)])
-    };
-    let (begin, find) = match run {
-        KeyRun::Range { first, last, step } => (index(first), range(last, step)),
-        KeyRun::Counted { at, step } => {
-            let fields = [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)];
-            (index(at), keys("keynum", fields))
+    let (kind, fields) = match run {
+        KeyRun::Range { last, step, .. } => {
+            ("range", [("lastkey", last), ("keystep", step as i32), ("limit", 0)])
         }
-        KeyRun::Keyword { word, from } => {
-            let from = Fact::Number(from as i32);
-            let fields = vec![("keyword", Fact::Word(word)), ("startfrom", from)];
-            (("keyword", fields), range(0, 1))
+        KeyRun::Counted { step, .. } => {
+            ("keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)])
         }
-        KeyRun::Unknown { .. } => (("unknown", Vec::new()), ("unknown", Vec::new())),
+        KeyRun::Halved { .. } => ("range", [("lastkey", -1), ("keystep", 1), ("limit", 2)]),
+        KeyRun::Keyword { .. } => ("range", [("lastkey", 0), ("keystep", 1), ("limit", 0)]),
+        KeyRun::Unknown { .. } => ("unknown", [("", 0); 3]),
     };
     reply.map(3);
     reply.bulk(b"flags");
     simple_set(access.flags().iter(), reply);
     reply.bulk(b"begin_search");
-    typed_spec(&begin, reply);
+    match run {
+        KeyRun::Range { first: at, .. } | KeyRun::Counted { at, .. } => {
+            typed_spec("index", &[("index", at as i32)], reply);
+        }
+        KeyRun::Halved { word, from } | KeyRun::Keyword { word, from } => {
+            keyword_spec(word, from, reply)
+        }
+        KeyRun::Unknown { .. } => typed_spec(kind, &[], reply),
+    }
     reply.bulk(b"find_keys");
-    typed_spec(&find, reply);
+    match run {
+        KeyRun::Unknown { .. } => typed_spec(kind, &[], reply),
+        _ => typed_spec(kind, &fields, reply),
+    }
 }
 
-/// A value in a key specification.
-#[derive(Clone, Copy)]
-enum Fact {
-    Number(i32),
-    Word(&'static str),
+fn keyword_spec(word: &str, from: usize, reply: &mut Reply<'_>) {
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"keyword");
+    reply.bulk(b"spec");
+    reply.map(2);
+    reply.bulk(b"keyword");
+    reply.bulk(word.as_bytes());
+    reply.bulk(b"startfrom");
+    reply.int(from as i64);
 }
 
-fn typed_spec((kind, fields): &(&str, Vec<(&str, Fact)>), reply: &mut Reply<'_>) {
+fn typed_spec(kind: &str, fields: &[(&str, i32)], reply: &mut Reply<'_>) {
     reply.map(2);
     reply.bulk(b"type");
     reply.bulk(kind.as_bytes());
     reply.bulk(b"spec");
     reply.map(fields.len());
-    for (name, fact) in fields {
+    for (name, value) in fields {
         reply.bulk(name.as_bytes());
-        match *fact {
-            Fact::Number(value) => reply.int(value.into()),
-            Fact::Word(word) => reply.bulk(word.as_bytes()),
-        }
+        reply.int((*value).into());
     }
 }
 
@@ -339,6 +342,11 @@ fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<
             };
             let found = behind_word(words, request, from).filter(|(other, _)| *other == word);
             Some(found.map(|(_, key)| key).into_iter().collect())
+        }
+        KeyRun::Halved { .. } => {
+            let mut all = Vec::new();
+            keys.each(request, &mut |key| all.push(key));
+            Some(all)
         }
         KeyRun::Unknown { is_stored } => {
             let mut all = Vec::new();

@@ -15,6 +15,7 @@ use keyspace::db::Expiry;
 use resp::reply::{Proto, Reply};
 
 use super::object::shown_encoding;
+use crate::command::context::{Order, Reload};
 use crate::command::event::Event;
 use crate::command::grammar::{NOT_POSITIVE, at_least};
 use crate::command::{AdminCtx, Args, Command, Flag, ReadCtx, WriteCtx};
@@ -121,10 +122,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("size")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Sets from how many bytes an item is a node of its own."),
-    Command::admin("debug|reload", -2, absent_persistence)
-        .syntax("[option ...]")
+    Command::admin("debug|reload", -2, reload)
+        .syntax("[MERGE] [NOFLUSH] [NOSAVE]")
         .flags(FLAGS)
-        .about("1.0.0", "O(N) in all elements", "Is refused, as this version saves nothing."),
+        .about("1.0.0", "O(N) in all elements", "Saves the data set and loads it again."),
     Command::write("debug|replicate", -3, replicate)
         .syntax("word ...")
         .transaction()
@@ -142,10 +143,10 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Lets scripts call commands that are refused in scripts."),
-    Command::admin("debug|set-skip-checksum-validation", 3, switch_of_nothing)
+    Command::admin("debug|set-skip-checksum-validation", 3, set_skip_checksum_validation)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
-        .about("1.0.0", "O(1)", "Does nothing, as nothing is read that has a checksum."),
+        .about("1.0.0", "O(1)", "Has RESTORE take payloads whatever their checksum."),
     Command::admin("debug|sleep", 3, sleep)
         .syntax("seconds=double")
         .flags(FLAGS)
@@ -191,6 +192,19 @@ fn set_active_expire(
 
 fn pause_cron(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.state.is_cron_paused.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state
+        .skips_checksums
+        .store(is_on(args.take()?), Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -264,12 +278,31 @@ fn quicklist_packed_threshold(
         bytes as usize
     };
     ctx.state.list_plain_bytes.store(bytes, Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
 
-fn absent_persistence(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    Err(Error::Plain("ERR DEBUG RELOAD is not supported: this version cannot save"))
+fn reload(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let mut how = Reload {
+        saves: true,
+        flushes: true,
+        merges: false,
+    };
+    while let Some(word) = args.word() {
+        match &*word {
+            b"MERGE" => how.merges = true,
+            b"NOFLUSH" => how.flushes = false,
+            b"NOSAVE" => how.saves = false,
+            _ => {
+                return Err(Error::Plain(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    ctx.order = Some(Order::Reload(how));
+    Ok(())
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

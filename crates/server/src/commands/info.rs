@@ -1,16 +1,18 @@
-//! The process and its figures: INFO, TIME, SHUTDOWN.
+//! The process and its figures: INFO, TIME.
 
 use crate::command::traits::META;
-use crate::command::{AdminCtx, Args, Category, Command, Flag};
-use crate::control::Order;
-use crate::error::{Error, Result};
+use crate::command::{AdminCtx, Args, Category, Command};
+use crate::error::Result;
 use crate::io::process::unix_time;
+use crate::pause::Paused;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
-    ActivityInfo, ClientsInfo, DatabaseInfo, MemoryInfo, ReplicationInfo, ServerInfo, Snapshot,
+    ActivityInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
+    ReplicationInfo, ServerInfo, Snapshot,
 };
+use crate::stats::table::Section;
 use crate::stats::{info, memory};
 use std::time::Duration;
 
@@ -36,36 +38,47 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .group("server")
         .about("2.6.0", "O(1)", "Answers the server's clock: seconds and microseconds."),
-    Command::admin("shutdown", -1, shutdown)
-        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
-        .flags(&[
-            Flag::Admin,
-            Flag::AllowBusy,
-            Flag::Loading,
-            Flag::NoMulti,
-            Flag::NoScript,
-            Flag::Stale,
-        ])
-        .group("server")
-        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
 ];
 
 fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let names: Vec<&[u8]> = args.rest().collect();
-    let text = info::render(&snapshot(ctx.state), &info::sections(&names));
+    let sections = info::sections(&names);
+    let mut snapshot = snapshot(ctx.state);
+    if sections.contains(&Section::Latencystats) {
+        snapshot.latencies = latencies(ctx.state);
+    }
+    let text = info::render(&snapshot, &sections);
     reply.verbatim("txt", text.as_bytes());
     Ok(())
+}
+
+/// The percentiles of the commands that ran. O(threads * commands * buckets).
+fn latencies(state: &State) -> Vec<(&'static str, Vec<(String, u64)>)> {
+    let percents = state.config.latency_percentiles();
+    let commands = state.stats.commands().into_iter().enumerate();
+    let ran = commands.filter(|(_, (_, totals))| totals.calls > 0);
+    let told = ran.map(|(number, (name, _))| {
+        let histogram = state.stats.histogram(number);
+        let at = |percent: &String| histogram.at_percentile(percent.parse().unwrap_or(100.0));
+        let percentiles = percents
+            .iter()
+            .map(|percent| (percent.clone(), at(percent)));
+        (name, histogram.n(), percentiles.collect())
+    });
+    told.filter(|(_, n, _)| *n > 0)
+        .map(|(name, _, percentiles)| (name, percentiles))
+        .collect()
 }
 
 /// Everything that INFO may be asked for.
 fn snapshot(state: &State) -> Snapshot {
     Snapshot {
+        latencies: Vec::new(),
         server: server(state),
-        clients: clients(state),
+        clients: clients(state, unix_time().as_millis() as u64),
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
-            changes: Some(state.stats.totals_ever().get(Counter::Changes)),
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
             tracking_keys: state.tracking.n_keys_and_items().0 as u64,
@@ -73,6 +86,7 @@ fn snapshot(state: &State) -> Snapshot {
             tracking_prefixes: state.tracking.n_prefixes() as u64,
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
+        persistence: persistence(state),
         replication: ReplicationInfo {
             replid: state.replid.lock().clone(),
             backlog_bytes: state.config.replication_backlog_bytes(),
@@ -81,6 +95,29 @@ fn snapshot(state: &State) -> Snapshot {
         commands: state.stats.commands(),
         errors: state.stats.errors(),
         databases: databases(state),
+    }
+}
+
+fn persistence(state: &State) -> PersistenceInfo {
+    let (saving, record) = (&state.saving, state.saving.record());
+    let loading = LoadingInfo {
+        since_s: saving.loading.since_s.load(Relaxed),
+        n_bytes: saving.loading.n_bytes.load(Relaxed),
+        n_read: saving.loading.n_read.load(Relaxed),
+    };
+    let n_changes = state.stats.totals_ever().get(Counter::Changes);
+    let keys = (saving.n_saved.load(Relaxed), saving.n_total.load(Relaxed));
+    PersistenceInfo {
+        loading: saving.loading.is_on().then_some(loading),
+        changes: n_changes.saturating_sub(record.changes),
+        running: saving.is_running().then_some(keys),
+        runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),
+        last_save_s: record.last_save_s,
+        is_ok: record.is_ok,
+        took_s: record.took_s,
+        n_saves: record.n_saves,
+        n_loaded: saving.loading.n_keys.load(Relaxed),
+        n_expired: saving.loading.n_expired.load(Relaxed),
     }
 }
 
@@ -118,17 +155,22 @@ fn listeners(state: &State) -> Vec<String> {
 }
 
 /// O(clients): each is asked how it stood lately.
-fn clients(state: &State) -> ClientsInfo {
+pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
         tracking: state.tracking.n_trackers() as u64,
+        waited_keys: state.clients.n_waited_keys(),
+        paused: state.pause.now(now_ms).map(|what| {
+            let what = if what == Paused::All { "all" } else { "write" };
+            (what, state.pause.left_ms(now_ms))
+        }),
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {
         let facts = client.facts.lock();
-        info.pubsub += u64::from(facts.n_channels + facts.n_patterns > 0);
+        info.pubsub += u64::from(facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0);
         info.watching += u64::from(facts.n_watched > 0);
         let buffers = facts.buffers;
         info.buffer_bytes += (buffers.input + buffers.input_free + buffers.output) as u64;
@@ -136,7 +178,7 @@ fn clients(state: &State) -> ClientsInfo {
     info
 }
 
-fn memory(state: &State) -> MemoryInfo {
+pub(super) fn memory(state: &State) -> MemoryInfo {
     let allocated = memory::allocated();
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();
@@ -180,37 +222,5 @@ fn time(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     reply.array(2);
     reply.bulk_int(now.as_secs() as i64);
     reply.bulk_int(i64::from(now.subsec_micros()));
-    Ok(())
-}
-
-/// There is nothing to save and no replica to wait for, so NOSAVE, NOW and FORCE ask for what
-/// happens anyway, and no shutdown is ever under way to be aborted.
-fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    let (mut n_words, mut must_abort, mut must_save, mut must_not_save) = (0, false, false, false);
-    while let Some(word) = args.word() {
-        n_words += 1;
-        match &*word {
-            b"NOSAVE" => must_not_save = true,
-            b"SAVE" => must_save = true,
-            b"NOW" | b"FORCE" => {}
-            b"ABORT" => must_abort = true,
-            _ => return Err(Error::Syntax),
-        }
-    }
-    if (must_abort && n_words > 1) || (must_save && must_not_save) {
-        return Err(Error::Syntax);
-    }
-    if must_abort {
-        return Err(Error::Plain("ERR No shutdown in progress."));
-    }
-    if must_save {
-        return Err(Error::Plain("ERR this version cannot save: use SHUTDOWN NOSAVE"));
-    }
-    let running = &ctx.state.scripts.running;
-    if running.is_busy() && !must_not_save {
-        return Err(running.busy());
-    }
-    ctx.state.control.post(Order::Shutdown);
-    ctx.session.is_closing = true;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::directive::find;
+use super::directive::{Slot, find};
 use super::{Config, words};
 use crate::error::reason;
 
@@ -24,28 +24,18 @@ const RETIRED: [&str; 4] = [
     "io-threads-do-reads",
 ];
 
-/// What the directives of one user who may do everything look like, as CONFIG REWRITE of Redis
-/// writes it for its built-in user. Saying so changes nothing, so it is allowed.
-const DEFAULT_USER_RULES: [&str; 9] = [
-    "on",
-    "nopass",
-    "sanitize-payload",
-    "~*",
-    "&*",
-    "+@all",
-    "allkeys",
-    "allchannels",
-    "allcommands",
-];
-
 /// The outcome of reading the configuration.
 pub struct Loaded {
     /// Every value.
     pub config: Config,
     /// What `rename-command` asks for, in order. Whoever owns the commands must honour these.
     pub renames: Vec<Rename>,
+    /// The words of each `user` line behind the first. Whoever owns users must honour these.
+    pub users: Vec<Vec<Vec<u8>>>,
     /// Whether anything was given at all; the server says so in its log when not.
     pub is_default: bool,
+    /// `save` was given: another line adds to it.
+    has_save: bool,
 }
 
 /// One `rename-command` line.
@@ -195,7 +185,9 @@ pub fn parse(text: &[u8]) -> Result<Loaded, FatalConfig> {
     let mut loaded = Loaded {
         config: Config::new(),
         renames: Vec::new(),
+        users: Vec::new(),
         is_default: false,
+        has_save: false,
     };
     lines(&mut loaded, text, 0)?;
     Ok(loaded)
@@ -235,6 +227,22 @@ enum Step {
     Include(String),
 }
 
+/// The first `save` takes the place of the default, each further one adds its points; none at all
+/// takes all away.
+fn save_line(loaded: &mut Loaded, slot: Slot, values: &[&[u8]]) -> Result<Step, String> {
+    let before = match std::mem::replace(&mut loaded.has_save, true) {
+        true => loaded.config.text(slot),
+        false => Vec::new(),
+    };
+    let adds = !matches!(values, [] | [b""]);
+    let old = before
+        .split(|byte| *byte == b' ')
+        .filter(|word| adds && !word.is_empty());
+    let words: Vec<&[u8]> = old.chain(values.iter().copied()).collect();
+    loaded.config.assign(slot, &words)?;
+    Ok(Step::Done)
+}
+
 fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<Step, String> {
     let Some((name, values)) = words.split_first() else {
         return Ok(Step::Done);
@@ -245,6 +253,9 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
         // `save` alone, and an empty word behind it, mean that nothing is saved.
         if values.is_empty() && name != b"save" {
             return Err("wrong number of arguments".into());
+        }
+        if name == b"save" {
+            return save_line(loaded, slot, &values);
         }
         loaded.config.assign(slot, &values)?;
         return Ok(Step::Done);
@@ -262,7 +273,10 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
                 place: place.clone(),
             });
         }
-        (b"user", rules) => user(rules)?,
+        (b"user", [name, rules @ ..]) => {
+            let words = std::iter::once(name).chain(rules);
+            declare_user(loaded, words.map(|word| word.to_vec()).collect())?;
+        }
         (b"loadmodule", [_, ..]) => return Err("modules cannot be loaded".into()),
         (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
         (_, [_, ..]) if RETIRED.iter().any(is_retired) => {}
@@ -271,16 +285,24 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
     Ok(Step::Done)
 }
 
-fn user(rules: &[&[u8]]) -> Result<(), String> {
-    let allowed = |rule: &&[u8]| {
-        DEFAULT_USER_RULES
-            .iter()
-            .any(|known| known.as_bytes() == *rule)
-    };
-    match rules {
-        [b"default", rules @ ..] if rules.iter().all(allowed) => Ok(()),
-        _ => Err("not available in this version: ACL users do not exist yet".into()),
+fn declare_user(loaded: &mut Loaded, words: Vec<Vec<u8>>) -> Result<(), String> {
+    let name = &words[0];
+    let shown = String::from_utf8_lossy(name);
+    if loaded.users.iter().any(|known| known[0] == *name) {
+        return Err(format!(
+            "Error in user declaration '{shown}': Duplicate user found. A user can only be defined \
+             once in config files"
+        ));
     }
+    let mut depth = 0_i32;
+    for word in &words[1..] {
+        depth += i32::from(word.first() == Some(&b'(')) - i32::from(word.last() == Some(&b')'));
+    }
+    if depth > 0 {
+        return Err("Error in user declaration 'user': Wrong format".to_owned());
+    }
+    loaded.users.push(words);
+    Ok(())
 }
 
 fn include(loaded: &mut Loaded, pattern: &str, depth: usize) -> Result<(), FatalConfig> {

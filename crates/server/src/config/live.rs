@@ -61,6 +61,39 @@ pub enum Supervised {
     No,
 }
 
+/// A pair of `save`: after so many seconds, if there were so many changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavePoint {
+    /// Seconds since the data was saved.
+    pub seconds: u64,
+    /// Changes since then.
+    pub changes: u64,
+}
+
+/// What a signal asks for, as `shutdown-on-sigterm` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnSignal {
+    /// Whether to save; as `save` says if `None`.
+    pub saves: Option<bool>,
+    /// Stop even if the data cannot be saved.
+    pub is_forced: bool,
+}
+
+impl OnSignal {
+    /// The bits of `default`, `save`, `nosave`, `now` and `force`.
+    fn of(bits: i64) -> OnSignal {
+        let has = |bit: u32| bits & (1 << bit) != 0;
+        OnSignal {
+            saves: match (has(1), has(2)) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+            is_forced: has(4),
+        }
+    }
+}
+
 impl Config {
     fn flag(&self, slot: Slot) -> bool {
         self.number(slot) != 0
@@ -166,14 +199,24 @@ impl Config {
 
     // Access.
 
-    /// Whether `requirepass` holds a password.
-    pub fn requires_password(&self) -> bool {
-        self.flag(const { slot("requirepass") })
-    }
-
     /// `requirepass`; empty is none. Copies.
     pub fn password(&self) -> Vec<u8> {
         self.text(const { slot("requirepass") })
+    }
+
+    /// `aclfile`; `None` is none. Copies.
+    pub fn acl_file(&self) -> Option<String> {
+        Some(self.string(const { slot("aclfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `acl-pubsub-default`: whether new users may use all channels.
+    pub fn channels_by_default(&self) -> bool {
+        self.number(const { slot("acl-pubsub-default") }) == 0
+    }
+
+    /// `acllog-max-len`.
+    pub fn acllog_max_len(&self) -> usize {
+        self.size(const { slot("acllog-max-len") })
     }
 
     /// `availability-zone`, as HELLO tells it; empty is none. Copies.
@@ -233,6 +276,16 @@ impl Config {
         self.size(const { slot("set-max-listpack-value") })
     }
 
+    /// `stream-node-max-bytes`.
+    pub fn stream_node_max_bytes(&self) -> usize {
+        self.size(const { slot("stream-node-max-bytes") })
+    }
+
+    /// `stream-node-max-entries`.
+    pub fn stream_node_max_entries(&self) -> u64 {
+        self.size(const { slot("stream-node-max-entries") }) as u64
+    }
+
     /// `zset-max-listpack-entries`.
     pub fn zset_max_listpack_entries(&self) -> usize {
         self.size(const { slot("zset-max-listpack-entries") })
@@ -246,6 +299,80 @@ impl Config {
     /// `notify-keyspace-events`.
     pub fn notify_events(&self) -> EventClasses {
         EventClasses::from_bits(self.number(const { slot("notify-keyspace-events") }) as u32)
+    }
+
+    /// `rdbcompression`: long strings are packed when they are saved.
+    pub fn packs_strings(&self) -> bool {
+        self.flag(const { slot("rdbcompression") })
+    }
+
+    // Persistence.
+
+    /// `dbfilename`. Copies.
+    pub fn rdb_file(&self) -> String {
+        self.string(const { slot("dbfilename") })
+    }
+
+    /// `rdbchecksum`: files end with their checksum, and it is looked at.
+    pub fn takes_checksum(&self) -> bool {
+        self.flag(const { slot("rdbchecksum") })
+    }
+
+    /// `rdb-version-check`: only versions whose types are all known are read.
+    pub fn knows_rdb_version(&self) -> bool {
+        self.number(const { slot("rdb-version-check") }) == 0
+    }
+
+    /// `rdb-save-incremental-fsync`: what is written goes to the disk piece by piece.
+    pub fn syncs_often(&self) -> bool {
+        self.flag(const { slot("rdb-save-incremental-fsync") })
+    }
+
+    /// Whether `save` names a point at which the data is saved.
+    pub fn has_save_points(&self) -> bool {
+        self.flag(const { slot("save") })
+    }
+
+    /// `save`. Copies.
+    pub fn save_points(&self) -> Vec<SavePoint> {
+        let words = self.words(const { slot("save") });
+        let number = |word: &String| word.parse().unwrap_or(u64::MAX);
+        let points = words.chunks_exact(2).map(|pair| SavePoint {
+            seconds: number(&pair[0]),
+            changes: number(&pair[1]),
+        });
+        points.collect()
+    }
+
+    /// `stop-writes-on-bgsave-error`.
+    pub fn stops_writes_on_save_error(&self) -> bool {
+        self.flag(const { slot("stop-writes-on-bgsave-error") })
+    }
+
+    /// `rdb-key-save-delay`, for tests; below zero is none.
+    pub fn key_save_delay_us(&self) -> u64 {
+        self.number(const { slot("rdb-key-save-delay") }).max(0) as u64
+    }
+
+    /// `key-load-delay`, for tests; below zero is none.
+    pub fn key_load_delay_us(&self) -> u64 {
+        self.number(const { slot("key-load-delay") }).max(0) as u64
+    }
+
+    /// `shutdown-timeout`: how long the last save waits for commands to end.
+    pub fn shutdown_timeout_s(&self) -> u64 {
+        self.number(const { slot("shutdown-timeout") })
+            .unsigned_abs()
+    }
+
+    /// `shutdown-on-sigterm`.
+    pub fn shutdown_on_sigterm(&self) -> OnSignal {
+        OnSignal::of(self.number(const { slot("shutdown-on-sigterm") }))
+    }
+
+    /// `shutdown-on-sigint`.
+    pub fn shutdown_on_sigint(&self) -> OnSignal {
+        OnSignal::of(self.number(const { slot("shutdown-on-sigint") }))
     }
 
     /// `maxmemory`, in bytes; 0 is no limit.
@@ -325,6 +452,42 @@ impl Config {
     /// `tracking-table-max-keys`; 0 is no limit.
     pub fn tracking_keys_max(&self) -> usize {
         self.size(const { slot("tracking-table-max-keys") })
+    }
+
+    /// `commandlog-request-larger-than` in bytes; below zero is off.
+    pub fn large_request_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-request-larger-than") })
+    }
+
+    /// `commandlog-reply-larger-than` in bytes; below zero is off.
+    pub fn large_reply_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-reply-larger-than") })
+    }
+
+    /// `commandlog-large-request-max-len`.
+    pub fn large_requests_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-request-max-len") })
+    }
+
+    /// `commandlog-large-reply-max-len`.
+    pub fn large_replies_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-reply-max-len") })
+    }
+
+    /// `latency-monitor-threshold` in milliseconds; 0 is off.
+    pub fn latency_threshold_ms(&self) -> u64 {
+        self.number(const { slot("latency-monitor-threshold") })
+            .unsigned_abs()
+    }
+
+    /// `latency-tracking`: whether histograms of commands are kept.
+    pub fn tracks_latency(&self) -> bool {
+        self.flag(const { slot("latency-tracking") })
+    }
+
+    /// `latency-tracking-info-percentiles`, as they are written. Copies.
+    pub fn latency_percentiles(&self) -> Vec<String> {
+        self.words(const { slot("latency-tracking-info-percentiles") })
     }
 
     /// `slowlog-max-len`.

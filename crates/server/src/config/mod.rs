@@ -136,6 +136,11 @@ impl Config {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Something that is read together with the directives has changed: see [`Config::generation`].
+    pub fn note_change(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// A directive's canonical text. Takes a lock and copies.
     pub fn text(&self, slot: Slot) -> Vec<u8> {
         self.texts.read()[slot.0].to_vec()
@@ -313,7 +318,7 @@ impl Config {
         }
         self.numbers[at.0].store(value.number, Ordering::Relaxed);
         self.texts.write()[at.0] = value.text;
-        self.generation.fetch_add(1, Ordering::Release);
+        self.note_change();
     }
 
     fn enter(&self, slot: Slot) -> Result<(), String> {

@@ -20,11 +20,9 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
-const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
-const NO_RDB: &str = "snapshots cannot be saved or loaded yet";
 const NO_RDMA: &str = "RDMA is not served";
 const NO_REPLICATION: &str = "there is no replication yet";
 const NO_TLS: &str = "there is no TLS yet";
@@ -32,11 +30,9 @@ const NO_TYPE: &str = "the type it tunes does not exist yet";
 
 /// All directives, sorted by name.
 pub const DIRECTIVES: &[Directive] = &[
-    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]).tuning(NO_ACL),
-    text("aclfile", "")
-        .fixed()
-        .refused(&[""], "ACL users cannot be loaded yet"),
-    integer("acllog-max-len", "128", 0, i64::MAX).tuning(NO_ACL),
+    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]),
+    text("aclfile", "").fixed(),
+    integer("acllog-max-len", "128", 0, i64::MAX),
     integer("active-defrag-cycle-max", "25", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-min", "1", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-us", "500", 0, 100_000)
@@ -75,7 +71,7 @@ pub const DIRECTIVES: &[Directive] = &[
     text("bgsave-cpulist", "")
         .alias("bgsave_cpulist")
         .fixed()
-        .tuning(NO_RDB),
+        .tuning("threads are not pinned"),
     special("bind", "* -::*", bind),
     text("bind-source-addr", "").tuning(NO_REPLICATION),
     text("bio-cpulist", "")
@@ -160,23 +156,15 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_CLUSTER),
     boolean("cluster-slot-stats-enabled", "no").tuning(NO_CLUSTER),
-    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-large-request-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
+    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-large-request-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX).valkey(),
+    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX).valkey(),
     boolean("crash-log-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
     integer("databases", "16", 1, DATABASES_MAX).fixed(),
-    text("dbfilename", "dump.rdb").protected().tuning(NO_RDB),
+    text("dbfilename", "dump.rdb").protected(),
     text("debug-context", "")
         .hidden()
         .valkey()
@@ -223,14 +211,10 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("`threads` sets the number of event loops"),
     boolean("jemalloc-bg-thread", "yes").tuning("the allocator is not jemalloc"),
-    integer("key-load-delay", "0", -INT - 1, INT)
-        .hidden()
-        .tuning(NO_RDB),
-    integer("latency-monitor-threshold", "0", 0, i64::MAX)
-        .tuning("there is no latency monitor yet"),
-    boolean("latency-tracking", "yes").tuning("there is no latency monitor yet"),
-    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles)
-        .tuning("there is no latency monitor yet"),
+    integer("key-load-delay", "0", -INT - 1, INT).hidden(),
+    integer("latency-monitor-threshold", "0", 0, i64::MAX),
+    boolean("latency-tracking", "yes"),
+    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
     boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
@@ -242,7 +226,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
     integer("loading-process-events-interval-bytes", "524288", 1024, INT)
         .hidden()
-        .tuning(NO_RDB),
+        .tuning("event loops answer while another thread loads"),
     text("locale-collate", "").refused(&["", "C", "POSIX"], "strings compare byte by byte only"),
     choice("log-format", "legacy", &["legacy", "logfmt", "json"])
         .valkey()
@@ -324,16 +308,12 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("nothing propagates yet"),
     boolean("protected-mode", "yes"),
     memory("proto-max-bulk-len", "536870912", 1_048_576, HALF),
-    boolean("rdb-del-sync-files", "no").tuning(NO_RDB),
-    integer("rdb-key-save-delay", "0", -INT - 1, INT)
-        .hidden()
-        .tuning(NO_RDB),
-    boolean("rdb-save-incremental-fsync", "yes").tuning(NO_RDB),
-    choice("rdb-version-check", "strict", &["strict", "relaxed"])
-        .valkey()
-        .tuning(NO_RDB),
-    boolean("rdbchecksum", "yes").fixed().tuning(NO_RDB),
-    boolean("rdbcompression", "yes").tuning(NO_RDB),
+    boolean("rdb-del-sync-files", "no").tuning(NO_REPLICATION),
+    integer("rdb-key-save-delay", "0", -INT - 1, INT).hidden(),
+    boolean("rdb-save-incremental-fsync", "yes"),
+    choice("rdb-version-check", "strict", &["strict", "relaxed"]).valkey(),
+    boolean("rdbchecksum", "yes").fixed(),
+    boolean("rdbcompression", "yes"),
     special("rdma-bind", "", words)
         .valkey()
         .refused(&[""], NO_RDMA),
@@ -402,7 +382,7 @@ pub const DIRECTIVES: &[Directive] = &[
     text("requirepass", "").sensitive(),
     choice("sanitize-dump-payload", "no", &["no", "yes", "clients"])
         .tuning("payloads are always checked"),
-    special("save", "", save_points).refused(&[""], NO_RDB),
+    special("save", "3600 1 300 100 60 10000", save_points),
     text("server-cpulist", "")
         .alias("server_cpulist")
         .fixed()
@@ -413,11 +393,9 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("set-proc-title", "yes")
         .fixed()
         .tuning("the process keeps its title"),
-    choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"])
-        .refused(&["default", "nosave", "now", "force"], NO_RDB),
-    choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"])
-        .refused(&["default", "nosave", "now", "force"], NO_RDB),
-    integer("shutdown-timeout", "10", 0, INT).tuning("there are no replicas to wait for"),
+    choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"]),
+    choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"]),
+    integer("shutdown-timeout", "10", 0, INT),
     memory("slot-migration-max-failover-repl-bytes", "0", -1, HALF)
         .valkey()
         .tuning(NO_CLUSTER),
@@ -427,9 +405,9 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("socket-mark-id", "0", 0, 4_294_967_295)
         .fixed()
         .tuning("kept for the operator"),
-    boolean("stop-writes-on-bgsave-error", "yes").tuning(NO_RDB),
-    memory("stream-node-max-bytes", "4096", 0, HALF).tuning(NO_TYPE),
-    integer("stream-node-max-entries", "100", 0, i64::MAX).tuning(NO_TYPE),
+    boolean("stop-writes-on-bgsave-error", "yes"),
+    memory("stream-node-max-bytes", "4096", 0, HALF),
+    integer("stream-node-max-entries", "100", 0, i64::MAX),
     choice("supervised", "no", &["upstart", "systemd", "auto", "no"]).fixed(),
     boolean("syslog-enabled", "no")
         .fixed()
@@ -491,7 +469,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("vset-force-single-threaded-execution", "no").tuning(NO_TYPE),
     integer("watchdog-period", "0", 0, INT)
         .hidden()
-        .tuning("there is no latency monitor yet"),
+        .tuning("there is no watchdog yet"),
     integer("zset-max-listpack-entries", "128", 0, i64::MAX)
         .unsigned()
         .alias("zset-max-ziplist-entries"),

@@ -106,9 +106,7 @@ fn promises_are_refused_and_their_off_values_taken() {
     for (name, promise, off) in [
         ("appendonly", "yes", "no"),
         ("maxmemory-clients", "1gb", "0"),
-        ("save", "3600 1", ""),
         ("tls-port", "6380", "0"),
-        ("shutdown-on-sigterm", "save force", "nosave force"),
     ] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);
         assert!(refusal.contains("not available in this version"), "{refusal}");
@@ -238,6 +236,18 @@ fn a_file_is_read_line_by_line() {
 }
 
 #[test]
+fn lines_of_save_add_up_behind_the_first() {
+    let points = |text: &str| {
+        let loaded = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        one(&loaded.config, "save")
+    };
+    assert_eq!(points(""), "3600 1 300 100 60 10000");
+    assert_eq!(points("save 900 1\nsave 60 5 10 7\n"), "900 1 60 5 10 7");
+    assert_eq!(points("save 900 1\nsave \"\"\n"), "");
+    assert_eq!(points("save \"\"\nsave 900 1\n"), "900 1");
+}
+
+#[test]
 fn bad_lines_are_named_with_number_text_and_reason() {
     let check = |text: &str, line_number: usize, line: &str, reason: &str| {
         assert_eq!(fatal(text), (line_number, line.into(), reason.into()));
@@ -251,7 +261,11 @@ fn bad_lines_are_named_with_number_text_and_reason() {
     check("dir /nonexistent", 1, "dir /nonexistent", "No such file or directory");
     let octal = "argument couldn't be parsed as an octal number";
     check("unixsocketperm 999", 1, "unixsocketperm 999", octal);
-    assert!(fatal("user bob on").2.contains("ACL users"));
+    assert!(
+        fatal("user bob on\nuser bob off")
+            .2
+            .contains("Duplicate user found")
+    );
     assert!(fatal("loadmodule x.so").2.contains("modules"));
     let many = "argument must be between 1 and 65535 inclusive";
     check("databases 65536", 1, "databases 65536", many);
@@ -322,7 +336,7 @@ fn files_include_files() {
     assert!(arguments(&[&path("loop.conf")]).is_err());
     assert!(matches!(arguments(&[&path("gone.conf")]), Err(FatalConfig::CannotOpen { .. })));
     assert_eq!(set(&config, &[("timeout", "6")]), Ok(()));
-    config.rewrite().expect("rewrite");
+    config.rewrite(Vec::new()).expect("rewrite");
     let written = std::fs::read_to_string(path("main.conf")).expect("read");
     assert!(written.starts_with("port 2\ninclude "), "{written}");
     assert!(
@@ -348,12 +362,12 @@ fn rewriting_keeps_the_look() {
                     client-output-buffer-limit replica 256mb 64mb 60\n\
                     client-output-buffer-limit pubsub 1mb 2 3\n\
                     requirepass \"a b\\\"c\"\n";
-    let new = rewritten(old.as_bytes(), &config);
+    let new = rewritten(old.as_bytes(), &config, Vec::new());
     assert_eq!(String::from_utf8_lossy(&new), expected);
     let again = parse(&new).unwrap_or_else(|error| panic!("{error}")).config;
     assert_eq!(again.get(&[b"*"]), config.get(&[b"*"]));
-    let settled = rewritten(&new, &config);
-    assert_eq!(rewritten(&settled, &config), settled);
+    let settled = rewritten(&new, &config, Vec::new());
+    assert_eq!(rewritten(&settled, &config, Vec::new()), settled);
 }
 
 #[test]
@@ -366,7 +380,7 @@ fn a_full_rewrite_reads_back() {
     {
         text.extend(format!("{} \"\"\n", directive.name).bytes());
     }
-    let written = rewritten(&text, &config);
+    let written = rewritten(&text, &config, Vec::new());
     let again = parse(&written)
         .unwrap_or_else(|error| panic!("{error}"))
         .config;

@@ -134,6 +134,11 @@ impl Engine {
         let id = self.state.keyspace.shard_of(database, hash(key));
         if let Some(registry) = locked.registry(id) {
             registry.touch(key);
+            // A wide waiter can only be served by the transaction, as who expires keys becomes.
+            let is_in_reach = locked.is_transaction() || !registry.has_wide_waiter();
+            if registry.has_waiter(key) && is_in_reach {
+                self.effects.ready.push((database, key.into()));
+            }
         }
         if self.state.tracking.is_active() {
             self.effects.touched.push((NOBODY, key.into()));

@@ -124,7 +124,8 @@ impl Engine {
     #[cold]
     pub fn make_room(&mut self) {
         (self.eviction.is_full, self.eviction.is_unfinished) = (false, false);
-        if !self.state.is_out_of_memory() || self.state.scripts.running.is_busy() {
+        let may_not_write = self.is_paused() || self.state.scripts.running.is_busy();
+        if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
         let Some(policy) = self.eviction.policy else {
@@ -220,10 +221,14 @@ impl Engine {
         let Ok(locked) = Locked::one(&self.state.keyspace, id) else {
             return false;
         };
+        if self.is_paused() {
+            return false; // since the pause was looked at without a lock
+        }
         let terms = Terms {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
+            keeps_due: false,
             departed: &self.departed,
         };
         self.effects.is_recorded = self.state.journal.has_readers();

@@ -125,7 +125,7 @@ impl Engine {
         }))
     }
 
-    fn load_library(&mut self, source: &[u8], replaces: bool) -> Result<Vec<u8>> {
+    pub(super) fn load_library(&mut self, source: &[u8], replaces: bool) -> Result<Vec<u8>> {
         let header = lua::library::header(source).map_err(Error::line)?;
         let functions = &self.state.scripts.functions;
         if !replaces && functions.lock().library(&header.name).is_some() {
@@ -152,7 +152,7 @@ impl Engine {
     }
 
     fn restore_libraries(&mut self, payload: &[u8], policy: Policy) -> Result<()> {
-        let sources = payload::restore(payload).map_err(Error::Plain)?;
+        let sources = payload::restore(payload, self.directives.demands).map_err(Error::Plain)?;
         let mut read = Functions::default();
         for source in sources {
             let library = self.read_library(&source);
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// Puts other libraries in the place of all.
-    fn put_libraries(&self, libraries: Functions) {
+    pub(super) fn put_libraries(&self, libraries: Functions) {
         let old = std::mem::replace(&mut *self.state.scripts.functions.lock(), libraries);
         self.forget_libraries(old.libraries().cloned());
     }
@@ -225,6 +225,10 @@ impl Host for Loading {
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
         log_line(level, message);
+    }
+
+    fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None // while a library loads, no user has called it
     }
 
     fn set_journal(&mut self, _: bool) {}

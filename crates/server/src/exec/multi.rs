@@ -1,6 +1,7 @@
 //! MULTI, EXEC, WATCH: what commands about transactions ask the engine to do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
@@ -8,10 +9,12 @@ use keyspace::locked::Locked;
 use resp::reply::Reply;
 
 use super::meanwhile::Remains;
+use super::permit::Origin;
 use super::{Admitted, Engine, Meanwhile, Nesting, Outcome};
 use crate::command::context::Order;
 use crate::command::lookup::resolve;
-use crate::command::{Kind, Reach};
+use crate::command::{Channels, Command, Flag, Kind, Reach};
+use crate::pause::Paused;
 use crate::session::{Session, Watching};
 
 impl Engine {
@@ -31,13 +34,28 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
+            Order::Pause => match self.lock_all() {
+                Some(locked) => {
+                    locked.take_everything(); // see `pause`
+                    Outcome::Done
+                }
+                None => Outcome::Busy,
+            },
             Order::Script { .. }
             | Order::Load { .. }
             | Order::Call { .. }
+            | Order::Reload(_)
             | Order::Libraries(_) => {
                 let Some(locked) = self.lock_all() else {
                     return Outcome::Busy;
                 };
+                if session.client.is_killed.load(Relaxed) {
+                    session.is_closing = true;
+                    return Outcome::Done;
+                }
+                if self.is_paused() && self.may_write(admitted.0, request) {
+                    return Outcome::Busy; // since the gate was passed
+                }
                 self.effects.is_recorded = self.state.journal.has_readers();
                 let order = (order, admitted);
                 self.obey_nested(&locked, order, session, request, reply, meanwhile);
@@ -88,10 +106,51 @@ impl Engine {
                 self.run_function(locked, session, permit, (call, request), ways);
             }
             Order::Libraries(what) => self.change_libraries(session, what, request, reply),
+            Order::Reload(how) => {
+                let mark = reply.len();
+                let result = self.reload(locked, how, reply);
+                self.settle_reply(result, mark, reply);
+            }
             Order::Load { name } => self.load_script(name, reply),
+            Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch => {}
         }
+    }
+
+    /// Whether a command may change something that is journaled.
+    #[cold]
+    pub fn may_write(&self, command: &Command, request: &[&[u8]]) -> bool {
+        let is_heard = command.channels == Channels::One; // replicas pass messages on
+        matches!(command.kind, Kind::Write(_))
+            || command.has(Flag::Write)
+            || is_heard
+            || command
+                .promises
+                .is_some_and(|promises| !promises(self.state, request))
+    }
+
+    /// Whether CLIENT PAUSE makes a request wait.
+    #[inline]
+    pub fn must_wait(&self, session: &Session, command: &Command, request: &[&[u8]]) -> bool {
+        match self.state.pause.now(self.now_ms) {
+            None => false,
+            Some(paused) => self.must_wait_for(paused, session, command, request),
+        }
+    }
+
+    #[cold]
+    fn must_wait_for(
+        &self,
+        paused: Paused,
+        session: &Session,
+        command: &Command,
+        request: &[&[u8]],
+    ) -> bool {
+        let queue = session.queue.as_ref().filter(|_| command.name == "exec");
+        paused == Paused::All
+            || queue.is_some_and(|queue| queue.may_write)
+            || self.may_write(command, request)
     }
 
     fn exec(
@@ -103,6 +162,14 @@ impl Engine {
         let Some(locked) = self.lock_queue(session) else {
             return Outcome::Busy;
         };
+        if session.client.is_killed.load(Relaxed) {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
+        let may_write = session.queue.as_ref().is_some_and(|queue| queue.may_write);
+        if may_write && self.is_paused() {
+            return Outcome::Busy; // since the gate was passed
+        }
         self.effects.is_recorded = self.state.journal.has_readers();
         let queue = session.queue.take().unwrap_or_default();
         if self.is_dirty(&locked, session) {
@@ -113,7 +180,11 @@ impl Engine {
             for queued in queue.iter() {
                 let words = queued.words();
                 match resolve(self.commands, &words) {
-                    Ok(admitted) => self.step(&locked, session, admitted, &words, reply, meanwhile),
+                    Ok(admitted) => {
+                        if self.may_step(session, admitted.0, &words, Origin::Exec, reply) {
+                            self.step(&locked, session, admitted, &words, reply, meanwhile);
+                        }
+                    }
                     Err(error) => reply.error(error.to_string().as_bytes()),
                 }
             }
@@ -178,6 +249,7 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
+            keeps_due: self.is_paused(),
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

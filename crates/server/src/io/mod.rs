@@ -2,6 +2,7 @@
 //!
 //! `unsafe` is in [`process`] alone.
 
+pub mod durable;
 pub mod process;
 pub mod signals;
 pub mod sockets;

@@ -1,5 +1,6 @@
 //! Accepts connections and deals them out to the event loops; takes signals and orders.
 
+use crate::config::live::OnSignal;
 use crate::control::Order;
 use crate::error::reason;
 use crate::io::signals::{self, StopSignals};
@@ -7,6 +8,7 @@ use crate::io::sockets::prepare_tcp;
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::Mail;
 use crate::net::listener::Listeners;
+use crate::persistence::ending;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -55,48 +57,74 @@ impl Acceptor {
         })
     }
 
-    /// Says where it listens.
-    pub fn announce(&self) {
+    /// Says where it listens, and that the server is ready.
+    fn announce(&self) {
         self.listeners.announce();
+        self.state.supervisor.ready();
     }
 
-    /// Serves until the server is to stop.
-    pub fn run(&mut self) -> std::io::Result<()> {
+    /// Serves until the server is to stop. The error is for the operator.
+    pub fn run(&mut self) -> Result<(), String> {
         let mut events = Events::with_capacity(64);
         loop {
             let timeout = self.must_retry.then_some(RETRY);
             match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    return Err(format!("cannot accept connections: {}", reason(&error)));
+                }
                 _ => {}
             }
             if std::mem::take(&mut self.must_retry) {
                 (0..self.listeners.len()).for_each(|idx| self.accept(idx));
             }
             for event in &events {
-                match event.token() {
-                    TERMINATE => log::warn!("Received SIGTERM scheduling shutdown..."),
-                    INTERRUPT => log::warn!("Received SIGINT scheduling shutdown..."),
-                    ORDERS => {
-                        if self.obey() {
-                            continue;
-                        }
+                let must_stop = match event.token() {
+                    TERMINATE => {
+                        log::warn!("Received SIGTERM scheduling shutdown...");
+                        self.may_stop(self.state.config.shutdown_on_sigterm())
                     }
+                    INTERRUPT => {
+                        log::warn!("Received SIGINT scheduling shutdown...");
+                        self.may_stop(self.state.config.shutdown_on_sigint())
+                    }
+                    ORDERS => !self.obey()?,
                     Token(idx) => {
                         self.accept(idx);
-                        continue;
+                        false
                     }
+                };
+                if must_stop {
+                    log::info!("User requested shutdown...");
+                    return Ok(());
                 }
-                log::info!("User requested shutdown...");
-                return Ok(());
             }
         }
     }
 
-    /// Does what it was asked to; false if it is to stop.
-    fn obey(&mut self) -> bool {
+    /// Makes ready to stop; whether that went well.
+    fn may_stop(&self, asked: OnSignal) -> bool {
+        let manner = ending::Manner {
+            saves: asked.saves,
+            is_forced: asked.is_forced,
+        };
+        let may_stop = ending::prepare(self.state, manner).is_ok();
+        if !may_stop {
+            log::warn!(
+                "Errors trying to shut down the server. Check the logs for more information."
+            );
+        }
+        may_stop
+    }
+
+    /// Does what it was asked to; false if it is to stop. The error is for the operator.
+    fn obey(&mut self) -> Result<bool, String> {
         for order in self.state.control.take() {
             match order {
-                Order::Shutdown => return false,
+                Order::Shutdown => return Ok(false),
+                Order::Loaded(result) => {
+                    result?;
+                    self.announce();
+                }
                 Order::Listen(outcome) => {
                     let registry = self.poll.registry();
                     let is_done = self.listeners.reopen_tcp(&self.state.config, registry);
@@ -105,7 +133,7 @@ impl Acceptor {
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     fn accept(&mut self, idx: usize) {
@@ -155,7 +183,8 @@ fn deal(state: &State, mut incoming: Incoming, group: usize) {
 
 /// Why a connection is turned away, if it is; otherwise it is counted as a client.
 fn refusal(state: &State, incoming: &Incoming) -> Option<&'static str> {
-    let is_exposed = state.config.protected_mode() && !state.config.requires_password();
+    let is_exposed =
+        state.config.protected_mode() && state.acl.default_user().rules().needs_no_password();
     if is_exposed && !incoming.is_local {
         return Some(
             "-DENIED Running in protected mode because protected mode is enabled and no password \

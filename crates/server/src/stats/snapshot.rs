@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// Rates and other figures of this moment.
     pub activity: ActivityInfo,
+    /// Saving and loading.
+    pub persistence: PersistenceInfo,
     /// Its place in replication.
     pub replication: ReplicationInfo,
     /// What the system says.
@@ -29,6 +31,9 @@ pub struct Snapshot {
     pub commands: Vec<(&'static str, CommandTotals)>,
     /// Counts of each error code.
     pub errors: Vec<(String, u64)>,
+    /// How long each command takes, where that was asked for: percentiles as they are written, and
+    /// nanoseconds.
+    pub latencies: Vec<(&'static str, Vec<(String, u64)>)>,
     /// Each database that holds keys, in order.
     pub databases: Vec<DatabaseInfo>,
 }
@@ -71,6 +76,10 @@ pub struct ClientsInfo {
     pub max: u64,
     /// Waiting in a blocking command.
     pub blocked: u64,
+    /// Keys that somebody waits for, and those of them whose loss is waited for, too.
+    pub waited_keys: (usize, usize),
+    /// What CLIENT PAUSE lets wait, and for how many milliseconds still.
+    pub paused: Option<(&'static str, u64)>,
     /// Subscribed to something.
     pub pubsub: u64,
     /// Tracking keys for a cache of theirs.
@@ -129,8 +138,42 @@ pub struct ActivityInfo {
     pub tracking_items: u64,
     /// Prefixes of keys that are broadcast.
     pub tracking_prefixes: u64,
+}
+
+/// Saving and loading.
+#[derive(Clone, Debug, Default)]
+pub struct PersistenceInfo {
+    /// A file is being loaded.
+    pub loading: Option<LoadingInfo>,
     /// Changes to the data since it was last saved, or since start.
-    pub changes: Option<u64>,
+    pub changes: u64,
+    /// A save runs in the background: keys written, and keys in all.
+    pub running: Option<(u64, u64)>,
+    /// For how long, in seconds.
+    pub runs_s: Option<u64>,
+    /// When the data was saved last, Unix time in seconds.
+    pub last_save_s: u64,
+    /// Whether the last save went well.
+    pub is_ok: bool,
+    /// How long the last save in the background took, in seconds.
+    pub took_s: Option<u64>,
+    /// Saves that went well.
+    pub n_saves: u64,
+    /// Keys of the last file that was loaded.
+    pub n_loaded: u64,
+    /// Keys in it that were due.
+    pub n_expired: u64,
+}
+
+/// A file on its way in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadingInfo {
+    /// Since when, Unix time in seconds.
+    pub since_s: u64,
+    /// Its bytes.
+    pub n_bytes: u64,
+    /// Those that were read.
+    pub n_read: u64,
 }
 
 /// The place in replication.

@@ -33,6 +33,8 @@ pub enum Section {
     Commandstats,
     /// `errorstats`
     Errorstats,
+    /// `latencystats`
+    Latencystats,
     /// `cluster`
     Cluster,
     /// `keyspace`
@@ -41,7 +43,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in order.
-    pub const ALL: [Section; 12] = [
+    pub const ALL: [Section; 13] = [
         Section::Server,
         Section::Clients,
         Section::Memory,
@@ -52,6 +54,7 @@ impl Section {
         Section::Modules,
         Section::Commandstats,
         Section::Errorstats,
+        Section::Latencystats,
         Section::Cluster,
         Section::Keyspace,
     ];
@@ -69,6 +72,7 @@ impl Section {
             Section::Modules => "Modules",
             Section::Commandstats => "Commandstats",
             Section::Errorstats => "Errorstats",
+            Section::Latencystats => "Latencystats",
             Section::Cluster => "Cluster",
             Section::Keyspace => "Keyspace",
         }
@@ -76,7 +80,7 @@ impl Section {
 
     /// Whether INFO shows it without being asked.
     pub const fn is_default(self) -> bool {
-        !matches!(self, Section::Commandstats)
+        !matches!(self, Section::Commandstats | Section::Latencystats)
     }
 }
 
@@ -153,7 +157,12 @@ pub const FIELDS: &[Field] = &[
     clients("maxclients", |s| number(s.clients.max)),
     clients("tracking_clients", |s| number(s.clients.tracking)),
     clients("blocked_clients", |s| number(s.clients.blocked)),
+    clients("total_blocking_keys", |s| number(s.clients.waited_keys.0)),
+    clients("total_blocking_keys_on_nokey", |s| number(s.clients.waited_keys.1)),
     clients("pubsub_clients", |s| number(s.clients.pubsub)),
+    clients("paused_reason", |s| text(s.clients.paused.map_or("none", |_| "client_pause"))),
+    clients("paused_actions", |s| text(s.clients.paused.map_or("none", |(what, _)| what))),
+    clients("paused_timeout_milliseconds", |s| number(s.clients.paused.map_or(0, |(_, ms)| ms))),
     clients("watching_clients", |s| number(s.clients.watching)),
     memory("used_memory", |s| number(s.memory.allocated?.used_bytes)),
     memory("used_memory_human", |s| human(s.memory.allocated?.used_bytes)),
@@ -208,16 +217,34 @@ pub const FIELDS: &[Field] = &[
     memory("active_defrag_running", |_| never()),
     memory("lazyfree_pending_objects", |s| number(s.memory.lazyfree_pending)),
     memory("lazyfreed_objects", |s| counted(s, Counter::LazyFreedObjects)),
-    persistence("loading", |_| never()),
-    persistence("rdb_changes_since_last_save", |s| number(s.activity.changes?)),
-    persistence("rdb_bgsave_in_progress", |_| never()),
-    persistence("rdb_last_bgsave_status", |_| text("ok")),
-    persistence("rdb_saves", |_| never()),
+    persistence("loading", |s| number(u8::from(s.persistence.loading.is_some()))),
+    persistence("async_loading", |_| never()),
+    persistence("current_save_keys_processed", |s| {
+        number(s.persistence.running.unwrap_or_default().0)
+    }),
+    persistence("current_save_keys_total", |s| number(s.persistence.running.unwrap_or_default().1)),
+    persistence("rdb_changes_since_last_save", |s| number(s.persistence.changes)),
+    persistence("rdb_bgsave_in_progress", |s| number(u8::from(s.persistence.running.is_some()))),
+    persistence("rdb_last_save_time", |s| number(s.persistence.last_save_s)),
+    persistence("rdb_last_bgsave_status", |s| text(if s.persistence.is_ok { "ok" } else { "err" })),
+    persistence("rdb_last_bgsave_time_sec", |s| or_none(s.persistence.took_s)),
+    persistence("rdb_current_bgsave_time_sec", |s| or_none(s.persistence.runs_s)),
+    persistence("rdb_saves", |s| number(s.persistence.n_saves)),
+    persistence("rdb_last_load_keys_expired", |s| number(s.persistence.n_expired)),
+    persistence("rdb_last_load_keys_loaded", |s| number(s.persistence.n_loaded)),
     persistence("aof_enabled", |_| never()),
     persistence("aof_rewrite_in_progress", |_| never()),
     persistence("aof_rewrite_scheduled", |_| never()),
     persistence("aof_last_bgrewrite_status", |_| text("ok")),
     persistence("aof_last_write_status", |_| text("ok")),
+    persistence("loading_start_time", |s| number(s.persistence.loading?.since_s)),
+    persistence("loading_total_bytes", |s| number(s.persistence.loading?.n_bytes)),
+    persistence("loading_loaded_bytes", |s| number(s.persistence.loading?.n_read)),
+    persistence("loading_loaded_perc", |s| {
+        let loading = s.persistence.loading?;
+        let share = loading.n_read as f64 / loading.n_bytes.max(1) as f64;
+        Some(format!("{:.2}", share * 100.0))
+    }),
     stats("total_connections_received", |s| counted(s, Counter::ConnectionsReceived)),
     stats("total_commands_processed", |s| counted(s, Counter::CommandsProcessed)),
     stats("instantaneous_ops_per_sec", |s| number(s.activity.ops_per_s.round() as u64)),
@@ -264,6 +291,9 @@ pub const FIELDS: &[Field] = &[
         number(command_ns.sum::<u64>() / 1000)
     }),
     stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
+    stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
+    stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
+    stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
     replication("role", |_| text("master")),
     replication("connected_slaves", |_| never()),
     replication("master_failover_state", |_| text("no-failover")),
@@ -284,6 +314,11 @@ pub const FIELDS: &[Field] = &[
 /// keys evicted, replicas, forks.
 fn never() -> Option<String> {
     Some("0".to_owned())
+}
+
+/// A number of seconds, -1 if there is none.
+fn or_none(value: Option<u64>) -> Option<String> {
+    Some(value.map_or_else(|| "-1".to_owned(), |value| value.to_string()))
 }
 
 fn text(value: impl AsRef<str>) -> Option<String> {

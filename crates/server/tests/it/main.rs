@@ -6,5 +6,8 @@
 mod crossing;
 mod journal;
 mod libraries;
+mod observing;
+mod streams;
 mod tracking;
 mod transcripts;
+mod verdicts;

@@ -573,7 +573,7 @@ fn zrandmember(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
         return Ok(());
     }
     let (count, with_scores) = sample_count(args)?;
-    let ReadCtx { db, random } = ctx;
+    let ReadCtx { db, random, .. } = ctx;
     let zset = db.zset(key)?.unwrap_or(ZsetRef::EMPTY);
     let mut bits = || crate::command::context::next_random(random);
     if count >= 0 {

@@ -1,0 +1,153 @@
+//! Values to bytes: the type's code, and the body, as Redis 8.2 writes them.
+//!
+//! ```text
+//!   ListPack, QuickList   18   n nodes | per node: 2 + listpack, or 1 + the bytes of one item
+//!   IntSet                11   intset                SetPack   20   listpack
+//!   SetTable               2   n | members
+//!   HashPack              16   listpack              HashPackEx 25  first deadline | listpack
+//!   HashTable              4   n | field, value ..
+//!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
+//!   ZsetPack              17   listpack
+//!   ZsetTree               5   n | member, score ..  highest first
+//!   Stream                21   see `stream.rs`
+//! ```
+//!
+//! A long collection can be written in pieces: [`open`], then [`piece`] for each.
+
+use datatypes::encoding::listpack::{Item, ItemBuffer};
+use datatypes::encoding::quicklist::{NodeRef, QuickList};
+use datatypes::encoding::zsettree::ZsetTree;
+use datatypes::hash::{Field, HashRef};
+use datatypes::home::{Collection, Encoding, Payload, Piece};
+use datatypes::set::SetRef;
+
+use crate::code::kind;
+use crate::stream;
+use crate::write::Writer;
+
+const NODE_PLAIN: u64 = 1;
+const NODE_PACKED: u64 = 2;
+
+/// The code of a value's type and form.
+pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
+    match encoding {
+        Encoding::Int | Encoding::Raw | Encoding::Edited => kind::STRING,
+        Encoding::ListPack | Encoding::QuickList => kind::LIST_QUICKLIST_2,
+        Encoding::IntSet => kind::SET_INTSET,
+        Encoding::SetPack => kind::SET_LISTPACK,
+        Encoding::SetTable => kind::SET,
+        Encoding::HashPack => kind::HASH_LISTPACK,
+        Encoding::HashPackEx => kind::HASH_PACK_EX,
+        Encoding::HashTable => match first_deadline(encoding, payload) {
+            Some(_) => kind::HASH_DEADLINES,
+            None => kind::HASH,
+        },
+        Encoding::ZsetPack => kind::ZSET_LISTPACK,
+        Encoding::ZsetTree => kind::ZSET_2,
+        Encoding::Stream => kind::STREAM_3,
+    }
+}
+
+fn first_deadline(encoding: Encoding, payload: Payload<'_>) -> Option<u64> {
+    HashRef::new(encoding, payload)?.next_deadline()
+}
+
+/// Writes a value without its code. O(bytes).
+pub fn value(writer: &mut Writer, encoding: Encoding, payload: Payload<'_>) {
+    match payload {
+        Payload::Int(number) => writer.string(ItemBuffer::new().format(number).as_bytes()),
+        Payload::Blob(bytes) => blob(writer, encoding, bytes),
+        Payload::Big(collection) => {
+            open(writer, collection);
+            match collection {
+                Collection::List(list) => {
+                    list.nodes().for_each(|one| node(writer, one));
+                }
+                Collection::Set(table) => SetRef::Table(table)
+                    .iter()
+                    .for_each(|member| item(writer, member)),
+                Collection::Hash(table) => {
+                    let first_ms = table.next_deadline();
+                    table.iter().for_each(|one| field(writer, first_ms, one));
+                }
+                Collection::Zset(tree) => zset(writer, tree),
+                Collection::Stream(one) => stream::save(writer, one),
+            }
+        }
+    }
+}
+
+fn blob(writer: &mut Writer, encoding: Encoding, bytes: &[u8]) {
+    match encoding {
+        Encoding::ListPack => {
+            writer.length(1);
+            writer.length(NODE_PACKED);
+        }
+        Encoding::HashPackEx => {
+            let first_ms = first_deadline(encoding, Payload::Blob(bytes));
+            writer.milliseconds(first_ms.unwrap_or(0));
+        }
+        _ => {}
+    }
+    writer.string(bytes);
+}
+
+fn zset(writer: &mut Writer, tree: &ZsetTree) {
+    for entry in tree.range(0..tree.len()).rev() {
+        scored(writer, entry.member(), entry.score());
+    }
+}
+
+/// Writes what stands before the elements of a collection.
+pub fn open(writer: &mut Writer, collection: &Collection) {
+    match collection {
+        Collection::List(list) => writer.length(QuickList::nodes(list).len() as u64),
+        Collection::Set(table) => writer.length(SetRef::Table(table).len() as u64),
+        Collection::Zset(tree) => writer.length(tree.len() as u64),
+        Collection::Stream(_) => {} // saved as a whole
+        Collection::Hash(table) => {
+            if let Some(first_ms) = table.next_deadline() {
+                writer.milliseconds(first_ms);
+            }
+            writer.length(table.len() as u64);
+        }
+    }
+}
+
+/// Writes a part of a collection. `first_ms` is the first deadline that a field of it had when it was
+/// opened.
+pub fn piece(writer: &mut Writer, first_ms: Option<u64>, piece: Piece<'_>) {
+    match piece {
+        Piece::Node(one) => node(writer, one),
+        Piece::Member(member) => writer.string(member),
+        Piece::Field(one) => field(writer, first_ms, one),
+        Piece::Scored(member, score) => scored(writer, member, score),
+    }
+}
+
+fn node(writer: &mut Writer, node: NodeRef<'_>) {
+    let (container, bytes) = match node {
+        NodeRef::Plain(bytes) => (NODE_PLAIN, bytes),
+        NodeRef::Pack(bytes) => (NODE_PACKED, bytes),
+    };
+    writer.length(container);
+    writer.string(bytes);
+}
+
+fn item(writer: &mut Writer, item: Item<'_>) {
+    writer.string(item.text(&mut ItemBuffer::new()));
+}
+
+fn field(writer: &mut Writer, first_ms: Option<u64>, field: Field<'_>) {
+    if let Some(first_ms) = first_ms {
+        let after = |deadline_ms: u64| deadline_ms.saturating_sub(first_ms) + 1;
+        writer.length(field.deadline_ms.map_or(0, after));
+    }
+    item(writer, field.field);
+    item(writer, field.value);
+}
+
+fn scored(writer: &mut Writer, member: &[u8], score: f64) {
+    writer.string(member);
+    writer.double(score);
+}

@@ -1,0 +1,116 @@
+//! Numbers and strings of the format, appended to a buffer.
+//!
+//! ```text
+//!   length   00nnnnnn | 01nnnnnn nnnnnnnn | 80 + 4 bytes | 81 + 8 bytes      big-endian
+//!   string   length, bytes
+//!          | C0 + 1 byte, C1 + 2, C2 + 4      canonical decimal text, as an integer LE
+//!          | C3 length(packed) length(text) packed                  from 21 bytes on
+//! ```
+
+use stdx::number::parse_i64;
+
+use crate::lzf;
+
+/// Texts up to this many bytes may be integers.
+const INTEGER_BYTES_MAX: usize = 11;
+/// Texts beyond this many bytes may be packed.
+const UNPACKED_BYTES_MAX: usize = 20;
+/// What packing must save to be worth it.
+const SAVED_BYTES_MIN: usize = 4;
+
+/// See the top of the file.
+#[derive(Debug, Default)]
+pub struct Writer {
+    /// What was written.
+    pub out: Vec<u8>,
+    /// Long strings are packed if that makes them shorter.
+    pub packs: bool,
+}
+
+impl Writer {
+    /// A writer that packs long strings, or does not.
+    pub fn new(packs: bool) -> Writer {
+        Writer {
+            out: Vec::new(),
+            packs,
+        }
+    }
+
+    /// Appends one byte.
+    pub fn byte(&mut self, byte: u8) {
+        self.out.push(byte);
+    }
+
+    /// Appends bytes without their length.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Appends a length.
+    pub fn length(&mut self, len: u64) {
+        match len {
+            0..64 => self.byte(len as u8),
+            64..16384 => self.raw(&(len as u16 | 0x4000).to_be_bytes()),
+            _ => match u32::try_from(len) {
+                Ok(len) => {
+                    self.byte(0x80);
+                    self.raw(&len.to_be_bytes());
+                }
+                Err(_) => {
+                    self.byte(0x81);
+                    self.raw(&len.to_be_bytes());
+                }
+            },
+        }
+    }
+
+    /// Appends a string, as an integer or packed where that is shorter. O(bytes).
+    pub fn string(&mut self, text: &[u8]) {
+        if text.len() <= INTEGER_BYTES_MAX && self.integer(text) {
+            return;
+        }
+        if self.packs && text.len() > UNPACKED_BYTES_MAX && self.packed(text) {
+            return;
+        }
+        self.length(text.len() as u64);
+        self.raw(text);
+    }
+
+    /// Appends a text that is a 32-bit integer; whether it is one.
+    fn integer(&mut self, text: &[u8]) -> bool {
+        let Some(number) = parse_i64(text).and_then(|number| i32::try_from(number).ok()) else {
+            return false;
+        };
+        let (code, width) = match number {
+            -128..=127 => (0xc0, 1),
+            -32768..=32767 => (0xc1, 2),
+            _ => (0xc2, 4),
+        };
+        self.byte(code);
+        self.raw(&number.to_le_bytes()[..width]);
+        true
+    }
+
+    fn packed(&mut self, text: &[u8]) -> bool {
+        let start = self.out.len();
+        // The lengths stand before the bytes, and are as long as they are: they are put in after.
+        let Some(n_packed) = lzf::pack(text, text.len() - SAVED_BYTES_MIN, &mut self.out) else {
+            return false;
+        };
+        self.byte(0xc3);
+        self.length(n_packed as u64);
+        self.length(text.len() as u64);
+        self.out[start..].rotate_left(n_packed);
+        true
+    }
+
+    /// Appends Unix time in milliseconds.
+    pub fn milliseconds(&mut self, ms: u64) {
+        self.raw(&ms.to_le_bytes());
+    }
+
+    /// Appends a score.
+    pub fn double(&mut self, number: f64) {
+        self.raw(&number.to_le_bytes());
+    }
+}

@@ -1,0 +1,142 @@
+//! Snapshots on the disk: SAVE, BGSAVE, LASTSAVE; and SHUTDOWN, which may take a last one.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use resp::reply::Reply;
+
+use crate::command::{AdminCtx, Args, Category, Command, Flag};
+use crate::control::Order;
+use crate::error::{Error, Result};
+use crate::persistence::ending;
+use crate::saving::Word;
+
+/// The family's table.
+pub const COMMANDS: &[Command] = &[
+    Command::admin("bgsave", -1, bgsave)
+        .syntax("[operation(SCHEDULE|CANCEL)]")
+        .flags(&[Flag::Admin, Flag::NoAsyncLoading, Flag::NoScript])
+        .group("server")
+        .about("1.0.0", "O(1)", "Saves the data in the background."),
+    Command::admin("lastsave", 1, lastsave)
+        .fast()
+        .flags(&[Flag::Loading, Flag::Stale])
+        .categories(&[Category::Admin, Category::Dangerous])
+        .tips(&["nondeterministic_output"])
+        .group("server")
+        .about("1.0.0", "O(1)", "Answers when the data was saved last, as Unix time."),
+    Command::admin("save", 1, save)
+        .flags(&[
+            Flag::Admin,
+            Flag::NoAsyncLoading,
+            Flag::NoMulti,
+            Flag::NoScript,
+        ])
+        .group("server")
+        .about("1.0.0", "O(N) in the keys", "Saves the data and waits until it is on the disk."),
+    Command::admin("shutdown", -1, shutdown)
+        .syntax("[save-selector(NOSAVE|SAVE)] [NOW] [FORCE] [ABORT]")
+        .flags(&[
+            Flag::Admin,
+            Flag::AllowBusy,
+            Flag::Loading,
+            Flag::NoMulti,
+            Flag::NoScript,
+            Flag::Stale,
+        ])
+        .group("server")
+        .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
+];
+
+/// How long BGSAVE waits for its moment to be fixed; what is written later is not in the file.
+const PATIENCE: Duration = Duration::from_millis(100);
+const RUNNING: Error = Error::Plain("ERR Background save already in progress");
+
+fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let words = ctx.state.saving.wish().ok_or(RUNNING)?;
+    match words.iter().last() {
+        Some(Word::Done) => reply.ok(),
+        _ => return Err(Error::Plain("ERR")), // the log says why
+    }
+    Ok(())
+}
+
+fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let saving = &ctx.state.saving;
+    match args.word().as_deref() {
+        None | Some(b"SCHEDULE") => args.end()?,
+        Some(b"CANCEL") => {
+            args.end()?;
+            if !saving.is_running() {
+                return Err(Error::Plain(
+                    "ERR Background saving is currently not in progress or scheduled",
+                ));
+            }
+            saving.cancel();
+            reply.simple("Background saving cancelled");
+            return Ok(());
+        }
+        Some(_) => return Err(Error::Syntax),
+    }
+    let words = saving.wish().ok_or(RUNNING)?;
+    if ctx.is_nested {
+        reply.simple("Background saving scheduled"); // for when the transaction is over
+    } else {
+        await_beginning(&words);
+        reply.simple("Background saving started");
+    }
+    Ok(())
+}
+
+fn await_beginning(words: &Receiver<Word>) {
+    let started = Instant::now();
+    // However it went, what INFO says is right.
+    let _ = words.recv_timeout(PATIENCE.saturating_sub(started.elapsed()));
+}
+
+fn lastsave(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.count(ctx.state.saving.record().last_save_s as usize);
+    Ok(())
+}
+
+/// There is no replica to wait for, so NOW asks for what happens anyway, and no shutdown is ever under
+/// way to be aborted.
+fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    let (mut n_words, mut must_abort, mut manner) = (0, false, ending::Manner::default());
+    while let Some(word) = args.word() {
+        n_words += 1;
+        let saves = match &*word {
+            b"NOSAVE" => false,
+            b"SAVE" => true,
+            b"NOW" => continue,
+            b"FORCE" => {
+                manner.is_forced = true;
+                continue;
+            }
+            b"ABORT" => {
+                must_abort = true;
+                continue;
+            }
+            _ => return Err(Error::Syntax),
+        };
+        if manner.saves.is_some_and(|before| before != saves) {
+            return Err(Error::Syntax);
+        }
+        manner.saves = Some(saves);
+    }
+    if must_abort && n_words > 1 {
+        return Err(Error::Syntax);
+    }
+    if must_abort {
+        return Err(Error::Plain("ERR No shutdown in progress."));
+    }
+    let running = &ctx.state.scripts.running;
+    if running.is_busy() && manner.saves != Some(false) {
+        return Err(running.busy());
+    }
+    ending::prepare(ctx.state, manner)
+        .map_err(|_| Error::Plain("ERR Errors trying to SHUTDOWN. Check logs."))?;
+    ctx.state.control.post(Order::Shutdown);
+    ctx.session.is_closing = true;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The data set from a file: at the start, and by DEBUG RELOAD.
+
+use std::fs::File;
+use std::time::Duration;
+
+use keyspace::db::{Db, Terms};
+use keyspace::locked::Locked;
+use rdb::file::Parts;
+use resp::reply::Reply;
+
+use super::Engine;
+use crate::command::context::Reload;
+use crate::error::{Error, Result};
+use crate::persistence::load::{self, LoadError};
+use crate::persistence::save;
+use crate::scripts::functions::Functions;
+use crate::stats::counters::Counter;
+
+const PATIENCE: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Loads the file that was found at the start.
+    pub fn load_at_start(&mut self, file: File) -> std::result::Result<(), LoadError> {
+        self.begin_tick();
+        let locked = loop {
+            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
+                break locked;
+            }
+        };
+        let parts = load::parts(self.state, file);
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, false));
+        if loaded.is_ok() {
+            self.state.saving.loading.end();
+        }
+        loaded
+    }
+
+    /// DEBUG RELOAD.
+    pub(super) fn reload(
+        &mut self,
+        locked: &Locked<'static>,
+        how: Reload,
+        reply: &mut Reply<'_>,
+    ) -> Result<()> {
+        if how.saves {
+            save::at_once(self.state, locked).map_err(|_| Error::Plain("ERR"))?;
+        }
+        let failed = |error: LoadError| {
+            log::warn!("DEBUG RELOAD failed: {error}");
+            Error::Plain("ERR Error trying to load the RDB dump, check server logs.")
+        };
+        let file = load::open(self.state).and_then(|(file, _)| load::parts(self.state, file));
+        let file = file.map_err(failed)?; // what is there stays
+        if how.flushes {
+            self.clear(locked);
+        }
+        let merges = how.merges || !how.flushes;
+        if let Err(error) = self.load(locked, file, merges) {
+            self.clear(locked); // better nothing than a part
+            return Err(failed(error));
+        }
+        let changes = self.state.stats.totals_ever().get(Counter::Changes);
+        self.state.saving.loaded(changes);
+        log::warn!("DB reloaded by DEBUG RELOAD");
+        reply.ok();
+        Ok(())
+    }
+
+    fn clear(&mut self, locked: &Locked<'static>) {
+        for database in 0..self.state.keyspace.n_databases() {
+            let terms = Terms {
+                now_ms: self.now_ms,
+                trace: self.access_clock.leaving(),
+                keeps_due: false,
+                limits: &self.limits,
+                departed: &self.departed,
+            };
+            Db::new(locked, database, terms).clear();
+        }
+        self.put_libraries(Functions::default());
+    }
+
+    fn load(
+        &mut self,
+        locked: &Locked<'static>,
+        parts: Parts<File>,
+        merges: bool,
+    ) -> std::result::Result<(), LoadError> {
+        let (state, limits) = (self.state, self.limits.clone());
+        let rules = load::Rules {
+            limits: &limits,
+            merges,
+        };
+        load::load(state, locked, parts, &rules, &mut |source| {
+            let added = self.load_library(source, merges);
+            added.map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! Loading a file into the keyspace, under the locks of a transaction.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use datatypes::home::{Limits, Owned};
+use keyspace::access::AccessClock;
+use keyspace::db::{Db, Expiry, Terms};
+use keyspace::locked::Locked;
+use rdb::error::Reason;
+use rdb::file::{Attributes, Part, Parts};
+use rdb::payload::Demands;
+
+use crate::error::reason;
+use crate::io::process::unix_time;
+use crate::state::State;
+
+/// Keys that hold nothing, which are named in the log.
+const EMPTY_KEYS_NAMED: u64 = 10;
+/// Parts between two looks at how far it is.
+const PARTS_PER_LOOK: u64 = 256;
+
+/// How a file is loaded.
+pub struct Rules<'a> {
+    /// The thresholds of small encodings.
+    pub limits: &'a Limits,
+    /// Keys and libraries that are there already go for those of the file.
+    pub merges: bool,
+}
+
+/// Why a file could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// There is none.
+    Absent,
+    /// The system does not let it be read.
+    Io(String),
+    /// What is wrong, where, and in which key.
+    Wrong(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Absent => f.write_str("no such file"),
+            LoadError::Io(reason) | LoadError::Wrong(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// The file as the directives name it, opened, and its size.
+pub fn open(state: &State) -> Result<(File, u64), LoadError> {
+    let file = File::open(state.config.rdb_file()).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LoadError::Absent,
+        _ => LoadError::Io(reason(&error)),
+    })?;
+    let n_bytes = file.metadata().map_or(0, |facts| facts.len());
+    Ok((file, n_bytes))
+}
+
+/// The parts of a file with a header that is right.
+pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
+    let demands = Demands {
+        checks_sum: state.config.takes_checksum(),
+        knows_version: state.config.knows_rdb_version(),
+    };
+    Parts::open(source, demands).map_err(|error| LoadError::Wrong(error.to_string()))
+}
+
+/// Adds the keys of a file. `add_library` gets the sources of libraries.
+pub fn load<R: Read>(
+    state: &State,
+    locked: &Locked<'_>,
+    parts: Parts<R>,
+    rules: &Rules<'_>,
+    add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), LoadError> {
+    let started = Instant::now();
+    let (departed, mut clock) = (RefCell::default(), AccessClock::default());
+    clock.set_time(unix_time().as_millis() as u64);
+    clock.count(state.config.frequency());
+    let mut loader = Loader {
+        state,
+        locked,
+        now_ms: unix_time().as_millis() as u64,
+        merges: rules.merges,
+        terms: Terms {
+            now_ms: 0, // nothing is due while it is loaded
+            trace: clock.noting(),
+            limits: rules.limits,
+            keeps_due: false,
+            departed: &departed,
+        },
+        counts: Counts::default(),
+    };
+    let result = loader.all(parts, add_library);
+    let Counts {
+        n_keys,
+        n_expired,
+        n_empty,
+    } = loader.counts;
+    state.saving.loading.n_keys.store(n_keys, Relaxed);
+    state.saving.loading.n_expired.store(n_expired, Relaxed);
+    result?;
+    let skipped = match n_empty {
+        0 => String::new(),
+        n_empty => format!(", empty keys skipped: {n_empty}"),
+    };
+    log::info!("Done loading RDB, keys loaded: {n_keys}, keys expired: {n_expired}{skipped}.");
+    log::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+#[derive(Default)]
+struct Counts {
+    n_keys: u64,
+    n_expired: u64,
+    n_empty: u64,
+}
+
+/// Where keys go.
+struct Loader<'a> {
+    state: &'a State,
+    locked: &'a Locked<'a>,
+    now_ms: u64,
+    merges: bool,
+    terms: Terms<'a>,
+    counts: Counts,
+}
+
+impl Loader<'_> {
+    fn all<R: Read>(
+        &mut self,
+        mut parts: Parts<R>,
+        add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), LoadError> {
+        let mut n_parts = 0_u64;
+        loop {
+            let part = parts
+                .next(self.terms.limits)
+                .map_err(|error| LoadError::Wrong(explain(&parts, error.reason)))?;
+            n_parts += 1;
+            if n_parts.is_multiple_of(PARTS_PER_LOOK) {
+                let loading = &self.state.saving.loading;
+                loading.n_read.store(parts.offset(), Relaxed);
+            }
+            match part {
+                Part::End => return Ok(()),
+                Part::Passed => {}
+                Part::About(name, text) => about(&name, &text),
+                Part::Function(source) => add_library(&source).map_err(|reason| {
+                    let what = format!("a library that cannot be loaded: {reason}");
+                    LoadError::Wrong(describe(&parts, &what))
+                })?,
+                Part::Emptied(key) => self.empty(&key),
+                Part::Key(key, attributes, value) => self
+                    .key(parts.database(), &key, attributes, value)
+                    .map_err(|what| LoadError::Wrong(describe(&parts, &what)))?,
+            }
+        }
+    }
+
+    fn empty(&mut self, key: &[u8]) {
+        self.counts.n_empty += 1;
+        if self.counts.n_empty <= EMPTY_KEYS_NAMED {
+            log::info!("rdbLoadObject skipping empty key: {}", key.escape_ascii());
+        }
+    }
+
+    fn key(
+        &mut self,
+        database: u64,
+        key: &[u8],
+        attributes: Attributes,
+        value: Owned,
+    ) -> Result<(), String> {
+        let n_databases = self.locked.keyspace().n_databases();
+        let database = u16::try_from(database).ok();
+        let database = database.filter(|number| *number < n_databases);
+        let database = database.ok_or_else(|| {
+            format!("it has more databases than the {n_databases} that this server has")
+        })?;
+        if attributes
+            .deadline_ms
+            .is_some_and(|deadline_ms| deadline_ms <= self.now_ms)
+        {
+            self.counts.n_expired += 1;
+            return Ok(());
+        }
+        let mut db = Db::new(self.locked, database, self.terms);
+        if !self.merges && db.exists(key) {
+            return Err("a key that stands there twice".to_owned());
+        }
+        let expiry = attributes.deadline_ms.map_or(Expiry::Clear, Expiry::At);
+        db.put_value(key, value, expiry);
+        db.set_use(key, attributes.idle_s, attributes.frequency);
+        self.counts.n_keys += 1;
+        let delay_us = self.state.config.key_load_delay_us();
+        if delay_us > 0 {
+            std::thread::sleep(Duration::from_micros(delay_us));
+        }
+        Ok(())
+    }
+}
+
+/// Why the next part cannot be read. A type that nobody knows is told of in the words that tools look
+/// for.
+fn explain<R: Read>(parts: &Parts<R>, reason: Reason) -> String {
+    if let Reason::Unknown(code) = reason {
+        let version = parts.version();
+        match version >= rdb::code::VERSION_VALKEY {
+            true => log::warn!(
+                "Unknown type or opcode when loading DB. Unrecoverable error, aborting now."
+            ),
+            false => log::warn!(
+                "Can't handle foreign type or opcode {code} in RDB with version {version}"
+            ),
+        }
+    }
+    describe(parts, &reason.to_string())
+}
+
+/// What is wrong, and with which key.
+fn describe<R: Read>(parts: &Parts<R>, what: &str) -> String {
+    let offset = parts.offset();
+    match parts.key() {
+        Some((key, code)) => {
+            let kind = rdb::code::kind_name(code, parts.version());
+            let key = key.escape_ascii();
+            format!("{what}, in the value of key '{key}' ({kind}), at byte {offset} of the file")
+        }
+        None => format!("{what}, at byte {offset} of the file"),
+    }
+}
+
+fn about(name: &[u8], text: &[u8]) {
+    let shown = text.escape_ascii();
+    let number = || std::str::from_utf8(text).ok()?.parse::<u64>().ok();
+    match name {
+        b"redis-ver" => log::info!("Loading RDB produced by version {shown}"),
+        b"valkey-ver" => log::info!("Loading RDB produced by Valkey version {shown}"),
+        b"ctime" => {
+            let age_s = unix_time().as_secs().saturating_sub(number().unwrap_or(0));
+            log::info!("RDB age {age_s} seconds");
+        }
+        b"used-mem" => {
+            let megabytes = number().unwrap_or(0) as f64 / f64::from(1 << 20);
+            log::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        [b'%', ..] => log::info!("RDB '{}': {shown}", name.escape_ascii()),
+        _ => {}
+    }
+}

@@ -1,0 +1,15 @@
+//! The data set on the disk: saving it as a snapshot, and loading it.
+//!
+//! ```text
+//!   BGSAVE, save points     the saver's thread cuts, walks and writes, while writers go on
+//!   SAVE                    the same, and waits for it
+//!   SHUTDOWN, DEBUG RELOAD  the transaction holds everything and writes in one go
+//! ```
+//!
+//! A file is written under another name and takes its place only when it is whole and on the disk.
+
+pub mod ending;
+mod gather;
+pub mod load;
+pub mod save;
+pub mod saver;

@@ -1,0 +1,292 @@
+//! Writing the file: what stands before the keys, the checksum behind them, and both ways between.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use datatypes::home::Limits;
+use keyspace::access::{AccessClock, Moment};
+use keyspace::db::{Terms, View};
+use keyspace::eviction::Preference;
+use keyspace::locked::Locked;
+use keyspace::snapshot::{Sink, Walk};
+use rdb::code::{VERSION, VERSION_PLAIN};
+use rdb::crc::Checksum;
+use rdb::file;
+use rdb::write::Writer;
+
+use super::gather::{Gather, Manner, write_entry};
+use crate::error::reason;
+use crate::io::durable::NewFile;
+use crate::io::process::unix_time;
+use crate::saving::Word;
+use crate::state::State;
+use crate::stats::counters::Counter;
+use crate::stats::memory;
+use crate::stats::table::REDIS_VERSION;
+
+/// Bytes that are written to the file at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// How long the transaction is waited for before a look whether the save is still wanted.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A file on its way.
+struct Saved {
+    file: NewFile,
+    checksum: Option<Checksum>,
+}
+
+impl Saved {
+    fn create(state: &State, temporary: &str) -> io::Result<Saved> {
+        let (name, config) = (state.config.rdb_file(), &state.config);
+        Ok(Saved {
+            file: NewFile::create(temporary, &name, config.syncs_often())?,
+            checksum: config.takes_checksum().then(Checksum::default),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(checksum) = &mut self.checksum {
+            checksum.update(bytes);
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self, writer: &mut Writer, bytes_min: usize) -> io::Result<()> {
+        if writer.out.len() < bytes_min {
+            return Ok(());
+        }
+        self.write(&writer.out)?;
+        writer.out.clear();
+        Ok(())
+    }
+
+    fn commit(mut self) -> io::Result<()> {
+        let mut writer = Writer::new(false);
+        file::end(&mut writer);
+        self.write(&writer.out)?;
+        let sum = self.checksum.as_ref().map_or(0, Checksum::value);
+        self.file.write(&sum.to_le_bytes())?;
+        self.file.commit()
+    }
+}
+
+fn manner(state: &State) -> Manner {
+    let policy = state
+        .config
+        .eviction_policy()
+        .map(|policy| policy.preference);
+    let is_saved = matches!(policy, Some(Preference::LeastRecent | Preference::LeastFrequent));
+    let now_ms = unix_time().as_millis() as u64;
+    Manner {
+        uses: is_saved.then(|| Moment::new(now_ms, state.config.frequency())),
+        packs: state.config.packs_strings(),
+    }
+}
+
+/// What stands before the keys.
+fn write_head(writer: &mut Writer, state: &State) {
+    let has_deadlines = state.keyspace.may_hold_field_deadlines();
+    let version = if has_deadlines {
+        VERSION
+    } else {
+        VERSION_PLAIN
+    };
+    file::header(writer, version);
+    file::about(writer, "redis-ver", REDIS_VERSION);
+    file::about(writer, "redis-bits", &usize::BITS.to_string());
+    file::about(writer, "ctime", &unix_time().as_secs().to_string());
+    let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
+    file::about(writer, "used-mem", &used_bytes.to_string());
+    file::about(writer, "aof-base", "0");
+    for library in state.scripts.functions.lock().libraries() {
+        file::function(writer, &library.source);
+    }
+}
+
+/// Databases with keys, how many, and how many of them with a deadline.
+fn sizes(state: &State) -> Vec<(u16, u64, u64)> {
+    let keyspace = &state.keyspace;
+    let of = |database| {
+        let (n_volatile, _) = keyspace.deadlines(database);
+        (database, keyspace.len(database) as u64, n_volatile as u64)
+    };
+    let all = (0..keyspace.n_databases()).map(of);
+    all.filter(|(_, n_keys, _)| *n_keys > 0).collect()
+}
+
+fn write_sizes(writer: &mut Writer, sizes: &[(u16, u64, u64)]) {
+    for &(database, n_keys, n_volatile) in sizes {
+        file::select(writer, database);
+        file::size(writer, n_keys, n_volatile);
+    }
+}
+
+// ---- All at once -------------------------------------------------------------------------------
+
+/// Saves everything under the locks of a transaction. The error is logged.
+pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
+    let (started, changes) = (Instant::now(), changes(state));
+    let saved = write_all(state, locked).map_err(|error| reason(&error));
+    state.saving.judged(saved.is_ok());
+    match &saved {
+        Ok(()) => {
+            state.saving.saved(changes);
+            log::info!("DB saved on disk in {:.3} seconds", started.elapsed().as_secs_f64());
+        }
+        Err(reason) => log::warn!("Error saving DB on disk: {reason}"),
+    }
+    saved
+}
+
+fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
+    locked.take_everything();
+    let mut saved = Saved::create(state, &temporary_name("temp"))?;
+    let (manner, sizes) = (manner(state), sizes(state));
+    let mut writer = Writer::new(manner.packs);
+    write_head(&mut writer, state);
+    let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
+    for size in sizes {
+        write_sizes(&mut writer, &[size]);
+        let terms = Terms {
+            now_ms: 0, // what is due is saved as well: nobody has said yet that it is gone
+            trace: clock.leaving(),
+            keeps_due: false,
+            limits: &limits,
+            departed: &departed,
+        };
+        let mut result = Ok(());
+        View::new(locked, size.0, terms).each(&mut |entry| {
+            write_entry(&mut writer, manner, entry);
+            if result.is_ok() {
+                result = saved.flush(&mut writer, CHUNK_BYTES);
+            }
+        });
+        result?;
+    }
+    saved.flush(&mut writer, 0)?;
+    saved.commit()
+}
+
+fn temporary_name(prefix: &str) -> String {
+    format!("{prefix}-{}.rdb", std::process::id())
+}
+
+fn changes(state: &State) -> u64 {
+    state.stats.totals_ever().get(Counter::Changes)
+}
+
+// ---- In the background -------------------------------------------------------------------------
+
+/// Saves what the data is now, while commands go on. On the saver's thread.
+pub fn in_background(state: &'static State, words: &Sender<Word>) {
+    let started = Instant::now();
+    state.saving.begun(0);
+    log::info!("Background saving started");
+    let (is_ok, changes) = match walk(state, words) {
+        Ok(changes) => (true, changes),
+        Err(reason) => {
+            log::warn!("Background saving error: {reason}");
+            (false, 0)
+        }
+    };
+    if is_ok {
+        state.saving.saved(changes);
+        log::info!("DB saved on disk");
+        log::info!(
+            "Background saving terminated with success in {:.3} seconds",
+            started.elapsed().as_secs_f64()
+        );
+    }
+    state.saving.ended(is_ok);
+    // Who asked may not wait any more.
+    let _ = words.send(if is_ok { Word::Done } else { Word::Failed });
+}
+
+/// The moment that a save in the background is about.
+struct Cut {
+    walk: Walk<'static>,
+    gather: Arc<Gather>,
+    head: Writer,
+    changes: u64,
+}
+
+fn cut(state: &'static State) -> Result<Cut, String> {
+    let locked = loop {
+        if state.saving.must_stop() {
+            return Err(STOPPED.to_owned());
+        }
+        if let Ok(locked) = Locked::transaction(&state.keyspace, PATIENCE) {
+            break locked;
+        }
+    };
+    let manner = manner(state);
+    let gather = Arc::new(Gather::new(manner));
+    let sink: Arc<dyn Sink> = gather.clone();
+    let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
+    let mut head = Writer::new(manner.packs);
+    write_head(&mut head, state);
+    let sizes = sizes(state);
+    write_sizes(&mut head, &sizes);
+    state.saving.begun(sizes.iter().map(|size| size.1).sum());
+    Ok(Cut {
+        walk,
+        gather,
+        head,
+        changes: changes(state),
+    })
+}
+
+const STOPPED: &str = "it was told to stop";
+
+fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
+    let mut saved = Saved::create(state, &temporary_name("temp-bg")).map_err(|e| reason(&e))?;
+    let mut cut = cut(state)?;
+    // Who asked may not wait any more.
+    let _ = words.send(Word::Begun);
+    let mut written = saved
+        .flush(&mut cut.head, 0)
+        .map_err(|error| reason(&error));
+    while cut.walk.step() {
+        if written.is_err() {
+            continue; // the rest is only marked
+        }
+        if state.saving.must_stop() {
+            written = Err(STOPPED.to_owned());
+        } else if cut.gather.is_over() {
+            written = Err("the disk is too slow for what changes meanwhile".to_owned());
+        } else {
+            written = write_chunk(&mut saved, &cut.gather, CHUNK_BYTES);
+        }
+        if written.is_err() {
+            cut.walk.abort();
+        }
+        note_progress(state, &cut.gather);
+    }
+    written?;
+    write_chunk(&mut saved, &cut.gather, 0)?;
+    saved.commit().map_err(|error| reason(&error))?;
+    Ok(cut.changes)
+}
+
+fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {
+    match gather.take(bytes_min) {
+        Some(bytes) => saved.write(&bytes).map_err(|error| reason(&error)),
+        None => Ok(()),
+    }
+}
+
+/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.
+fn note_progress(state: &State, gather: &Gather) {
+    let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
+    state.saving.n_saved.store(now, Relaxed);
+    let delay_us = state.config.key_save_delay_us();
+    if delay_us > 0 && now > before {
+        let time = Duration::from_micros(delay_us.saturating_mul(now - before));
+        state.saving.pause(time);
+    }
+}

@@ -1,0 +1,286 @@
+//! What is known of saving and loading: what runs, what was asked for, how it went last.
+//!
+//! Commands and the saver meet here: who wants a save leaves a wish and may wait for word of it; the
+//! saver takes it. INFO and the gate read the rest.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::io::process::unix_time;
+
+/// How a save went, for who waits: `Begun` when its moment is fixed, then how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The state of this moment is what is saved.
+    Begun,
+    /// It is on the disk.
+    Done,
+    /// It is not; the log says why.
+    Failed,
+}
+
+/// What the saver is to do.
+pub enum Wish {
+    /// Save, and tell.
+    Save(Sender<Word>),
+    /// Nothing came in time.
+    None,
+    /// End.
+    End,
+}
+
+#[derive(Default)]
+struct Desk {
+    wanted: Option<Sender<Word>>,
+    must_end: bool,
+}
+
+/// How saves went.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When the data was saved last, Unix time in seconds; the start if never.
+    pub last_save_s: u64,
+    /// Whether the last save in the background went well.
+    pub is_ok: bool,
+    /// When one was tried last.
+    pub tried_at: Option<Instant>,
+    /// How long the last one took.
+    pub took_s: Option<u64>,
+    /// Saves that went well.
+    pub n_saves: u64,
+    /// Since when the present one runs.
+    pub runs_since: Option<Instant>,
+    /// [`Counter::Changes`](crate::stats::counters::Counter::Changes) as it was when the data was
+    /// saved last.
+    pub changes: u64,
+}
+
+/// How the loading of a file goes.
+#[derive(Default)]
+pub struct Loading {
+    is_on: AtomicBool,
+    /// When it began, Unix time in seconds.
+    pub since_s: AtomicU64,
+    /// Bytes of the file.
+    pub n_bytes: AtomicU64,
+    /// Bytes that were read.
+    pub n_read: AtomicU64,
+    /// Keys that the last one has brought.
+    pub n_keys: AtomicU64,
+    /// Keys that were due already.
+    pub n_expired: AtomicU64,
+}
+
+/// See the top of the file.
+pub struct Saving {
+    desk: Mutex<Desk>,
+    bell: Condvar,
+    record: Mutex<Record>,
+    is_running: AtomicBool,
+    must_stop: AtomicBool,
+    must_follow: AtomicBool,
+    is_failing: AtomicBool,
+    /// Keys in the present save, and those that it will have.
+    pub n_saved: AtomicU64,
+    /// See `n_saved`.
+    pub n_total: AtomicU64,
+    /// The loading of a file.
+    pub loading: Loading,
+}
+
+impl Default for Saving {
+    fn default() -> Saving {
+        Saving {
+            desk: Mutex::default(),
+            bell: Condvar::new(),
+            record: Mutex::new(Record {
+                last_save_s: unix_time().as_secs(),
+                is_ok: true,
+                tried_at: None,
+                took_s: None,
+                n_saves: 0,
+                runs_since: None,
+                changes: 0,
+            }),
+            is_running: false.into(),
+            must_stop: false.into(),
+            must_follow: false.into(),
+            is_failing: false.into(),
+            n_saved: 0.into(),
+            n_total: 0.into(),
+            loading: Loading::default(),
+        }
+    }
+}
+
+impl Loading {
+    /// Whether the data is being loaded.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Relaxed)
+    }
+
+    /// Notes that a file of so many bytes is loaded from now on.
+    pub fn begin(&self, n_bytes: u64) {
+        self.since_s.store(unix_time().as_secs(), Relaxed);
+        self.n_bytes.store(n_bytes, Relaxed);
+        self.n_read.store(0, Relaxed);
+        self.is_on.store(true, SeqCst);
+    }
+
+    /// Notes that the data is there.
+    pub fn end(&self) {
+        self.is_on.store(false, SeqCst);
+    }
+}
+
+impl Saving {
+    /// Asks for a save in the background. Who asks may wait for word of it. `None` if one runs.
+    pub fn wish(&self) -> Option<Receiver<Word>> {
+        let mut desk = self.desk.lock();
+        if desk.must_end || self.is_running.swap(true, SeqCst) {
+            return None;
+        }
+        let (sender, receiver) = channel();
+        self.must_stop.store(false, SeqCst);
+        desk.wanted = Some(sender);
+        self.bell.notify_all();
+        Some(receiver)
+    }
+
+    /// Waits for a wish; for the saver.
+    pub fn next(&self, patience: Option<Duration>) -> Wish {
+        let mut desk = self.desk.lock();
+        loop {
+            if desk.must_end {
+                return Wish::End;
+            }
+            if let Some(word) = desk.wanted.take() {
+                return Wish::Save(word);
+            }
+            match patience {
+                None => self.bell.wait(&mut desk),
+                Some(patience) => {
+                    if self.bell.wait_for(&mut desk, patience).timed_out() {
+                        return Wish::None;
+                    }
+                    if desk.wanted.is_none() && !desk.must_end {
+                        return Wish::None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the saver look at its directives again.
+    pub fn nudge(&self) {
+        let _desk = self.desk.lock();
+        self.bell.notify_all();
+    }
+
+    /// Waits, until the time is up or the present save is to stop; for the saver.
+    pub fn pause(&self, time: Duration) {
+        let mut desk = self.desk.lock();
+        if !self.must_stop() {
+            self.bell.wait_for(&mut desk, time);
+        }
+    }
+
+    /// Whether a save runs in the background, or was asked for.
+    pub fn is_running(&self) -> bool {
+        self.is_running.load(SeqCst)
+    }
+
+    /// Asks the present save to stop.
+    pub fn cancel(&self) {
+        let _desk = self.desk.lock();
+        self.must_stop.store(true, SeqCst);
+        self.bell.notify_all();
+    }
+
+    /// Notes that all data was thrown away: the present save stops, and another follows if the empty
+    /// data set is to be on the disk at once.
+    pub fn flushed(&self, must_save: bool) {
+        if self.is_running() {
+            self.must_follow.store(must_save, SeqCst);
+            self.cancel();
+        } else if must_save {
+            drop(self.wish());
+        }
+    }
+
+    /// Whether another save is to follow the one that has ended.
+    pub fn take_follower(&self) -> bool {
+        self.must_follow.swap(false, SeqCst)
+    }
+
+    /// Ends the saver; the present save stops.
+    pub fn end(&self) {
+        let mut desk = self.desk.lock();
+        desk.must_end = true;
+        desk.wanted = None; // who waits hears that there is nothing to wait for
+        drop(desk);
+        self.cancel();
+    }
+
+    /// Whether the present save is to stop.
+    pub fn must_stop(&self) -> bool {
+        self.must_stop.load(SeqCst)
+    }
+
+    /// Notes that the save that was asked for has begun.
+    pub fn begun(&self, n_total: u64) {
+        self.n_saved.store(0, Relaxed);
+        self.n_total.store(n_total, Relaxed);
+        let mut record = self.record.lock();
+        record.tried_at = Some(Instant::now());
+        record.runs_since = record.tried_at;
+    }
+
+    /// Notes how the present save ended. One that was told to stop has not failed.
+    pub fn ended(&self, is_ok: bool) {
+        let mut record = self.record.lock();
+        let since = record.runs_since.take();
+        record.took_s = since.map(|since| since.elapsed().as_secs());
+        if is_ok || !self.must_stop() {
+            record.is_ok = is_ok;
+            self.is_failing.store(!is_ok, Relaxed);
+        }
+        self.is_running.store(false, SeqCst);
+    }
+
+    /// Notes that the data is on the disk as it was when `changes` were counted.
+    pub fn saved(&self, changes: u64) {
+        let mut record = self.record.lock();
+        record.last_save_s = unix_time().as_secs();
+        record.changes = changes;
+        record.n_saves += 1;
+    }
+
+    /// Notes that the data is the file's.
+    pub fn loaded(&self, changes: u64) {
+        let mut record = self.record.lock();
+        record.last_save_s = unix_time().as_secs();
+        record.changes = changes;
+    }
+
+    /// Notes whether a save in the foreground went well.
+    pub fn judged(&self, is_ok: bool) {
+        self.record.lock().is_ok = is_ok;
+        self.is_failing.store(!is_ok, Relaxed);
+    }
+
+    /// How saves went.
+    pub fn record(&self) -> Record {
+        self.record.lock().clone()
+    }
+
+    /// Whether the last save in the background failed.
+    #[inline]
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Relaxed)
+    }
+}
