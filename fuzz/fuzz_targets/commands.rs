@@ -15,6 +15,7 @@ use std::time::Duration;
 use datatypes::encoding::table::Record;
 use datatypes::home::{Collection, Limits, Payload};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Terms, View};
 use keyspace::entry::Entry;
 use keyspace::locked::Locked;
@@ -127,8 +128,9 @@ impl Trial {
             panic!("nobody else holds the lock");
         };
         let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
         for database in 0..keyspace.n_databases() {
-            let terms = Terms { now_ms: 0, clock: None, limits: &limits, departed: &departed };
+            let terms = Terms { now_ms: 0, trace: clock.leaving(), limits: &limits, departed: &departed };
             View::new(&locked, database, terms).each(&mut |entry| check_entry(entry));
         }
     }
@@ -145,10 +147,11 @@ fn check_entry(entry: &Entry) {
     match value {
         ValueRef::List(list) => list.check_invariants(),
         ValueRef::Zset(zset) => zset.check_invariants(),
+        ValueRef::Stream(stream) => stream.check_invariants(),
         _ => {}
     }
-    let is_string = matches!(value, ValueRef::String(_));
-    assert!(is_string || !value.is_empty(), "{} is empty", entry.key().escape_ascii());
+    let may_be_empty = matches!(value, ValueRef::String(_) | ValueRef::Stream(_));
+    assert!(may_be_empty || !value.is_empty(), "{} is empty", entry.key().escape_ascii());
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -9,6 +9,8 @@ mod ratchet;
 #[cfg(test)]
 mod tidy;
 mod transcripts;
+mod verdicts;
+mod zipf;
 
 use std::process::ExitCode;
 
@@ -29,8 +31,13 @@ Usage: cargo xtask <task> [options]
       if a test that the committed list names does not pass.
       instructions: counts those of GET and SET; fails if they grew by 3 %.
       --record writes the list or the counts.
+  verdicts HOST:PORT
+      Writes tests/acl_verdicts.txt anew from what a server says.
   licences
       Checks the licences of all dependencies against the list that we accept.
+  zipf HOST:PORT POLICY ...
+      Measures the hit rate of a server as a cache of limited size under each
+      policy. Empties the server.
   help
 ";
 
@@ -42,6 +49,8 @@ fn main() -> ExitCode {
         Some("compat") => compat::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
+        Some("zipf") => zipf::run(args.collect()),
+        Some("verdicts") => verdicts::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -15,6 +15,7 @@ impl Collection {
             Collection::Set(set) => Collection::Set(copy_of_set(set)),
             Collection::Hash(hash) => Collection::Hash(copy_of_hash(hash)),
             Collection::Zset(zset) => Collection::Zset(copy_of_zset(zset)),
+            Collection::Stream(stream) => Collection::Stream(stream.clone()),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::encoding::quicklist::{Frozen, NodeRef, QuickList};
 use crate::encoding::zsettree::ZsetTree;
 use crate::hash::{Field, HashTable};
 use crate::set::SetTable;
+use crate::stream::{BlockLimit, Stream};
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ pub enum Kind {
     Zset,
     /// Fields with values.
     Hash,
+    /// Entries of fields under rising ids.
+    Stream,
 }
 
 impl Kind {
@@ -38,6 +41,7 @@ impl Kind {
             Kind::Set => "set",
             Kind::Zset => "zset",
             Kind::Hash => "hash",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -72,6 +76,8 @@ pub enum Encoding {
     ZsetTree = 11,
     /// A string as bytes that was edited in place, and is `raw` for OBJECT ENCODING at any length.
     Edited = 12,
+    /// A stream: blocks in a tree.
+    Stream = 13,
 }
 
 impl Encoding {
@@ -91,6 +97,7 @@ impl Encoding {
             10 => Encoding::ZsetPack,
             11 => Encoding::ZsetTree,
             12 => Encoding::Edited,
+            13 => Encoding::Stream,
             _ => return None,
         })
     }
@@ -103,6 +110,7 @@ impl Encoding {
             Encoding::IntSet | Encoding::SetPack | Encoding::SetTable => Kind::Set,
             Encoding::HashPack | Encoding::HashPackEx | Encoding::HashTable => Kind::Hash,
             Encoding::ZsetPack | Encoding::ZsetTree => Kind::Zset,
+            Encoding::Stream => Kind::Stream,
         }
     }
 }
@@ -118,6 +126,8 @@ pub enum Collection {
     Hash(HashTable),
     /// See [`Encoding::ZsetTree`].
     Zset(ZsetTree),
+    /// See [`Encoding::Stream`].
+    Stream(Box<Stream>),
 }
 
 /// Up to this many allocations are freed, or added up, on the spot.
@@ -133,6 +143,9 @@ impl Collection {
             Collection::Set(set) => is_heavy(set.len(), || set.allocated_bytes()),
             Collection::Hash(hash) => is_heavy(hash.len(), || hash.allocated_bytes()),
             Collection::Zset(zset) => is_heavy(zset.len(), || zset.allocated_bytes()),
+            Collection::Stream(stream) => {
+                is_heavy(stream.n_allocations(), || stream.allocated_bytes())
+            }
         }
     }
 }
@@ -163,7 +176,7 @@ pub enum Begun {
 }
 
 impl Collection {
-    /// Whether saving it takes long enough to be done in pieces. O(1).
+    /// Whether saving it takes long enough to be done in pieces. O(1). Streams are saved whole.
     pub fn is_long(&self) -> bool {
         match self {
             Collection::List(list) => {
@@ -172,12 +185,13 @@ impl Collection {
             Collection::Set(set) => set.allocated_bytes() >= LONG_BYTES,
             Collection::Hash(hash) => hash.allocated_bytes() >= LONG_BYTES,
             Collection::Zset(zset) => zset.record_bytes() >= LONG_BYTES,
+            Collection::Stream(_) => false,
         }
     }
 
     fn marks_mut(&mut self) -> Option<&mut Marks> {
         match self {
-            Collection::List(_) => None,
+            Collection::List(_) | Collection::Stream(_) => None,
             Collection::Set(set) => Some(set.marks_mut()),
             Collection::Hash(hash) => Some(hash.marks_mut()),
             Collection::Zset(zset) => Some(zset.marks_mut()),
@@ -202,7 +216,7 @@ impl Collection {
     #[inline]
     pub fn walk_id(&self) -> Option<u64> {
         match self {
-            Collection::List(_) => None,
+            Collection::List(_) | Collection::Stream(_) => None,
             Collection::Set(set) => set.walk_id(),
             Collection::Hash(hash) => hash.walk_id(),
             Collection::Zset(zset) => zset.walk_id(),
@@ -212,7 +226,7 @@ impl Collection {
     /// Shows some `n` pieces that were not shown yet; whether some are left.
     pub fn step(&mut self, n: usize, see: &mut dyn FnMut(Piece<'_>)) -> bool {
         match self {
-            Collection::List(_) => false,
+            Collection::List(_) | Collection::Stream(_) => false,
             Collection::Set(set) => set.step(n, &mut |member| see(Piece::Member(member))),
             Collection::Hash(hash) => hash.step(n, &mut |field| see(Piece::Field(field))),
             Collection::Zset(zset) => {
@@ -321,6 +335,8 @@ pub struct Limits {
     pub set_max_listpack_entries: usize,
     /// `set-max-listpack-value`, bytes.
     pub set_max_listpack_value: usize,
+    /// `stream-node-max-bytes` and `stream-node-max-entries`.
+    pub stream_block: BlockLimit,
     /// `zset-max-listpack-entries`.
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value`, bytes.
@@ -339,6 +355,10 @@ impl Default for Limits {
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
+            stream_block: BlockLimit {
+                bytes: 4096,
+                entries: 100,
+            },
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
         }

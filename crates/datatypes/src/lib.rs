@@ -1,4 +1,4 @@
-//! The values: strings, lists, hashes, sets and sorted sets, and the structures they are made of.
+//! The values: strings, lists, hashes, sets, sorted sets and streams, and the structures they are made of.
 //!
 //! A value lives in a [`Home`]: the keyspace's entry, or [`Owned`] in tests. Small collections are
 //! *blobs*, one run of bytes (listpack, intset) that the home keeps inside or next to its own
@@ -9,6 +9,8 @@
 //!
 //! Deliberately absent: clocks, randomness (both come in as arguments), locks, the protocol.
 
+#![deny(unsafe_code)]
+
 pub mod bitmap;
 mod copy;
 pub mod encoding;
@@ -18,6 +20,7 @@ pub mod hyperloglog;
 pub mod list;
 pub mod pick;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 mod testing;

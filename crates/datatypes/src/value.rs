@@ -1,9 +1,10 @@
-//! Any value for reading: the five views behind one name, and what OBJECT and MEMORY say of it.
+//! Any value for reading: the six views behind one name, and what OBJECT and MEMORY say of it.
 
 use crate::hash::HashRef;
-use crate::home::{Encoding, Kind, Payload};
+use crate::home::{Collection, Encoding, Kind, Payload};
 use crate::list::ListRef;
 use crate::set::SetRef;
+use crate::stream::{self, Stream};
 use crate::string::{self, EMBEDDED_MAX_BYTES, StringRef};
 use crate::zset::ZsetRef;
 
@@ -20,6 +21,8 @@ pub enum ValueRef<'a> {
     Zset(ZsetRef<'a>),
     /// See [`HashRef`].
     Hash(HashRef<'a>),
+    /// See [`Stream`].
+    Stream(&'a Stream),
 }
 
 impl<'a> ValueRef<'a> {
@@ -35,6 +38,9 @@ impl<'a> ValueRef<'a> {
             Kind::Set => ValueRef::Set(SetRef::new(encoding, payload).unwrap_or(SetRef::EMPTY)),
             Kind::Zset => ValueRef::Zset(ZsetRef::new(encoding, payload).unwrap_or(ZsetRef::EMPTY)),
             Kind::Hash => ValueRef::Hash(HashRef::new(encoding, payload).unwrap_or(HashRef::EMPTY)),
+            Kind::Stream => ValueRef::Stream(
+                stream::view(encoding, payload).expect("a stream is always a collection"),
+            ),
         }
     }
 
@@ -46,10 +52,11 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(_) => Kind::Set,
             ValueRef::Zset(_) => Kind::Zset,
             ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::Stream(_) => Kind::Stream,
         }
     }
 
-    /// Elements, members or fields; for a string the bytes of its text. O(1).
+    /// Elements, members, fields or entries; for a string the bytes of its text. O(1).
     pub fn len(self) -> usize {
         match self {
             ValueRef::String(text) => text.text_len(),
@@ -57,6 +64,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => set.len(),
             ValueRef::Zset(zset) => zset.len(),
             ValueRef::Hash(hash) => hash.len(),
+            ValueRef::Stream(stream) => stream.len(),
         }
     }
 
@@ -74,6 +82,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => set.allocated_bytes(),
             ValueRef::Zset(zset) => zset.allocated_bytes(),
             ValueRef::Hash(hash) => hash.allocated_bytes(),
+            ValueRef::Stream(stream) => size_of::<Collection>() + stream.allocated_bytes(),
         }
     }
 }
@@ -95,6 +104,7 @@ pub fn encoding_name(encoding: Encoding, payload: Payload<'_>) -> &'static str {
         Encoding::HashPackEx => "listpackex",
         Encoding::SetTable | Encoding::HashTable => "hashtable",
         Encoding::ZsetTree => "skiplist",
+        Encoding::Stream => "stream",
     }
 }
 
@@ -102,7 +112,6 @@ pub fn encoding_name(encoding: Encoding, payload: Payload<'_>) -> &'static str {
 mod tests {
     use super::*;
     use crate::encoding::{intset, listpack};
-    use crate::home::Collection;
     use crate::set::SetTable;
 
     #[test]

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 use datatypes::home::Limits;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Expiry, Terms, expire_shard};
 use keyspace::deadline::DeadlineIndex;
 use keyspace::keyspace::{Keyspace, Layout};
@@ -73,10 +74,12 @@ fn keys() {
         n_groups: 1,
     });
     let (limits, departed, base) = (Limits::default(), RefCell::default(), now_ms());
+    let clock = AccessClock::default();
     let terms = |now_ms| Terms {
         now_ms,
-        clock: None,
+        trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");

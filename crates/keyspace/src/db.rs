@@ -4,8 +4,11 @@
 //! departure, for the engine to journal and announce. Before anything changes, a running snapshot
 //! gets the entry as it was.
 
+#![allow(unsafe_code)]
+
 mod swap;
 
+use crate::access::{AccessClock, Trace};
 use crate::deadline::DeadlineIndex;
 use crate::entry::{Birth, Entry};
 use crate::keyspace::{ShardId, Trash};
@@ -19,6 +22,7 @@ use datatypes::home::{
 };
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
+use datatypes::stream::{self, Stream, StreamMut};
 use datatypes::string::{self, StringMut, StringRef};
 use datatypes::value::ValueRef;
 use datatypes::zset::{ZsetMut, ZsetRef};
@@ -29,14 +33,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Hints of a shard that may be stale beyond one for each volatile key.
 const STALE_ALLOWED: usize = 64;
-
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u64 = (1 << 24) - 1;
-
-/// The access clock of what was used so many seconds before `now_s`, Unix time.
-pub fn clock_of(now_s: u64, idle_s: u64) -> u32 {
-    (now_s.saturating_sub(idle_s) & CLOCK_MASK) as u32
-}
 
 /// The key holds a value of another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +96,12 @@ pub enum Departed {
 pub struct Terms<'a> {
     /// Unix time.
     pub now_ms: u64,
-    /// The access clock for what is touched; `None` leaves clocks alone.
-    pub clock: Option<u32>,
+    /// The trace that a use leaves.
+    pub trace: Trace<'a>,
     /// The thresholds of small encodings.
     pub limits: &'a Limits,
+    /// What is due is not there for who reads, but stays: nothing changes now.
+    pub keeps_due: bool,
     /// Where departures are noted.
     pub departed: &'a RefCell<Vec<Departed>>,
 }
@@ -115,8 +113,30 @@ pub struct View<'a> {
     terms: Terms<'a>,
     /// Keys looked for, and keys found.
     lookups: Cell<(u32, u32)>,
-    /// A key whose hash is known. It outlives the view, so its address stands for its bytes.
-    known: Cell<Option<(&'a [u8], u64)>>,
+    /// Keys whose hashes are known, from the one looked for last.
+    known: Cell<&'a [KnownHash]>,
+}
+
+/// A key whose hash is known. The key outlives every view that is told of it, so its address stands
+/// for its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownHash {
+    key: *const [u8],
+    hash: u64,
+}
+
+impl KnownHash {
+    /// The hash of `key`.
+    #[inline]
+    pub fn new(key: &[u8], hash: u64) -> KnownHash {
+        KnownHash { key, hash }
+    }
+
+    /// The hash.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 impl<'a> View<'a> {
@@ -128,20 +148,25 @@ impl<'a> View<'a> {
             database,
             terms,
             lookups: Cell::new((0, 0)),
-            known: Cell::new(None),
+            known: Cell::new(&[]),
         }
     }
 
-    /// Says the hash of the key that the command is about, so that it is computed once.
+    /// Says the hashes of the keys that the command is about, in its order, so that they are computed
+    /// once. The keys must outlive the view.
     #[inline]
-    pub fn remember_hash(&self, key: &'a [u8], hash: u64) {
-        self.known.set(Some((key, hash)));
+    pub fn remember_hashes(&self, known: &'a [KnownHash]) {
+        self.known.set(known);
     }
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u64 {
         match self.known.get() {
-            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            [first, ..] if std::ptr::eq(first.key, key) => first.hash,
+            known @ [_, next, ..] if std::ptr::eq(next.key, key) => {
+                self.known.set(&known[1..]);
+                next.hash
+            }
             _ => hash(key),
         }
     }
@@ -169,6 +194,11 @@ impl<'a> View<'a> {
     /// The thresholds of small encodings.
     pub fn limits(&self) -> &'a Limits {
         self.terms.limits
+    }
+
+    /// The present as access clocks see it.
+    pub fn access_clock(&self) -> &'a AccessClock {
+        self.terms.trace.clock
     }
 
     /// The locks this view works under.
@@ -214,9 +244,7 @@ impl<'a> View<'a> {
         if found.flag && is_due(&found, self.terms.now_ms) {
             return self.purged(id, hash, key);
         }
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -229,11 +257,16 @@ impl<'a> View<'a> {
     /// What is left of a key that is due, or whose fields are: nothing, or a smaller hash.
     #[cold]
     fn purged(&self, id: ShardId, hash: u64, key: &[u8]) -> Option<Ref<'_, Entry>> {
+        if self.terms.keeps_due {
+            let found = self.locked.room(id).table.get(hash, key)?;
+            let is_gone = found
+                .deadline_ms()
+                .is_some_and(|ms| ms <= self.terms.now_ms);
+            return (!is_gone).then_some(found);
+        }
         purge(self.locked, id, self.terms, hash, key);
         let found = self.locked.room(id).table.get(hash, key)?;
-        if let Some(clock) = self.terms.clock {
-            found.touch(clock);
-        }
+        self.terms.trace.touch(&found);
         Some(found)
     }
 
@@ -319,6 +352,12 @@ impl<'a> View<'a> {
     pub fn zset(&self, key: &[u8]) -> Result<Option<ZsetRef<'_>>, WrongType> {
         let found = self.of_kind(key, Kind::Zset)?;
         Ok(found.and_then(|(encoding, payload)| ZsetRef::new(encoding, payload)))
+    }
+
+    /// The stream at `key`.
+    pub fn stream(&self, key: &[u8]) -> Result<Option<&Stream>, WrongType> {
+        let found = self.of_kind(key, Kind::Stream)?;
+        Ok(found.and_then(|(encoding, payload)| stream::view(encoding, payload)))
     }
 
     /// Visits the entries behind `cursor` (0 starts) and returns the next cursor (0: done). What
@@ -547,8 +586,8 @@ impl<'a> Db<'a> {
             if home.place.flag() && is_due(&entry, terms.now_ms) {
                 purge(locked, id, terms, hash, key);
                 found = EntryMut::open(locked, id, locked.room(id), hash, key);
-            } else if let Some(clock) = terms.clock {
-                entry.touch(clock);
+            } else {
+                terms.trace.touch(&entry);
             }
         }
         (id, hash, found)
@@ -597,7 +636,7 @@ impl<'a> Db<'a> {
             key,
             deadline_ms,
             mark: self.view.locked.keyspace().snapshot.mark(),
-            clock: self.view.terms.clock.unwrap_or(0),
+            clock: self.view.terms.trace.birth(),
         }
     }
 
@@ -662,10 +701,16 @@ impl<'a> Db<'a> {
         has_replaced
     }
 
-    /// Sets the access clock of `key`; see [`clock_of`].
-    pub fn set_clock(&mut self, key: &[u8], clock: u32) {
-        if let Some(home) = self.find(key).2 {
-            home.place.read().touch(clock);
+    /// Has `key` look as if it was used so: whichever of the two access clocks note. See
+    /// [`crate::access`].
+    pub fn set_use(&mut self, key: &[u8], idle_s: Option<u64>, counter: Option<u8>) {
+        let clock = self.view.terms.trace.clock;
+        let clock = match clock.counts() {
+            true => counter.map(|counter| clock.counted(counter)),
+            false => idle_s.map(|idle_s| clock.idle_for(idle_s)),
+        };
+        if let (Some(clock), Some(home)) = (clock, self.find(key).2) {
+            home.place.read().set_clock(clock);
         }
     }
 
@@ -711,6 +756,17 @@ impl<'a> Db<'a> {
         Ok(self
             .open_kind(key, Kind::Zset)?
             .map(|home| ZsetMut::new(home, limits)))
+    }
+
+    /// The stream at `key`, for changing.
+    pub fn stream_mut(&mut self, key: &[u8]) -> Result<Option<StreamMut<EntryMut<'_>>>, WrongType> {
+        Ok(self.open_kind(key, Kind::Stream)?.map(StreamMut::new))
+    }
+
+    /// The stream at `key`, an empty one if there is none.
+    pub fn stream_or_new(&mut self, key: &[u8]) -> Result<StreamMut<EntryMut<'_>>, WrongType> {
+        let fresh = || stream::payload_of(Stream::new());
+        Ok(StreamMut::new(self.open_or_new(key, Kind::Stream, fresh)?))
     }
 
     /// The list at `key`, an empty one if there is none.
@@ -801,6 +857,13 @@ impl<'a> Db<'a> {
                 registry.has_waiter(key)
             }
         }
+    }
+
+    /// Whether somebody waits for `key`. O(1).
+    pub fn has_waiter(&self, key: &[u8]) -> bool {
+        let id = self.view.shard_of(self.view.hash_of(key));
+        let registry = self.view.locked.registry(id);
+        registry.is_some_and(|registry| registry.has_waiter(key))
     }
 
     /// Works on another database under the same locks; for the transaction.

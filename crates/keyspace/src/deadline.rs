@@ -80,6 +80,23 @@ impl DeadlineIndex {
         }
     }
 
+    /// The low hash bits of up to `n` keys, those of the key due first and of others due soon.
+    pub fn soonest(&self, n: usize) -> impl Iterator<Item = u64> {
+        self.heap.iter().take(n).map(|hint| hint & HASH_MASK)
+    }
+
+    /// The low hash bits of `n` keys chosen by `random`; the same one perhaps twice.
+    pub fn some(&self, n: usize, random: u64) -> impl Iterator<Item = u64> {
+        let mut random = random;
+        (0..n).filter_map(move |_| {
+            random = random
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
+            let at = ((random >> 32) * self.heap.len() as u64) >> 32;
+            self.heap.get(at as usize).map(|hint| hint & HASH_MASK)
+        })
+    }
+
     /// Takes a hint that is due at `now_ms`: the low hash bits of its key. O(log n).
     pub fn pop_due(&mut self, now_ms: u64) -> Option<u64> {
         if self.earliest_ms()? > now_ms {

@@ -14,6 +14,8 @@
 //! part. A resize may move the block, so only the table's slot ever holds its address.
 //! This file is `unsafe` because a block's shape depends on its header; outside it is a safe type.
 
+#![allow(unsafe_code)]
+
 use datatypes::encoding::table::Record;
 use datatypes::home::{Collection, Encoding, NewPayload, Payload};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
@@ -504,7 +506,7 @@ impl Entry {
     /// Sets the access clock. The caller holds the lock of the entry's shard, which makes it the
     /// only one to touch these bytes.
     #[inline]
-    pub(crate) fn touch(&self, clock: u32) {
+    pub(crate) fn set_clock(&self, clock: u32) {
         if self.clock() != clock {
             let bytes = clock.to_le_bytes();
             // SAFETY: header bytes are only read by value, never borrowed, and access is exclusive.

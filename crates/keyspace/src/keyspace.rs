@@ -3,6 +3,8 @@
 //! A shard's number comes from hash bits that its table does not use. Shards are also dealt into
 //! *groups*, one for each event loop, which looks after the deadlines of its group.
 
+#![allow(unsafe_code)]
+
 use crate::entry::Entry;
 use crate::shard::{Entries, Shard};
 use crate::snapshot::Snapshot;
@@ -73,7 +75,7 @@ pub struct Keyspace {
     /// The snapshot in progress, if any.
     pub snapshot: Snapshot,
     trash: OnceLock<Sender<Trash>>,
-    n_discarded: AtomicU64,
+    n_pending: AtomicU64,
     /// A field of a hash has had a deadline at some time.
     has_had_field_deadlines: AtomicBool,
 }
@@ -91,7 +93,7 @@ impl Keyspace {
             transaction: RawLock::new(),
             snapshot: Snapshot::default(),
             trash: OnceLock::new(),
-            n_discarded: AtomicU64::new(0),
+            n_pending: AtomicU64::new(0),
             has_had_field_deadlines: AtomicBool::new(false),
         }
     }
@@ -112,16 +114,21 @@ impl Keyspace {
             (Trash::Entry(entry), _) if !entry.is_heavy() => drop(trash),
             // The receiver is gone at shutdown only; then freeing here is as good.
             (_, Some(sender)) => {
-                self.n_discarded.fetch_add(1, Relaxed);
+                self.n_pending.fetch_add(1, Relaxed);
                 drop(sender.send(trash));
             }
             _ => drop(trash),
         }
     }
 
-    /// How much has been sent to where big values go to be freed.
-    pub fn n_discarded(&self) -> u64 {
-        self.n_discarded.load(Relaxed)
+    /// Values sent to where big values go to be freed, and not yet reported by [`Keyspace::freed`].
+    pub fn n_pending(&self) -> u64 {
+        self.n_pending.load(Relaxed)
+    }
+
+    /// One of them is freed.
+    pub fn freed(&self) {
+        self.n_pending.fetch_sub(1, Relaxed);
     }
 
     /// Whether a field of a hash may have a deadline: none has had one so far if not.

@@ -5,9 +5,13 @@
 //! [`locked::Locked`] is the proof that they are; [`db`] is what a command sees.
 //! This crate knows no wire format, no clock and no thread.
 
+#![deny(unsafe_code)]
+
+pub mod access;
 pub mod db;
 pub mod deadline;
 pub mod entry;
+pub mod eviction;
 pub mod keyspace;
 pub mod locked;
 pub mod protocol;

@@ -4,6 +4,8 @@
 //! The transaction may take more on first touch; a *roaming* one holds nothing and takes one shard
 //! at a time, for commands that go over the whole keyspace without being atomic (SCAN, KEYS).
 
+#![allow(unsafe_code)]
+
 use crate::keyspace::{Keyspace, ShardId};
 use crate::protocol::{Refusal, take_all, take_one};
 use crate::registry::Registry;
@@ -101,6 +103,13 @@ impl<'k> Locked<'k> {
     /// Whether every shard may be touched.
     pub fn is_transaction(&self) -> bool {
         self.reach == Reach::All
+    }
+
+    /// Asks the processor for the entry of `hash` in a shard that is held.
+    pub fn prefetch(&self, id: ShardId, hash: u64) {
+        if self.holds(id) {
+            self.room(id).table.prefetch_record(hash);
+        }
     }
 
     /// Whether a key of this shard may be touched now.

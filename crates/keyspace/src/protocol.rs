@@ -9,6 +9,8 @@
 //! So who waits holds nothing, except the one transaction, and whom that waits for finishes.
 //! The functions here are generic over the set of locks, so loom checks the shipped code.
 
+#![allow(unsafe_code)]
+
 use crate::sync::RawLock;
 
 /// Rounds of try-locking before a command of several shards becomes a transaction.

@@ -37,6 +37,19 @@ pub struct Waiter {
     pub order: Box<dyn Any + Send + Sync>,
     /// Serving it may touch keys of other shards.
     pub is_wide: bool,
+    /// What it waits for.
+    pub cause: Cause,
+}
+
+/// What somebody waits for.
+#[derive(Debug, Default)]
+pub struct Cause {
+    /// In this database,
+    pub database: u16,
+    /// one of these keys,
+    pub keys: Vec<Box<[u8]>>,
+    /// and also that one of them goes.
+    pub heeds_loss: bool,
 }
 
 impl fmt::Debug for Waiter {
@@ -53,7 +66,14 @@ impl Waiter {
             state: AtomicU8::new(WAITING),
             order,
             is_wide,
+            cause: Cause::default(),
         }
+    }
+
+    /// The same, for these keys.
+    #[must_use]
+    pub fn with_cause(self, cause: Cause) -> Waiter {
+        Waiter { cause, ..self }
     }
 
     fn step(&self, from: u8, to: u8) -> bool {

@@ -6,6 +6,8 @@
 //! An empty shard is all zeros, so that the shards of a database are memory the system has not had
 //! to provide yet: each page comes with the first key that falls on it.
 
+#![allow(unsafe_code)]
+
 use crate::deadline::DeadlineIndex;
 use crate::entry::Entry;
 use crate::keyspace::ShardId;

@@ -22,6 +22,8 @@
 //!   Frozen   the shared nodes of a list, needing nobody
 //! ```
 
+#![allow(unsafe_code)]
+
 use crate::entry::Entry;
 use crate::keyspace::{Keyspace, ShardId, Trash};
 use crate::locked::Locked;

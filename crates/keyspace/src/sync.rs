@@ -2,6 +2,8 @@
 //! parking_lot and std, or loom's stand-ins when the shipped code is model-checked (`--cfg loom`).
 //! Nothing else in this crate names either.
 
+#![allow(unsafe_code)]
+
 #[cfg(loom)]
 pub use loom::sync::Arc;
 #[cfg(loom)]

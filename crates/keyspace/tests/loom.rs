@@ -8,6 +8,7 @@
 
 use datatypes::encoding::table::hash;
 use datatypes::home::Limits;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Expiry, Terms};
 use keyspace::keyspace::{Keyspace, Layout, ShardId};
 use keyspace::locked::Locked;
@@ -78,10 +79,12 @@ fn counted(keyspace: &Keyspace, id: ShardId) -> i64 {
 }
 
 fn on<T>(locked: &Locked<'_>, work: impl FnOnce(&mut Db<'_>) -> T) -> T {
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 0,
-        clock: None,
+        trace: clock.leaving(),
         limits: &Limits::default(),
+        keeps_due: false,
         departed: &RefCell::default(),
     };
     work(&mut Db::new(locked, 0, terms))

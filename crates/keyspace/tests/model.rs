@@ -6,6 +6,7 @@
 use datatypes::encoding::table::{Record, hash};
 use datatypes::home::{Limits, Piece};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms, expire_shard};
 use keyspace::entry::Entry;
 use keyspace::keyspace::{Keyspace, Layout, ShardId};
@@ -46,15 +47,16 @@ fn on<T>(
     departed: &RefCell<Vec<Departed>>,
     work: impl FnOnce(&mut Db<'_>) -> T,
 ) -> T {
-    let limits = Limits::default();
+    let (limits, clock) = (Limits::default(), AccessClock::default());
     let locked = Locked::transaction(keyspace, PATIENCE).expect("no other transaction runs");
     work(&mut Db::new(
         &locked,
         database,
         Terms {
             now_ms,
-            clock: None,
+            trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed,
         },
     ))
@@ -118,13 +120,14 @@ fn keys_with_deadlines_behave_like_a_map() {
     // Who expires what is due leaves exactly the keys that are not.
     let mut due = Vec::new();
     (0..2).for_each(|group| keyspace.take_due_shards(group, now_ms, &mut due));
-    let limits = Limits::default();
+    let (limits, clock) = (Limits::default(), AccessClock::default());
     for id in due {
         let locked = Locked::transaction(&keyspace, PATIENCE).unwrap();
         let terms = Terms {
             now_ms,
-            clock: None,
+            trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         while expire_shard(&locked, id, terms, 8) {}
@@ -243,6 +246,7 @@ fn transfers_between_shards_on_several_threads_keep_the_sum() {
             let keyspace = &keyspace;
             scope.spawn(move || {
                 let (mut random, limits) = (Random(seed), Limits::default());
+                let clock = AccessClock::default();
                 let departed = RefCell::default();
                 for _ in 0..3_000 {
                     let (from, to) = (name(random.below(16)), name(random.below(16)));
@@ -264,8 +268,9 @@ fn transfers_between_shards_on_several_threads_keep_the_sum() {
                     let departed = &departed;
                     let terms = Terms {
                         now_ms: 0,
-                        clock: None,
+                        trace: clock.leaving(),
                         limits: &limits,
+                        keeps_due: false,
                         departed,
                     };
                     let mut db = Db::new(&locked, 0, terms);

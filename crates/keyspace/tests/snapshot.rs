@@ -8,7 +8,9 @@ use datatypes::encoding::quicklist::{NodeRef, Side};
 use datatypes::encoding::table::Record;
 use datatypes::hash::FieldDeadline;
 use datatypes::home::{Limits, Piece};
+use datatypes::stream::{self, StreamId};
 use datatypes::value::ValueRef;
+use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms};
 use keyspace::entry::Entry;
 use keyspace::keyspace::{Keyspace, Layout};
@@ -39,6 +41,8 @@ enum Content {
     Set(BTreeMap<Bytes, ()>),
     Hash(BTreeMap<Bytes, Bytes>),
     Zset(BTreeMap<Bytes, f64>),
+    /// Entries of one field.
+    Stream(BTreeMap<StreamId, Bytes>),
 }
 
 impl Content {
@@ -49,6 +53,7 @@ impl Content {
             Content::Set(members) => members.is_empty(),
             Content::Hash(fields) => fields.is_empty(),
             Content::Zset(members) => members.is_empty(),
+            Content::Stream(entries) => entries.is_empty(),
         }
     }
 
@@ -60,6 +65,7 @@ impl Content {
             ValueRef::Set(set) => (Content::Set(BTreeMap::new()), set.len()),
             ValueRef::Hash(hash) => (Content::Hash(BTreeMap::new()), hash.len()),
             ValueRef::Zset(zset) => (Content::Zset(BTreeMap::new()), zset.len()),
+            ValueRef::Stream(stream) => (Content::Stream(BTreeMap::new()), stream.len()),
         }
     }
 
@@ -104,6 +110,11 @@ impl Content {
                 for (member, score) in zset.iter() {
                     content.add(Piece::Scored(&member.to_vec(), score));
                 }
+            }
+            ValueRef::Stream(stream) => {
+                let entries = stream.range(StreamId::MIN..=StreamId::MAX);
+                let value = |entry: stream::Entry<'_>| entry.fields().next().unwrap().1.to_vec();
+                content = Content::Stream(entries.map(|entry| (entry.id, value(entry))).collect());
             }
         }
         content
@@ -154,6 +165,7 @@ impl Sink for Saved {
             Content::Set(members) => members.len(),
             Content::Hash(fields) => fields.len(),
             Content::Zset(members) => members.len(),
+            Content::Stream(entries) => entries.len(),
         };
         assert_eq!(found, len, "as many as were announced");
         self.put(key, content);
@@ -187,11 +199,13 @@ impl World<'_> {
         let what = self.random.below(1_000);
         let pick = self.random.below(1 << 40);
         let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+        let clock = AccessClock::default();
         let locked = Locked::transaction(self.keyspace, Duration::ZERO).unwrap();
         let terms = Terms {
             now_ms: 1,
-            clock: None,
+            trace: clock.leaving(),
             limits: &limits,
+            keeps_due: false,
             departed: &departed,
         };
         let mut db = Db::new(&locked, database, terms);
@@ -228,18 +242,42 @@ impl World<'_> {
     }
 }
 
+fn edit_stream(
+    db: &mut Db<'_>,
+    key: &[u8],
+    entries: &mut BTreeMap<StreamId, Bytes>,
+    elements: &[Bytes],
+    adds: bool,
+) {
+    let limit = db.limits().stream_block;
+    let mut stream = db.stream_or_new(key).unwrap();
+    for element in elements {
+        let last = stream.facts().last_id;
+        let id = last.next().unwrap();
+        if adds || entries.is_empty() {
+            let field = [(&b"f"[..], &element[..])];
+            stream.append(id, field.into_iter(), limit).unwrap();
+            entries.insert(id, element.clone());
+        } else {
+            let (first, _) = entries.pop_first().unwrap();
+            assert!(stream.delete(first));
+        }
+    }
+}
+
 /// Adds to or removes from the collection at a key, or starts one.
 fn edit(db: &mut Db<'_>, model: &mut State, at: (u16, Bytes), elements: &[Bytes], pick: u64) {
     let key = at.1.clone();
     let adds = !pick.is_multiple_of(3);
-    let content = model.entry(at.clone()).or_insert_with(|| match pick % 4 {
+    let content = model.entry(at.clone()).or_insert_with(|| match pick % 5 {
         0 => Content::List(vec![]),
         1 => Content::Set(BTreeMap::new()),
         2 => Content::Hash(BTreeMap::new()),
-        _ => Content::Zset(BTreeMap::new()),
+        3 => Content::Zset(BTreeMap::new()),
+        _ => Content::Stream(BTreeMap::new()),
     });
     match content {
-        Content::Text(_) => {}
+        Content::Text(_) | Content::Stream(_) => {}
         Content::List(items) => {
             let mut list = db.list_or_new(&key).unwrap();
             let len = items.len() as u64;
@@ -310,6 +348,9 @@ fn edit(db: &mut Db<'_>, model: &mut State, at: (u16, Bytes), elements: &[Bytes]
                 }
             }
         }
+    }
+    if let Content::Stream(entries) = content {
+        edit_stream(db, &key, entries, elements, adds);
     }
     if content.is_empty() {
         db.remove(&key);

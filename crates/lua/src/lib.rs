@@ -31,6 +31,10 @@ pub trait Host {
     /// `resp3` is set, else RESP2. `args` is never empty.
     fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>);
 
+    /// Whether the user on whose behalf the script runs may run a command; `None` if there is no such
+    /// command. `args` is never empty.
+    fn allows(&mut self, args: &[&[u8]]) -> Option<bool>;
+
     /// Writes a line that the script wants in the server's log.
     fn log(&mut self, level: LogLevel, message: &[u8]);
 

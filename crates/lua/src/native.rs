@@ -124,6 +124,8 @@ pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     native.set("setresp", lua.create_function(move |_, args| setresp(&host, &args))?)?;
     let host = Rc::clone(shared);
     native.set("set_repl", lua.create_function(move |_, args| set_repl(&host, &args))?)?;
+    let host = Rc::clone(shared);
+    native.set("acl_check_cmd", lua.create_function(move |_, args| allows(&host, &args))?)?;
     native.set("sha1hex", lua.create_function(sha1hex)?)?;
     native.set("line", lua.create_function(|lua, ()| Ok(line(lua)))?)?;
     native.set("describe", lua.create_function(describe)?)?;
@@ -308,6 +310,27 @@ fn set_repl(shared: &Shared, args: &MultiValue) -> Result<()> {
     };
     shared.slot.with(|host| host.set_journal(is_written));
     Ok(())
+}
+
+fn allows(shared: &Shared, args: &MultiValue) -> Result<bool> {
+    if args.is_empty() {
+        return Err(Raised::error(
+            "ERR Please specify at least one argument for this redis lib call",
+        ));
+    }
+    let mut words = Vec::with_capacity(args.len());
+    for arg in args {
+        let mut word = Vec::new();
+        if !push_text(arg, &mut word) {
+            return Err(Raised::error(
+                "ERR Lua redis.acl_check_cmd() command arguments must be strings or integers",
+            ));
+        }
+        words.push(word);
+    }
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let verdict = shared.slot.with(|host| host.allows(&words)).flatten();
+    verdict.ok_or_else(|| Raised::error("ERR Invalid command passed to redis.acl_check_cmd()"))
 }
 
 fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Value> {

@@ -107,6 +107,7 @@ end
 local redis = {
   call = native.call,
   pcall = native.pcall,
+  acl_check_cmd = native.acl_check_cmd,
   sha1hex = native.sha1hex,
   log = native.log,
   setresp = native.setresp,

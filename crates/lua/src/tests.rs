@@ -47,6 +47,10 @@ impl Host for FakeHost {
             .push((level, String::from_utf8_lossy(message).into_owned()));
     }
 
+    fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
+        (args[0] != b"nosuch").then_some(args[0] != b"flushall")
+    }
+
     fn set_journal(&mut self, is_written: bool) {
         self.calls.push(format!("journal {is_written}"));
     }

@@ -11,11 +11,12 @@
 //!  cell 63:| bytes | pad to 128 |   everybody else
 //! ```
 
-use libmimalloc_sys::{mi_malloc, mi_realloc, mi_zalloc};
+use libmimalloc_sys::{mi_collect, mi_malloc, mi_realloc, mi_stats_print_out, mi_zalloc};
 use mimalloc::MiMalloc;
-use server::stats::memory::Allocated;
+use server::stats::memory::{Allocated, Allocator};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell as ThreadCell;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 const N_CELLS: usize = 64;
@@ -153,6 +154,35 @@ pub fn allocated() -> Allocated {
         used_bytes: sum.max(0).unsigned_abs(),
         allocator: "mimalloc",
     }
+}
+
+/// What the server may ask of it.
+pub const ALLOCATOR: Allocator = Allocator {
+    count: allocated,
+    release,
+    describe,
+};
+
+fn release() {
+    // SAFETY: it takes nothing but a flag, and frees what nobody holds.
+    unsafe { mi_collect(true) };
+}
+
+fn describe() -> String {
+    let mut text = String::new();
+    // SAFETY: `append` is called before this returns, with the pointer to `text` that is given here.
+    unsafe { mi_stats_print_out(Some(append), (&raw mut text).cast()) };
+    text
+}
+
+/// Takes a piece of mimalloc's report.
+///
+/// # Safety
+/// `piece` is a text that ends with a zero, `text` the `String` of `describe`.
+unsafe extern "C" fn append(piece: *const c_char, text: *mut c_void) {
+    // SAFETY: as said above; nobody else uses the `String` meanwhile.
+    let (piece, text) = unsafe { (CStr::from_ptr(piece), &mut *text.cast::<String>()) };
+    text.push_str(&piece.to_string_lossy());
 }
 
 #[cfg(test)]

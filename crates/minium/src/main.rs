@@ -64,7 +64,7 @@ fn serve(args: Vec<OsString>) -> i32 {
     let args: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
     match args {
         Ok(args) => {
-            server::stats::memory::count_with(allocator::allocated);
+            server::stats::memory::count_with(allocator::ALLOCATOR);
             server::run::run(&args)
         }
         Err(word) => {

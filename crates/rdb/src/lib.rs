@@ -11,7 +11,7 @@
 //! checked to the last byte on the way in. What is read is never trusted: every error says where and
 //! why, and memory is taken only for bytes that have arrived, or that LZF can make of them.
 //!
-//! A type's form is one file beside `legacy`, and an arm in `save` and in `load`.
+//! A type's form is one file beside `legacy` and `stream`, and an arm in `save` and in `load`.
 //!
 //! Deliberately absent: files, sockets, clocks, configuration, keyspaces.
 
@@ -28,6 +28,7 @@ pub mod lzf;
 pub mod payload;
 pub mod read;
 pub mod save;
+mod stream;
 pub mod write;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::code::{VERSION_VALKEY, kind};
 use crate::error::{Reason, Result};
 use crate::legacy;
 use crate::read::Reader;
+use crate::stream;
 
 /// The latest deadline that a field may have, Unix time in milliseconds.
 const FIELD_DEADLINE_MAX_MS: u64 = (1 << 48) - 2;
@@ -105,9 +106,7 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
             reader.milliseconds()?; // the first deadline, which the fields tell as well
             hash_of_pack_ex(reader, limits)
         }
-        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
-            reader.fail(Reason::Unsupported("a stream"))
-        }
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => stream::load(reader, code),
         kind::MODULE_PRE_GA | kind::MODULE => {
             reader.fail(Reason::Unsupported("a value of a module"))
         }

@@ -9,6 +9,7 @@
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
+//!   Stream                21   see `stream.rs`
 //! ```
 //!
 //! A long collection can be written in pieces: [`open`], then [`piece`] for each.
@@ -21,6 +22,7 @@ use datatypes::home::{Collection, Encoding, Payload, Piece};
 use datatypes::set::SetRef;
 
 use crate::code::kind;
+use crate::stream;
 use crate::write::Writer;
 
 const NODE_PLAIN: u64 = 1;
@@ -42,6 +44,7 @@ pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
         },
         Encoding::ZsetPack => kind::ZSET_LISTPACK,
         Encoding::ZsetTree => kind::ZSET_2,
+        Encoding::Stream => kind::STREAM_3,
     }
 }
 
@@ -68,6 +71,7 @@ pub fn value(writer: &mut Writer, encoding: Encoding, payload: Payload<'_>) {
                     table.iter().for_each(|one| field(writer, first_ms, one));
                 }
                 Collection::Zset(tree) => zset(writer, tree),
+                Collection::Stream(one) => stream::save(writer, one),
             }
         }
     }
@@ -100,6 +104,7 @@ pub fn open(writer: &mut Writer, collection: &Collection) {
         Collection::List(list) => writer.length(QuickList::nodes(list).len() as u64),
         Collection::Set(table) => writer.length(SetRef::Table(table).len() as u64),
         Collection::Zset(tree) => writer.length(tree.len() as u64),
+        Collection::Stream(_) => {} // saved as a whole
         Collection::Hash(table) => {
             if let Some(first_ms) = table.next_deadline() {
                 writer.milliseconds(first_ms);

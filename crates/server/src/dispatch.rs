@@ -7,6 +7,7 @@ use crate::command::{Command, Commands, Flag};
 use crate::commands;
 use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
+use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::session::{Replies, Session};
 use crate::state::State;
@@ -47,9 +48,14 @@ pub fn run(
     meanwhile: &mut dyn Meanwhile,
 ) -> Outcome {
     let mark = reply.len();
+    if engine.has_memory_limit() {
+        engine.make_room();
+    }
     let outcome = match admit(engine, session, row, request) {
+        Ok(admitted) if engine.must_wait(session, admitted.0, request) => Outcome::Postponed,
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
-            queue(session, admitted.0, request, reply);
+            let may_write = engine.may_write(admitted.0, request);
+            queue(session, (admitted.0, may_write), request, reply);
             Outcome::Done
         }
         Ok(admitted) => {
@@ -73,18 +79,23 @@ pub fn run(
 #[inline]
 fn admit(
     engine: &Engine,
-    session: &Session,
+    session: &mut Session,
     row: Option<&'static Command>,
     request: &[&[u8]],
 ) -> Result<Resolved, Error> {
     let row = row.ok_or_else(|| unknown(request))?;
-    let admitted = resolve_in(row, request)?;
+    let resolved = resolve_in(row, request);
+    if resolved.is_err() && row.has(Flag::System) && !engine.is_free(session) {
+        // What DEBUG can do is nobody's business who may not use it.
+        engine.vet(session, row, request, Origin::Client)?;
+    }
+    let admitted = resolved?;
     let (command, name, _) = admitted;
-    if !session.is_authenticated
-        && !command.needs_no_auth
-        && engine.state().config.requires_password()
-    {
-        return Err(Error::Plain("NOAUTH Authentication required."));
+    if !engine.is_free(session) {
+        engine.vet(session, command, request, Origin::Client)?;
+    }
+    if session.is_monitor && (command.is_read() || engine.may_write(command, request)) {
+        return Err(Error::Plain("ERR Replica can't interact with the keyspace"));
     }
     if session.is_subscriber() && !command.is_for_subscribers {
         return Err(commands::pubsub::refusal(name));
@@ -95,8 +106,10 @@ fn admit(
     }
     let state = engine.state();
     let queue = session.queue.as_ref().filter(|_| command.name == "exec");
-    if (command.needs_memory || queue.is_some_and(|queue| queue.needs_memory))
-        && state.is_out_of_memory()
+    // What MULTI queues is memory, too, whatever the command; what ends the queue may always run.
+    let grows_queue = session.queue.is_some() && !command.is_immediate;
+    if (command.needs_memory || grows_queue || queue.is_some_and(|queue| queue.needs_memory))
+        && engine.is_memory_full()
     {
         return Err(Error::OutOfMemory);
     }
@@ -154,8 +167,14 @@ fn refuse(
     reply.error(line.as_bytes());
 }
 
-fn queue(session: &mut Session, command: &Command, request: &[&[u8]], reply: &mut Reply<'_>) {
+fn queue(
+    session: &mut Session,
+    (command, may_write): (&Command, bool),
+    request: &[&[u8]],
+    reply: &mut Reply<'_>,
+) {
     if let Some(queue) = &mut session.queue {
+        queue.may_write |= may_write;
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
         queue.push(request);

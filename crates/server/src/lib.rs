@@ -2,15 +2,20 @@
 //!
 //! The rooms, bottom first; a room imports only rooms above it in this list.
 
+#![deny(unsafe_code)]
+
 pub mod error;
 pub mod config;
+pub mod acl;
 pub mod io;
 pub mod logging;
 pub mod control;
+pub mod pause;
 pub mod saving;
 pub mod stats;
 pub mod mailbox;
 pub mod pubsub;
+pub mod monitor;
 pub mod journal;
 pub mod scripts;
 pub mod session;

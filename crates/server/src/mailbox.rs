@@ -35,6 +35,13 @@ pub enum Mail {
         /// The whole message.
         bytes: Arc<[u8]>,
     },
+    /// The same line for several sessions of one loop.
+    Line {
+        /// Who gets it.
+        to: Vec<Address>,
+        /// The whole line.
+        bytes: Arc<[u8]>,
+    },
     /// The reply that ends a session's wait.
     Served {
         /// Whose.
@@ -49,6 +56,10 @@ pub enum Mail {
         /// With an error instead of the reply of a timeout.
         with_error: bool,
     },
+    /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
+    Review(Address),
+    /// MEMORY PURGE: the thread gives back what is free in its heap.
+    Purge,
     /// CLIENT KILL.
     Kill(Address),
 }

@@ -105,6 +105,17 @@ impl PubSub {
         subscribers.len()
     }
 
+    /// Who is subscribed to a name of this kind in the way that `is_lost` says. O(subscriptions).
+    pub fn losers(&self, topic: Topic, is_lost: impl Fn(&[u8], Address) -> bool) -> Vec<Address> {
+        let book = self.book(topic).read();
+        let all = book
+            .iter()
+            .flat_map(|(name, who)| who.iter().map(move |one| (name, *one)));
+        all.filter(|(name, one)| is_lost(name, *one))
+            .map(|(_, one)| one)
+            .collect()
+    }
+
     /// Channels of a kind that have subscribers and match. O(channels).
     pub fn channels(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         let channels = self.book(topic).read();

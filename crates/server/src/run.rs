@@ -9,8 +9,8 @@ use crate::config::live::Supervised;
 use crate::control::Order;
 use crate::dispatch;
 use crate::error::reason;
-use crate::exec::Engine;
-use crate::io::process::{allow_clients, go_to_background, refuse_huge_pages};
+use crate::exec::{Engine, last_command};
+use crate::io::process::{allow_clients, forget_code, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
 use crate::logging;
 use crate::net::acceptor::Acceptor;
@@ -104,7 +104,11 @@ pub fn run(args: &[String]) -> i32 {
 fn stop_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let command = last_command();
         log::error!("Minium {} crashed by a panic: {panic}", env!("CARGO_PKG_VERSION"));
+        if !command.is_empty() {
+            log::error!("The last command of this thread was '{command}'");
+        }
         report(panic);
         std::process::abort();
     }));
@@ -130,6 +134,7 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     std::thread::spawn(move || {
         for garbage in garbage {
             drop(garbage);
+            state.keyspace.freed();
             state.stats.count(Counter::LazyFreedObjects, 1);
         }
     });
@@ -185,6 +190,7 @@ fn start_saver(state: &'static State, commands: &'static Commands, file: Option<
         let is_loaded = loaded.is_ok();
         state.control.post(Order::Loaded(loaded));
         if is_loaded {
+            forget_code();
             saver::run(state);
         }
     });
@@ -219,8 +225,34 @@ fn state(loaded: Loaded, supervisor: Supervisor) -> Result<&'static State, Strin
         n => n,
     };
     limit_clients(&config, n_threads);
-    config.check_memory_limit()?;
-    State::leaked(config, &commands::table().names, n_threads, supervisor)
+    let table = commands::table();
+    let about = (&table.names[..], &table.catalogue);
+    let state = State::leaked(config, about, n_threads, supervisor)?;
+    load_users(state, &loaded.users)?;
+    Ok(state)
+}
+
+/// The users of the configuration, or those of the ACL file. The error is for the log.
+fn load_users(state: &State, declared: &[Vec<Vec<u8>>]) -> Result<(), String> {
+    if declared.is_empty() {
+        let loaded = commands::acl::load_file(state);
+        return match state.config.acl_file() {
+            None => Ok(()),
+            Some(_) => loaded
+                .map(drop)
+                .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}")),
+        };
+    }
+    if state.config.acl_file().is_some() {
+        return Err("Configuring Redis with users defined in redis.conf and at the same setting an ACL \
+                    file path is invalid. This setup is very likely to lead to configuration errors \
+                    and security holes, please define either an ACL file or declare users directly in \
+                    your redis.conf, but not both."
+            .to_owned());
+    }
+    state
+        .acl
+        .declare(declared, state.config.channels_by_default())
 }
 
 /// Lowers `maxclients` to what the system allows.

@@ -8,11 +8,15 @@ use std::time::Instant;
 use keyspace::keyspace::{Keyspace, Layout};
 use parking_lot::Mutex;
 
+use crate::acl::Acl;
+use crate::acl::catalogue::Catalogue;
 use crate::config::Config;
 use crate::control::Control;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
+use crate::monitor::Monitors;
+use crate::pause::Pause;
 use crate::pubsub::PubSub;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
@@ -30,16 +34,22 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives.
     pub config: Config,
+    /// Users and what they may do.
+    pub acl: Acl,
     /// What is counted, and the slow log.
     pub stats: Stats,
     /// Orders to the thread that accepts connections.
     pub control: Control,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// What is known of saving and loading.
     pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
     /// Channels and patterns.
     pub pubsub: PubSub,
+    /// Who sees every command.
+    pub monitors: Monitors,
     /// The stream of writes.
     pub journal: Journal,
     /// All sessions.
@@ -78,7 +88,7 @@ impl State {
     /// error is for the operator.
     pub fn leaked(
         config: Config,
-        names: &'static [String],
+        (names, catalogue): (&'static [String], &'static Catalogue),
         n_threads: usize,
         supervisor: Supervisor,
     ) -> Result<&'static State, String> {
@@ -92,12 +102,15 @@ impl State {
         stats.note_startup();
         Ok(Box::leak(Box::new(State {
             keyspace: Keyspace::new(layout),
+            acl: Acl::new(catalogue, &config.password()),
             config,
             stats,
             control: Control::default(),
+            pause: Pause::default(),
             saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
             pubsub: PubSub::default(),
+            monitors: Monitors::default(),
             journal: Journal::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
@@ -133,9 +146,10 @@ impl State {
     }
 
     /// Whether event loops remove due keys without anybody looking at them.
-    pub fn is_expiring(&self) -> bool {
+    pub fn is_expiring(&self, now_ms: u64) -> bool {
         self.expires_actively.load(Relaxed)
             && !self.is_cron_paused.load(Relaxed)
+            && self.pause.now(now_ms).is_none()
             && !self.saving.is_loading()
     }
 }

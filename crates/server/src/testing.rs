@@ -66,8 +66,9 @@ impl Server {
                 .assign(slot, &[value.as_bytes()])
                 .expect("a test sets directives that are accepted");
         }
-        let names = &crate::commands::table().names;
-        let state = State::leaked(config, names, n_groups, Supervisor::None);
+        let table = crate::commands::table();
+        let about = (&table.names[..], &table.catalogue);
+        let state = State::leaked(config, about, n_groups, Supervisor::None);
         let commands = dispatch::commands(&[]).expect("nothing is renamed");
         Server {
             state: state.expect("the system gives random numbers"),
@@ -106,6 +107,7 @@ impl Group {
             is_unix: false,
             since_ms: self.engine.now_ms(),
             name: Default::default(),
+            user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             is_killed: false.into(),
             waiter: Default::default(),
@@ -113,7 +115,7 @@ impl Group {
         });
         self.state.clients.add(client.clone());
         entry.insert(Party {
-            session: Session::new(client, !self.state.config.requires_password()),
+            session: Session::new(client, !self.state.acl.needs_login()),
             output: Vec::new(),
             kept: VecDeque::new(),
             until_ms: None,
@@ -159,13 +161,14 @@ impl Group {
     /// Whether a session waits in a blocking command.
     pub fn is_blocked(&self, place: usize) -> bool {
         let party = self.parties.get(place);
-        party.is_some_and(|party| party.session.waiter.is_some())
+        party.is_some_and(|party| party.session.waiter.is_some() || party.session.is_postponed)
     }
 
     /// Runs what a session has sent, as far as nothing blocks it.
     fn go_on(&mut self, place: usize) {
         while let Some(party) = self.parties.get_mut(place) {
-            if party.session.waiter.is_some() || party.session.is_closing {
+            let is_held = party.session.waiter.is_some() || party.session.is_postponed;
+            if is_held || party.session.is_closing {
                 return;
             }
             let Some(queued) = party.kept.pop_front() else {
@@ -180,6 +183,11 @@ impl Group {
             {
                 Outcome::Done => {}
                 Outcome::Blocked(until_ms) => party.until_ms = until_ms,
+                Outcome::Postponed => {
+                    self.state.clients.postpones(&mut party.session);
+                    party.kept.push_front(queued);
+                    return;
+                }
                 Outcome::Busy => {
                     party.kept.push_front(queued);
                     std::thread::yield_now();
@@ -203,7 +211,13 @@ impl Group {
                 self.go_on(place);
             }
         }
-        while self.state.is_expiring() && self.engine.expire(self.number, &mut self.due) {}
+        let is_late = |party: &Party| party.session.is_postponed && !self.engine.is_paused();
+        let places = self.parties.iter().filter(|(_, party)| is_late(party));
+        for place in places.map(|(place, _)| place).collect::<Vec<_>>() {
+            self.state.clients.resumes(&mut self.parties[place].session);
+            self.go_on(place);
+        }
+        while self.state.is_expiring(now_ms) && self.engine.expire(self.number, &mut self.due) {}
         self.open_letters();
     }
 
@@ -219,7 +233,7 @@ impl Group {
 
     fn open(&mut self, mail: Mail) {
         match mail {
-            Mail::Socket(_) => {}
+            Mail::Socket(_) | Mail::Purge => {}
             Mail::Push { to, bytes } => {
                 for to in to {
                     let Some(place) = self.find(to) else {
@@ -230,6 +244,13 @@ impl Group {
                     party.output.extend_from_slice(&bytes);
                     if party.session.proto == resp::reply::Proto::Resp2 {
                         party.output[at] = b'*';
+                    }
+                }
+            }
+            Mail::Line { to, bytes } => {
+                for to in to {
+                    if let Some(place) = self.find(to) {
+                        self.parties[place].output.extend_from_slice(&bytes);
                     }
                 }
             }
@@ -247,6 +268,13 @@ impl Group {
                     let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
                     let reply = if with_error { &error[..] } else { &on_timeout };
                     self.wake(place, reply);
+                }
+            }
+            Mail::Review(to) => {
+                if let Some(place) = self.find(to)
+                    && self.engine.must_leave(&self.parties[place].session)
+                {
+                    self.disconnect(place);
                 }
             }
             Mail::Kill(to) => {

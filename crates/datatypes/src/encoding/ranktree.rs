@@ -13,6 +13,8 @@
 //! ranks ([`RankTree::partition`]), ranges are walked and removed by rank. Vectors grow in steps of
 //! eight and split off only the newcomer at an end, so leaves stay nearly full.
 
+#![allow(unsafe_code)]
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;

@@ -9,6 +9,8 @@
 //!
 //! The block knows nothing of its body but where the key is, which [`Keyed`] tells.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;

@@ -9,6 +9,8 @@
 //! The table owns the block; the rank tree borrows its address and reads the member through it.
 //! A block never moves, so changing a score is a store.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::slice;

@@ -22,6 +22,8 @@
 //!
 //! Linear hashing: W. Litwin, "Linear hashing: a new tool for file and table addressing", 1980.
 
+#![allow(unsafe_code)]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::hash::Hasher;
 use std::marker::PhantomData;
@@ -43,6 +45,8 @@ const ADDRESS: u64 = (1 << 48) - 1;
 const FLAG: u64 = 1 << 48;
 const HASH_SHIFT: u32 = 49;
 const HASH_BITS: u32 = 15;
+/// Buckets that a sample looks into at most: nearly all may be empty after deletions.
+const SAMPLED_BUCKETS_MAX: usize = 64;
 /// Segments in a directory: 5 of 16 buckets in all, then four for every doubling, up to 2^27 buckets.
 const SEGMENTS: usize = 97;
 
@@ -693,6 +697,29 @@ impl<R: Record, D: Directory> Table<R, D> {
             }
         }
         self.iter().next()
+    }
+
+    /// Shows at least `n` records, all of buckets chosen by `random`, or as many as 64 buckets hold. A
+    /// record may come twice.
+    pub fn sample_some(&self, random: u64, n: usize, visit: &mut dyn FnMut(Ref<'_, R>)) {
+        if self.len == 0 {
+            return;
+        }
+        let (mut random, mut n_seen) = (random, 0);
+        for _ in 0..SAMPLED_BUCKETS_MAX {
+            random = random
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
+            let bucket = self.bucket(((random >> 32) as usize * self.buckets()) >> 32);
+            self.each_in_chain(bucket, &mut |word| {
+                n_seen += 1;
+                // SAFETY: the word comes from a slot in use.
+                visit(unsafe { view(word) });
+            });
+            if n_seen >= n {
+                return;
+            }
+        }
     }
 
     /// Panics if the structure is not what this file says. O(n). For tests and fuzzers.

@@ -7,6 +7,8 @@
 //! Every member is one block, in both structures or in neither. That is what this file is for: a
 //! block leaves the tree before its owner, which the table gave back, is dropped.
 
+#![allow(unsafe_code)]
+
 use std::fmt;
 use std::ops::Range;
 

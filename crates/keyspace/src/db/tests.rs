@@ -16,10 +16,12 @@ fn on_one_shard(work: impl FnOnce(&Locked<'_>, &mut Db<'_>)) {
     });
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
     let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 1_000,
-        clock: None,
+        trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     work(&locked, &mut Db::new(&locked, 0, terms));
@@ -102,10 +104,12 @@ fn only_what_takes_long_to_free_is_freed_elsewhere() {
     keyspace.set_trash(sender);
     let locked = Locked::transaction(&keyspace, Duration::ZERO).expect("nobody else is here");
     let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
     let terms = Terms {
         now_ms: 1_000,
-        clock: None,
+        trace: clock.leaving(),
         limits: &limits,
+        keeps_due: false,
         departed: &departed,
     };
     let mut db = Db::new(&locked, 0, terms);

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-fn run(args: &[&str], input: &str) -> Output {
+pub fn run(args: &[&str], input: &str) -> Output {
     let mut process = minium()
         .args(args)
         .stdin(Stdio::piped())

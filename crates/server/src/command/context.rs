@@ -43,10 +43,13 @@ pub struct Effects {
 }
 
 /// A command's wish to wait for its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// Until this Unix time; `None` waits for ever.
     pub until_ms: Option<u64>,
+    /// What runs again, if that is not the request itself: the same command, with arguments whose
+    /// meaning would change fixed to what they mean now.
+    pub request: Option<Vec<Vec<u8>>>,
 }
 
 /// What directives say about values that leave the server and come to it.
@@ -105,6 +108,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// Let whoever writes be done, now that a pause has begun.
+    Pause,
     /// Read the data set from its file.
     Reload(Reload),
     /// Compile a script that was added to the cache.
@@ -162,6 +167,8 @@ pub struct AdminCtx<'a> {
     pub now_ms: u64,
     /// The command runs inside EXEC or a script.
     pub is_nested: bool,
+    /// Memory is full, and nothing could be evicted.
+    pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
 }
@@ -257,8 +264,28 @@ impl<'a> WriteCtx<'a> {
         }
     }
 
-    /// Says that every key of a database may have changed, which it was emptied or exchanged for:
-    /// whoever waits for one that exists now is served. Watchers are the database's affair.
+    /// Says that something beside the value proper changed, as the groups of a stream are: counted and
+    /// announced, while neither watchers nor waiters are told.
+    pub fn altered(&mut self, event: Event, key: &[u8]) {
+        self.effects.n_changes += 1;
+        self.event(event, key);
+    }
+
+    /// The same as [`WriteCtx::changed`] for a change that counts for several.
+    pub fn changed_by(&mut self, n: usize, event: Event, key: &[u8]) {
+        self.effects.n_changes += (n as u64).saturating_sub(1);
+        self.changed(event, key);
+    }
+
+    /// Has those who wait for `key` look again.
+    pub fn wake(&mut self, key: &[u8]) {
+        if self.db.has_waiter(key) {
+            self.effects.ready.push((self.db.number(), key.into()));
+        }
+    }
+
+    /// Says that every key of a database may have changed, which was emptied or exchanged: whoever
+    /// waits for one looks again. Watchers are the database's affair.
     pub fn database_changed(&mut self, database: u16) {
         for key in self.db.locked().waited_keys(database) {
             self.effects.ready.push((database, key));
@@ -280,9 +307,21 @@ impl<'a> WriteCtx<'a> {
         }
     }
 
+    /// The same for words that were made for it.
+    pub fn propagate_owned(&mut self, command: Vec<Vec<u8>>) {
+        if self.effects.is_recorded {
+            self.effects.propagated.push(command);
+        }
+    }
+
     /// Says that there is nothing to answer yet. What the handler has written is the reply for when
     /// the time is up, or when waiting is not possible; else it runs again when a key changes.
     pub fn wait(&mut self, until_ms: Option<u64>) {
-        self.effects.wait = Some(Wait { until_ms });
+        self.wait_as(until_ms, None);
+    }
+
+    /// The same, with what is to run again.
+    pub fn wait_as(&mut self, until_ms: Option<u64>, request: Option<Vec<Vec<u8>>>) {
+        self.effects.wait = Some(Wait { until_ms, request });
     }
 }

@@ -39,7 +39,9 @@ makers! {
     set SET
     hash HASH
     zset ZSET
+    stream STREAM
     expired EXPIRED
+    evicted EVICTED
     new_key NEW_KEY
     key_miss KEY_MISS
 }

@@ -192,6 +192,17 @@ pub fn wait_until(timeout: &[u8], now_ms: u64) -> Result<Option<u64>> {
     Ok((ms > 0.0).then(|| now_ms + ms as u64))
 }
 
+/// The same for a timeout in whole milliseconds.
+pub fn block_until(timeout: &[u8], now_ms: u64) -> Result<Option<u64>> {
+    let ms = stdx::number::parse_i64(timeout)
+        .ok_or(Error::Plain("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Error::Plain("ERR timeout is negative"))?;
+    if ms > i64::MAX as u64 - now_ms {
+        return Err(Error::Plain("ERR timeout is out of range"));
+    }
+    Ok((ms > 0).then_some(now_ms + ms))
+}
+
 /// A number that may not be negative is.
 pub const NOT_POSITIVE: &str = "ERR value is out of range, must be positive";
 /// A LIMIT that may not be negative is.

@@ -32,6 +32,13 @@ pub enum Keys {
         /// Options whose arguments are not to be taken for words, and how many those are.
         options: &'static [(&'static str, usize)],
     },
+    /// The first half of what follows a word.
+    Halved {
+        /// The word, in capitals.
+        word: &'static str,
+        /// The first place where it may be.
+        from: usize,
+    },
 }
 
 impl Keys {
@@ -42,6 +49,7 @@ impl Keys {
             Keys::Range { first, .. } => request.get(first).copied(),
             Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
             Keys::Stored { first, .. } => request.get(first).copied(),
+            Keys::Halved { word, from } => halved(word, from, request).first().copied(),
             Keys::None => None,
         }
     }
@@ -57,7 +65,7 @@ impl Keys {
 
     /// Whether only the arguments tell how many there are.
     pub fn are_movable(self) -> bool {
-        matches!(self, Keys::Counted { .. } | Keys::Stored { .. })
+        matches!(self, Keys::Counted { .. } | Keys::Stored { .. } | Keys::Halved { .. })
     }
 
     /// The first key, the last and the step as COMMAND gives them: only what needs no arguments.
@@ -68,7 +76,7 @@ impl Keys {
                 first: Some(first), ..
             }
             | Keys::Stored { first, .. } => (first, first as i32, 1),
-            Keys::Counted { first: None, .. } | Keys::None => (0, 0, 0),
+            Keys::Counted { first: None, .. } | Keys::Halved { .. } | Keys::None => (0, 0, 0),
         }
     }
 
@@ -99,6 +107,11 @@ impl Keys {
                 let keys = request.iter().skip(at + 1).step_by(step);
                 keys.take(n as usize).for_each(|key| visit(key));
             }
+            Keys::Halved { word, from } => {
+                halved(word, from, request)
+                    .iter()
+                    .for_each(|key| visit(key));
+            }
             Keys::Stored { first, options } => {
                 let key = request.get(first).into_iter();
                 key.chain(stored(options, request, first + 1))
@@ -106,6 +119,16 @@ impl Keys {
             }
         }
     }
+}
+
+/// The first half of what stands behind the first such word of a request.
+fn halved<'r, 'a>(word: &str, from: usize, request: &'r [&'a [u8]]) -> &'r [&'a [u8]] {
+    let words = request.get(from..).unwrap_or_default();
+    let at = words
+        .iter()
+        .position(|other| other.eq_ignore_ascii_case(word.as_bytes()));
+    let behind = at.map_or(&[][..], |at| &words[at + 1..]);
+    &behind[..behind.len() / 2]
 }
 
 /// What stands behind the last `STORE` of a request.

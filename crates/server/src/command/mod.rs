@@ -16,6 +16,7 @@ pub use context::{AdminCtx, ReadCtx, WriteCtx};
 pub use traits::{Access, Category, Flag};
 
 use crate::error::Result;
+use crate::state::State;
 use keys::Keys;
 use resp::reply::Reply;
 use std::borrow::Cow;
@@ -49,6 +50,25 @@ pub enum Reach {
     Vary(fn(&[&[u8]]) -> Reach),
 }
 
+/// An error for a request.
+pub type Objection = fn(&[&[u8]]) -> Option<&'static str>;
+
+/// Whether something is sure of a request.
+pub type Promise = fn(&State, &[&[u8]]) -> bool;
+
+/// Which arguments of a command are channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// None.
+    None,
+    /// The first.
+    One,
+    /// All.
+    All,
+    /// All, and they are patterns.
+    Patterns,
+}
+
 /// One row of a family's table.
 #[derive(Clone, Copy)]
 pub struct Command {
@@ -68,6 +88,12 @@ pub struct Command {
     pub access: Option<Access>,
     /// What it does with the keys after the first, if that differs.
     pub second_access: Option<Access>,
+    /// Where the channels are that it listens to or speaks on.
+    pub channels: Channels,
+    /// What a request reads beyond its keys: the error for who may not read all keys.
+    pub reads_beyond: Option<Objection>,
+    /// Whether a request promises to change nothing, though its command might.
+    pub promises: Option<Promise>,
     /// The grammar of its arguments: see [`syntax`].
     pub syntax: &'static str,
     /// Constant or logarithmic time.
@@ -80,6 +106,10 @@ pub struct Command {
     pub leaves_clock: bool,
     /// Runs at once between MULTI and EXEC instead of being queued.
     pub is_immediate: bool,
+    /// While it waits, it wants to know that a key has gone or is of another type: see [`exec`].
+    ///
+    /// [`exec`]: crate::exec
+    pub heeds_loss: bool,
     /// Allowed to RESP2 sessions that are subscribed to something.
     pub is_for_subscribers: bool,
     /// Properties that do not follow from the rest.
@@ -109,12 +139,16 @@ impl Command {
             reach: Reach::Keys,
             access: None,
             second_access: None,
+            channels: Channels::None,
+            reads_beyond: None,
+            promises: None,
             syntax: "",
             is_fast: false,
             needs_memory: false,
             needs_no_auth: false,
             leaves_clock: false,
             is_immediate: false,
+            heeds_loss: false,
             is_for_subscribers: false,
             flags: &[],
             categories: &[],
@@ -200,6 +234,12 @@ impl Command {
             at,
             step: 1,
         };
+        self
+    }
+
+    /// Keys in the first half of what follows a word, which comes at `from` or later.
+    pub const fn keys_halved(mut self, word: &'static str, from: usize) -> Command {
+        self.keys = Keys::Halved { word, from };
         self
     }
 
@@ -291,6 +331,12 @@ impl Command {
         self
     }
 
+    /// While it waits, it wants to know that a key has gone or is of another type.
+    pub const fn heeds_loss(mut self) -> Command {
+        self.heeds_loss = true;
+        self
+    }
+
     /// Allowed to RESP2 sessions that are subscribed to something.
     pub const fn for_subscribers(mut self) -> Command {
         self.is_for_subscribers = true;
@@ -307,6 +353,24 @@ impl Command {
     pub const fn accesses(mut self, first: Access, others: Access) -> Command {
         self.access = Some(first);
         self.second_access = Some(others);
+        self
+    }
+
+    /// Whether a request promises to change nothing, though its command might.
+    pub const fn promises(mut self, promises: Promise) -> Command {
+        self.promises = Some(promises);
+        self
+    }
+
+    /// Where the channels are that it listens to or speaks on.
+    pub const fn channels(mut self, channels: Channels) -> Command {
+        self.channels = channels;
+        self
+    }
+
+    /// What a request reads beyond its keys: the error for who may not read all keys.
+    pub const fn reads_beyond(mut self, error: Objection) -> Command {
+        self.reads_beyond = Some(error);
         self
     }
 

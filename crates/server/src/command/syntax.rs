@@ -164,7 +164,9 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self) -> Option<&'a str> {
-        let end = self.rest.find([' ', '(', ')', '[', ']', '|', '=']);
+        let from = usize::from(self.rest.starts_with('=')); // which is a word, too
+        let end = self.rest[from..].find([' ', '(', ')', '[', ']', '|', '=']);
+        let end = end.map(|end| end + from);
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         (!word.is_empty()).then_some(word)

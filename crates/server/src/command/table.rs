@@ -1,6 +1,8 @@
 //! The rows of all families, each with the number under which statistics count it.
 
-use crate::command::{Command, Kind};
+use crate::acl::catalogue::{Catalogue, Entry};
+use crate::command::traits::{CATEGORIES, CATEGORY_NAMES};
+use crate::command::{Command, Flag, Kind};
 
 /// See the top of the file.
 pub struct Table {
@@ -8,6 +10,8 @@ pub struct Table {
     pub rows: &'static [Command],
     /// Full names (`config|get`) by number; a container has a number too.
     pub names: Vec<String>,
+    /// What access control knows of them.
+    pub catalogue: Catalogue,
 }
 
 impl Table {
@@ -18,9 +22,11 @@ impl Table {
         let mut rows = Vec::with_capacity(n_rows);
         let all = families.iter().flat_map(|family| family.iter());
         rows.extend(all.map(|row| numbered(row, &mut names)));
+        let entries = rows.iter().flat_map(entries).collect();
         Table {
             rows: rows.leak(),
             names,
+            catalogue: Catalogue::new(entries, CATEGORY_NAMES),
         }
     }
 }
@@ -39,4 +45,25 @@ fn numbered(row: &Command, names: &mut Vec<String>) -> Command {
         row.alone = Some(Box::leak(Box::new(alone)));
     }
     row
+}
+
+/// A row's entry and those of its subcommands, in the order of their numbers.
+fn entries(row: &Command) -> Vec<Entry> {
+    let entry = |one: &Command, container: Option<u16>| {
+        let categories = CATEGORIES.iter().enumerate();
+        let bits = categories
+            .filter(|(_, (category, _))| one.belongs_to(*category, row.group))
+            .map(|(bit, _)| 1 << bit);
+        Entry {
+            name: one.name.to_owned(),
+            categories: bits.sum(),
+            container,
+            is_hidden: container.is_some() && one.has(Flag::System),
+        }
+    };
+    let mut entries = vec![entry(row, None)];
+    if let Kind::Container(rows) = row.kind {
+        entries.extend(rows.iter().map(|sub| entry(sub, Some(row.number))));
+    }
+    entries
 }

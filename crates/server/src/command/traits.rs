@@ -3,7 +3,8 @@
 //! A row states only what does not follow from its kind, its group and its keys; the rest is
 //! derived here, so that the two cannot contradict each other.
 
-use super::{Command, Kind};
+use super::{Channels, Command, Kind};
+use crate::acl::Need;
 use crate::command::keys::Keys;
 
 /// What a command says about itself that does not follow from its kind and keys.
@@ -132,6 +133,17 @@ pub const CATEGORIES: &[(Category, &str)] = &[
     (Category::Scripting, "scripting"),
 ];
 
+/// The names of [`CATEGORIES`].
+pub const CATEGORY_NAMES: &[&str] = &{
+    let mut names = [""; CATEGORIES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = CATEGORIES[at].1;
+        at += 1;
+    }
+    names
+};
+
 /// What a command does with a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Access {
@@ -159,6 +171,8 @@ pub enum Access {
     Overwrite,
     /// Stores a value where none was.
     Create,
+    /// Removes from the value, or changes it.
+    Drop,
     /// Deletes the key.
     Delete,
     /// Names a channel: no key at all, but sent to the node of its slot.
@@ -179,6 +193,7 @@ impl Access {
             Access::Insert => &["RW", "insert"],
             Access::Take => &["RW", "access", "delete"],
             Access::Remove => &["RW", "delete"],
+            Access::Drop => &["RW", "update", "delete"],
             Access::Overwrite => &["OW", "update"],
             Access::Create => &["OW", "insert"],
             Access::Delete => &["RM", "delete"],
@@ -187,7 +202,58 @@ impl Access {
     }
 }
 
+impl Access {
+    /// What access control asks of it; `None` if it is no key.
+    fn need(self, request: &[&[u8]]) -> Option<Need> {
+        Some(match self {
+            Access::Vary(decide) => return decide(request).need(request),
+            Access::Channel => return None,
+            Access::Look => Need::NONE,
+            Access::Read | Access::Refresh => Need::READ,
+            Access::Unite | Access::Modify | Access::Take => Need::BOTH,
+            Access::Update
+            | Access::Insert
+            | Access::Remove
+            | Access::Drop
+            | Access::Overwrite
+            | Access::Create
+            | Access::Delete => Need::WRITE,
+        })
+    }
+}
+
 impl Command {
+    /// Visits the keys of a request, exactly those that are locked for it, with what is done with each.
+    pub fn each_need(&self, request: &[&[u8]], visit: &mut dyn FnMut(&[u8], Need)) {
+        let default = if self.is_write() {
+            Access::Modify
+        } else {
+            Access::Read
+        };
+        let first = self.access.unwrap_or(default);
+        let others = match (self.second_access, self.keys) {
+            (Some(access), _) => access,
+            (None, Keys::Range { .. } | Keys::Counted { first: None, .. }) => first,
+            (None, _) => Access::Read,
+        };
+        let mut access = first;
+        self.keys.each(request, &mut |key| {
+            if let Some(need) = access.need(request) {
+                visit(key, need);
+            }
+            access = others;
+        });
+    }
+
+    /// The channels of a request.
+    pub fn channels_of<'a, 'b>(&self, request: &'b [&'a [u8]]) -> &'b [&'a [u8]] {
+        match self.channels {
+            Channels::None => &[],
+            Channels::One => request.get(1..2).unwrap_or_default(),
+            Channels::All | Channels::Patterns => request.get(1..).unwrap_or_default(),
+        }
+    }
+
     /// Whether the row carries `flag`.
     pub fn has(&self, flag: Flag) -> bool {
         self.flags.contains(&flag)
@@ -315,6 +381,9 @@ impl Command {
                     (KeyRun::Counted { at, step }, second_access),
                 ]
             }
+            (Keys::Halved { word, from }, _) => {
+                vec![(KeyRun::Halved { word, from }, first_access)]
+            }
             (Keys::Stored { first, .. }, destination) => {
                 let mut runs = vec![
                     (run(first, 0, 1), first_access),
@@ -349,6 +418,13 @@ pub enum KeyRun {
         at: usize,
         /// From one key to the next.
         step: usize,
+    },
+    /// The first half of what follows a word.
+    Halved {
+        /// The word, in capitals.
+        word: &'static str,
+        /// The first place where it may be.
+        from: usize,
     },
     /// Where only the command itself knows.
     Unknown {

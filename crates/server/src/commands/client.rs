@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
+use crate::command::context::Order;
 use crate::command::traits::{ADMIN, ANYTIME};
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 use crate::mailbox::Mail;
+use crate::pause::Paused;
 use crate::session::Replies;
 use crate::session::client::Client;
 
@@ -41,6 +43,10 @@ pub const CLIENT: &[Command] = &[
     row("client|no-touch", 3, no_touch)
         .syntax("enabled(ON|OFF)")
         .about("7.2.0", "O(1)", "Lets the connection read without marking keys as used."),
+    row("client|pause", -3, pause)
+        .syntax("timeout=integer [mode(WRITE|ALL)]")
+        .flags(ADMIN)
+        .about("3.0.0", "O(1)", "Lets commands wait for some time."),
     row("client|reply", 3, reply_mode)
         .syntax("action(ON|OFF|SKIP)")
         .about("3.2.0", "O(1)", "Chooses whether commands are answered."),
@@ -56,6 +62,9 @@ pub const CLIENT: &[Command] = &[
         .syntax("client-id [unblock-type(TIMEOUT|ERROR)]")
         .flags(ADMIN)
         .about("5.0.0", "O(log N)", "Ends the wait of a blocked connection."),
+    row("client|unpause", 2, unpause)
+        .flags(ADMIN)
+        .about("6.2.0", "O(N)", "Ends a pause."),
 ];
 
 type Handler = for<'a> fn(&mut AdminCtx<'a>, &mut Args<'_>, &mut Reply<'_>) -> Result<()>;
@@ -223,7 +232,7 @@ struct KillFilter {
 }
 
 impl KillFilter {
-    fn parse(args: &mut Args<'_>) -> Result<KillFilter> {
+    fn parse(ctx: &AdminCtx<'_>, args: &mut Args<'_>) -> Result<KillFilter> {
         let mut filter = KillFilter {
             spares_self: true,
             ..KillFilter::default()
@@ -238,7 +247,7 @@ impl KillFilter {
                 b"TYPE" => filter.kind = Some(kind(args.take()?)?),
                 b"ADDR" => filter.peer = Some(text(args.take()?)),
                 b"LADDR" => filter.local = Some(text(args.take()?)),
-                b"USER" => filter.user = Some(known_user(args.take()?)?),
+                b"USER" => filter.user = Some(known_user(ctx, args.take()?)?),
                 b"MAXAGE" => {
                     let age = args.int()?;
                     let text = "ERR value is out of range, must be positive";
@@ -284,12 +293,16 @@ impl KillFilter {
                 .local
                 .as_ref()
                 .is_none_or(|local| client.local == *local)
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|user| client.user.lock().name() == &user[..])
             && self.max_age_s.is_none_or(|max| age_s >= max)
     }
 }
 
-fn known_user(name: &[u8]) -> Result<Vec<u8>> {
-    if name == b"default" {
+fn known_user(ctx: &AdminCtx<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    if ctx.state.acl.get(name).is_some() {
         return Ok(name.to_vec());
     }
     let name = String::from_utf8_lossy(name);
@@ -308,7 +321,7 @@ fn kill(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         reply.ok();
         return Ok(());
     }
-    let filter = KillFilter::parse(args)?;
+    let filter = KillFilter::parse(ctx, args)?;
     reply.count(kill_matching(ctx, &filter));
     Ok(())
 }
@@ -357,5 +370,36 @@ fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         is_mine
     });
     reply.int(i64::from(is_unblocked));
+    Ok(())
+}
+
+fn pause(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let text = "ERR timeout is not an integer or out of range";
+    let timeout = parse_i64(args.take()?).ok_or(Error::Plain(text))?;
+    let timeout_ms = u64::try_from(timeout).map_err(|_| Error::Plain("ERR timeout is negative"))?;
+    let what = match args.word().as_deref() {
+        None | Some(b"ALL") => Paused::All,
+        Some(b"WRITE") => Paused::Writes,
+        Some(_) => return Err(Error::Plain("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    if !args.is_empty() {
+        return Err(Error::Plain(
+            "ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
+        ));
+    }
+    let until_ms = timeout_ms.saturating_add(ctx.now_ms);
+    if until_ms > i64::MAX as u64 {
+        return Err(Error::Plain("ERR timeout is out of range"));
+    }
+    ctx.state.pause.begin(what, until_ms, ctx.now_ms);
+    ctx.order = Some(Order::Pause);
+    reply.ok();
+    Ok(())
+}
+
+fn unpause(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.state.pause.end();
+    ctx.state.mailboxes.wake_all();
+    reply.ok();
     Ok(())
 }

@@ -146,30 +146,44 @@ fn simple_set<T: AsRef<str>>(names: impl Iterator<Item = T>, reply: &mut Reply<'
 }
 
 fn key_spec(run: KeyRun, access: Access, reply: &mut Reply<'_>) {
-    let (at, kind, fields) = match run {
-        KeyRun::Range { first, last, step } => {
-            let fields = [("lastkey", last), ("keystep", step as i32), ("limit", 0)];
-            (Some(first), "range", fields)
+    let (kind, fields) = match run {
+        KeyRun::Range { last, step, .. } => {
+            ("range", [("lastkey", last), ("keystep", step as i32), ("limit", 0)])
         }
-        KeyRun::Counted { at, step } => {
-            let fields = [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)];
-            (Some(at), "keynum", fields)
+        KeyRun::Counted { step, .. } => {
+            ("keynum", [("keynumidx", 0), ("firstkey", 1), ("keystep", step as i32)])
         }
-        KeyRun::Unknown { .. } => (None, "unknown", [("", 0); 3]),
+        KeyRun::Halved { .. } => ("range", [("lastkey", -1), ("keystep", 1), ("limit", 2)]),
+        KeyRun::Unknown { .. } => ("unknown", [("", 0); 3]),
     };
     reply.map(3);
     reply.bulk(b"flags");
     simple_set(access.flags().iter(), reply);
     reply.bulk(b"begin_search");
-    match at {
-        Some(at) => typed_spec("index", &[("index", at as i32)], reply),
-        None => typed_spec(kind, &[], reply),
+    match run {
+        KeyRun::Range { first: at, .. } | KeyRun::Counted { at, .. } => {
+            typed_spec("index", &[("index", at as i32)], reply);
+        }
+        KeyRun::Halved { word, from } => keyword_spec(word, from, reply),
+        KeyRun::Unknown { .. } => typed_spec(kind, &[], reply),
     }
     reply.bulk(b"find_keys");
-    match at {
-        Some(_) => typed_spec(kind, &fields, reply),
-        None => typed_spec(kind, &[], reply),
+    match run {
+        KeyRun::Unknown { .. } => typed_spec(kind, &[], reply),
+        _ => typed_spec(kind, &fields, reply),
     }
+}
+
+fn keyword_spec(word: &str, from: usize, reply: &mut Reply<'_>) {
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"keyword");
+    reply.bulk(b"spec");
+    reply.map(2);
+    reply.bulk(b"keyword");
+    reply.bulk(word.as_bytes());
+    reply.bulk(b"startfrom");
+    reply.int(from as i64);
 }
 
 fn typed_spec(kind: &str, fields: &[(&str, i32)], reply: &mut Reply<'_>) {
@@ -318,6 +332,11 @@ fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<
             let n_words = usize::try_from(n).ok()?.checked_mul(step)?;
             let keys = request.get(at + 1..)?.get(..n_words)?;
             Some(keys.iter().step_by(step).copied().collect())
+        }
+        KeyRun::Halved { .. } => {
+            let mut all = Vec::new();
+            keys.each(request, &mut |key| all.push(key));
+            Some(all)
         }
         KeyRun::Unknown { is_stored } => {
             let mut all = Vec::new();

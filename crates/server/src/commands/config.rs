@@ -97,7 +97,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
                 _ => Ok(()),
             }
         }
-        "maxmemory" | "maxmemory-policy" => state.config.check_memory_limit(),
+        "requirepass" => {
+            state.acl.set_default_password(&state.config.password());
+            Ok(())
+        }
         "save" => {
             state.saving.nudge();
             Ok(())
@@ -110,8 +113,16 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
     }
 }
 
+/// The lines that declare the users, unless they have a file of their own.
+fn user_lines(state: &State) -> Vec<Vec<u8>> {
+    match state.config.acl_file() {
+        Some(_) => Vec::new(),
+        None => state.acl.all().iter().map(|user| user.line()).collect(),
+    }
+}
+
 fn config_rewrite(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if let Err(error) = ctx.state.config.rewrite() {
+    if let Err(error) = ctx.state.config.rewrite(user_lines(ctx.state)) {
         log::warn!("{error}");
         return Err(Error::Owned(error.to_string()));
     }

@@ -1,10 +1,14 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT.
 
+use std::sync::Arc;
+
+use crate::acl::log::Refusal;
 use crate::command::context::Order;
 use crate::command::traits::{ALWAYS, META};
 use crate::command::{AdminCtx, Args, Command};
 use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
+use crate::exec::permit::note;
 use crate::session::Replies;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
@@ -97,19 +101,33 @@ fn select(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     Ok(())
 }
 
-/// Compares in time that does not depend on where the texts differ.
-fn is_same_secret(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
-}
-
-fn log_in(ctx: &mut AdminCtx<'_>, user: &[u8], password: &[u8]) -> Result<()> {
-    let known = ctx.state.config.password();
-    if user != b"default" || (!known.is_empty() && !is_same_secret(&known, password)) {
-        ctx.state.stats.count(Counter::DeniedAuth, 1);
-        return Err(Error::Plain("WRONGPASS invalid username-password pair or user is disabled."));
+/// Makes the session this user; `command` is what was asked for it.
+fn log_in(ctx: &mut AdminCtx<'_>, user: &[u8], password: &[u8], command: &str) -> Result<()> {
+    let acl = &ctx.state.acl;
+    if let Some(found) = acl.log_in(user, password) {
+        ctx.session.become_user(found.clone(), true);
+        // Whoever deletes a user closes its connections: those that are its own by then.
+        if acl
+            .get(user)
+            .is_some_and(|still| Arc::ptr_eq(&still, &found))
+        {
+            return Ok(());
+        }
+        ctx.session.is_closing = true;
     }
-    ctx.session.is_authenticated = true;
-    Ok(())
+    ctx.state.stats.count(Counter::DeniedAuth, 1);
+    let refusal = Refusal {
+        reason: "auth",
+        context: if ctx.is_nested || ctx.session.queue.is_some() {
+            "multi"
+        } else {
+            "toplevel"
+        },
+        object: command.as_bytes().to_vec(),
+        username: user.to_vec(),
+    };
+    note(ctx.state, ctx.session, refusal, ctx.now_ms);
+    Err(Error::Plain("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
 fn auth(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -119,12 +137,12 @@ fn auth(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         2 => (args.take()?, args.take()?),
         _ => return Err(Error::Syntax),
     };
-    if is_short && !ctx.state.config.requires_password() {
+    if is_short && ctx.state.acl.default_user().rules().needs_no_password() {
         let needless = "ERR AUTH <password> called without any password configured for the default \
                         user. Are you sure your configuration is correct?";
         return Err(Error::Plain(needless));
     }
-    log_in(ctx, user, password)?;
+    log_in(ctx, user, password, "AUTH")?;
     reply.ok();
     Ok(())
 }
@@ -156,9 +174,9 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         }
     }
     if let Some((user, password)) = login {
-        log_in(ctx, user, password)?;
+        log_in(ctx, user, password, "HELLO")?;
     }
-    if !ctx.session.is_authenticated && ctx.state.config.requires_password() {
+    if !ctx.session.is_authenticated && ctx.state.acl.needs_login() {
         let text = "NOAUTH HELLO must be called with the client already authenticated, otherwise \
                     the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
                     client and select the RESP protocol version at the same time";
@@ -205,9 +223,14 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     ctx.session.queue = None;
     ctx.session.replies = Replies::On;
     (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);
+    if std::mem::take(&mut ctx.session.is_monitor) {
+        ctx.state.monitors.remove(ctx.session.address());
+    }
     ctx.session.unsubscribe_all(&ctx.state.pubsub);
     ctx.order = Some(Order::Unwatch);
-    ctx.session.is_authenticated = !ctx.state.config.requires_password();
+    let acl = &ctx.state.acl;
+    ctx.session
+        .become_user(acl.default_user().clone(), !acl.needs_login());
     reply.set_proto(Proto::Resp2);
     reply.simple("RESET");
     Ok(())

@@ -14,7 +14,7 @@ use datatypes::value::ValueRef;
 use keyspace::db::Expiry;
 use resp::reply::{Proto, Reply};
 
-use super::object::{idle_s, shown_encoding};
+use super::object::shown_encoding;
 use crate::command::context::{Order, Reload};
 use crate::command::event::Event;
 use crate::command::grammar::{NOT_POSITIVE, at_least};
@@ -204,6 +204,7 @@ fn set_skip_checksum_validation(
     ctx.state
         .skips_checksums
         .store(is_on(args.take()?), Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -277,6 +278,7 @@ fn quicklist_packed_threshold(
         bytes as usize
     };
     ctx.state.list_plain_bytes.store(bytes, Relaxed);
+    ctx.state.config.note_change();
     reply.ok();
     Ok(())
 }
@@ -304,14 +306,13 @@ fn reload(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Res
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (key, now_ms) = (args.take()?, ctx.now_ms());
-    let entry = ctx.db.entry(key).ok_or(Error::NoSuchKey)?;
+    let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
     let mut line = format!(
         "Value at:{:p} refcount:1 encoding:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         shown_encoding(&entry),
         entry.clock(),
-        idle_s(&entry, now_ms),
+        ctx.db.access_clock().idle_s(&entry),
     );
     if let Payload::Big(Collection::List(list)) = entry.payload() {
         let (n_nodes, n_items) = (list.nodes().len(), list.len());

@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: one value as bytes of an RDB file, and back.
 
-use keyspace::db::{Expiry, clock_of};
+use keyspace::db::Expiry;
 use rdb::payload;
 use resp::reply::Reply;
 
@@ -111,9 +111,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     }
     let expiry = deadline_ms.map_or(Expiry::Clear, Expiry::At);
     ctx.db.put_value(key, value, expiry);
-    if let Some(idle_s) = options.idle_s {
-        ctx.db.set_clock(key, clock_of(ctx.now_ms() / 1000, idle_s));
-    }
+    ctx.db.set_use(key, options.idle_s, options.frequency);
     ctx.changed(Event::generic("restore"), key);
     let at = deadline_ms.unwrap_or(0).to_string();
     ctx.propagate(&[b"RESTORE", key, at.as_bytes(), bytes, b"REPLACE", b"ABSTTL"]);

@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::scripts::functions::{Library, Policy};
 use crate::scripts::payload;
 use crate::scripts::running::{Details, Runs};
+use crate::state::State;
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     Command::admin("fcall", -3, fcall)
+        .promises(promises_no_writes)
         .numkeys(2)
         .flags(RUNS)
         .access(Access::Modify)
@@ -92,6 +94,14 @@ const FUNCTION: &[Command] = &[
         .group("scripting")
         .about("7.0.0", "O(1)", "Tells which function runs, and how many there are."),
 ];
+
+/// Whether the function of a request says that it writes nothing.
+fn promises_no_writes(state: &State, request: &[&[u8]]) -> bool {
+    let found = request
+        .get(1)
+        .and_then(|name| state.scripts.functions.lock().find(name));
+    found.is_some_and(|found| found.function().flags.no_writes)
+}
 
 fn call(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let found = ctx.state.scripts.functions.lock().find(args.take()?);

@@ -4,6 +4,7 @@ use crate::command::traits::META;
 use crate::command::{AdminCtx, Args, Category, Command};
 use crate::error::Result;
 use crate::io::process::unix_time;
+use crate::pause::Paused;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
@@ -11,6 +12,7 @@ use crate::stats::snapshot::{
     ActivityInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
     ReplicationInfo, ServerInfo, Snapshot,
 };
+use crate::stats::table::Section;
 use crate::stats::{info, memory};
 use std::time::Duration;
 
@@ -40,16 +42,40 @@ pub const COMMANDS: &[Command] = &[
 
 fn info(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let names: Vec<&[u8]> = args.rest().collect();
-    let text = info::render(&snapshot(ctx.state), &info::sections(&names));
+    let sections = info::sections(&names);
+    let mut snapshot = snapshot(ctx.state);
+    if sections.contains(&Section::Latencystats) {
+        snapshot.latencies = latencies(ctx.state);
+    }
+    let text = info::render(&snapshot, &sections);
     reply.verbatim("txt", text.as_bytes());
     Ok(())
+}
+
+/// The percentiles of the commands that ran. O(threads * commands * buckets).
+fn latencies(state: &State) -> Vec<(&'static str, Vec<(String, u64)>)> {
+    let percents = state.config.latency_percentiles();
+    let commands = state.stats.commands().into_iter().enumerate();
+    let ran = commands.filter(|(_, (_, totals))| totals.calls > 0);
+    let told = ran.map(|(number, (name, _))| {
+        let histogram = state.stats.histogram(number);
+        let at = |percent: &String| histogram.at_percentile(percent.parse().unwrap_or(100.0));
+        let percentiles = percents
+            .iter()
+            .map(|percent| (percent.clone(), at(percent)));
+        (name, histogram.n(), percentiles.collect())
+    });
+    told.filter(|(_, n, _)| *n > 0)
+        .map(|(name, _, percentiles)| (name, percentiles))
+        .collect()
 }
 
 /// Everything that INFO may be asked for.
 fn snapshot(state: &State) -> Snapshot {
     Snapshot {
+        latencies: Vec::new(),
         server: server(state),
-        clients: clients(state),
+        clients: clients(state, unix_time().as_millis() as u64),
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
@@ -126,16 +152,21 @@ fn listeners(state: &State) -> Vec<String> {
 }
 
 /// O(clients): each is asked how it stood lately.
-fn clients(state: &State) -> ClientsInfo {
+pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
         connected: state.n_clients.load(Relaxed) as u64,
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
+        waited_keys: state.clients.n_waited_keys(),
+        paused: state.pause.now(now_ms).map(|what| {
+            let what = if what == Paused::All { "all" } else { "write" };
+            (what, state.pause.left_ms(now_ms))
+        }),
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {
         let facts = client.facts.lock();
-        info.pubsub += u64::from(facts.n_channels + facts.n_patterns > 0);
+        info.pubsub += u64::from(facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0);
         info.watching += u64::from(facts.n_watched > 0);
         let buffers = facts.buffers;
         info.buffer_bytes += (buffers.input + buffers.input_free + buffers.output) as u64;
@@ -143,12 +174,11 @@ fn clients(state: &State) -> ClientsInfo {
     info
 }
 
-fn memory(state: &State) -> MemoryInfo {
+pub(super) fn memory(state: &State) -> MemoryInfo {
     let allocated = memory::allocated();
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();
     let (n_libraries, n_functions) = state.scripts.functions.lock().counts();
-    let n_freed = state.stats.totals_ever().get(Counter::LazyFreedObjects);
     MemoryInfo {
         allocated,
         peak: allocated.map(|allocated| state.stats.note_memory(allocated.used_bytes, now_s)),
@@ -161,7 +191,7 @@ fn memory(state: &State) -> MemoryInfo {
         n_libraries: n_libraries as u64,
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
-        lazyfree_pending: state.keyspace.n_discarded().saturating_sub(n_freed),
+        lazyfree_pending: state.keyspace.n_pending(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The command families. A new family is one line here.
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod command;
+pub mod commandlog;
 pub mod config;
 pub mod connection;
 pub mod databases;
@@ -12,17 +14,21 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
+pub mod latency;
 pub mod list;
 pub mod pubsub;
 pub mod saving;
 pub mod scripting;
 pub mod functions;
+pub mod lolwut;
 pub mod memory;
+pub mod monitor;
 pub mod object;
 pub mod server;
 pub mod set;
 pub mod slowlog;
 pub mod sort;
+pub mod stream;
 pub mod string;
 pub mod transaction;
 pub mod zset;
@@ -33,6 +39,7 @@ use std::sync::LazyLock;
 
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -48,6 +55,8 @@ pub const FAMILIES: &[&[Command]] = &[
     info::COMMANDS,
     saving::COMMANDS,
     slowlog::COMMANDS,
+    commandlog::COMMANDS,
+    latency::COMMANDS,
     sort::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
@@ -57,10 +66,18 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::deadlines::COMMANDS,
     list::COMMANDS,
     list::blocking::COMMANDS,
+    lolwut::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,
     set::algebra::COMMANDS,
+    stream::COMMANDS,
+    stream::groups::COMMANDS,
+    stream::info::COMMANDS,
+    stream::pending::COMMANDS,
+    stream::read::COMMANDS,
+    stream::trim::COMMANDS,
     zset::COMMANDS,
     zset::algebra::COMMANDS,
     zset::range::COMMANDS,

@@ -73,17 +73,19 @@ pub fn shown_encoding(entry: &Entry) -> &'static str {
 }
 
 fn object_freq(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    match ctx.db.exists(args.take()?) {
-        true => Err(Error::Plain(
-            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
-             note that when switching between policies at runtime LRU and LFU data will take \
-             some time to adjust.",
-        )),
-        false => {
-            reply.null();
-            Ok(())
+    let clock = ctx.db.access_clock();
+    match ctx.db.entry(args.take()?) {
+        Some(entry) if clock.counts() => reply.int(clock.counter(&entry).into()),
+        Some(_) => {
+            return Err(Error::Plain(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
+                 note that when switching between policies at runtime LRU and LFU data will take \
+                 some time to adjust.",
+            ));
         }
+        None => reply.null(),
     }
+    Ok(())
 }
 
 fn object_idletime(
@@ -91,21 +93,20 @@ fn object_idletime(
     args: &mut Args<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<()> {
-    let now_ms = ctx.now_ms();
+    let clock = ctx.db.access_clock();
     match ctx.db.entry(args.take()?) {
-        Some(entry) => reply.int(i64::from(idle_s(&entry, now_ms))),
+        Some(_) if clock.counts() => {
+            return Err(Error::Plain(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that \
+                 when switching between policies at runtime LRU and LFU data will take some time \
+                 to adjust.",
+            ));
+        }
+        Some(entry) => reply.int(clock.idle_s(&entry).into()),
         None => reply.null(),
     }
     Ok(())
 }
-
-/// Seconds since the last access.
-pub fn idle_s(entry: &Entry, now_ms: u64) -> u32 {
-    ((now_ms / 1000) as u32).wrapping_sub(entry.clock()) & CLOCK_MASK
-}
-
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u32 = (1 << 24) - 1;
 
 fn object_refcount(
     ctx: &mut ReadCtx<'_>,

@@ -4,7 +4,7 @@
 use resp::reply::Reply;
 
 use crate::command::traits::CHANNELS;
-use crate::command::{Access, AdminCtx, Args, Command, Flag};
+use crate::command::{Access, AdminCtx, Args, Channels, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pubsub::Topic;
 
@@ -13,12 +13,14 @@ const SUBSCRIBING: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::PubSub, Flag
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     Command::admin("publish", 3, publish)
+        .channels(Channels::One)
         .syntax("channel message")
         .fast()
         .flags(CHANNELS)
         .group("pubsub")
         .about("2.0.0", "O(N+M) in subscribers and patterns", "Sends a message to a channel."),
     Command::admin("subscribe", -2, subscribe)
+        .channels(Channels::All)
         .syntax("channel ...")
         .flags(SUBSCRIBING)
         .for_subscribers()
@@ -31,6 +33,7 @@ pub const COMMANDS: &[Command] = &[
         .group("pubsub")
         .about("2.0.0", "O(N) in the channels", "Stops listening to channels."),
     Command::admin("psubscribe", -2, psubscribe)
+        .channels(Channels::Patterns)
         .syntax("pattern ...")
         .flags(SUBSCRIBING)
         .for_subscribers()
@@ -43,6 +46,7 @@ pub const COMMANDS: &[Command] = &[
         .group("pubsub")
         .about("2.0.0", "O(N) in the patterns", "Stops listening to patterns."),
     Command::admin("spublish", 3, spublish)
+        .channels(Channels::One)
         .syntax("shardchannel message")
         .fast()
         .flags(CHANNELS)
@@ -51,6 +55,7 @@ pub const COMMANDS: &[Command] = &[
         .group("pubsub")
         .about("7.0.0", "O(N) in the subscribers", "Sends a message to a shard channel."),
     Command::admin("ssubscribe", -2, ssubscribe)
+        .channels(Channels::All)
         .syntax("shardchannel ...")
         .keys(1, -1, 1)
         .access(Access::Channel)

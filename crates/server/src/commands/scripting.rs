@@ -7,11 +7,13 @@ use crate::command::context::{Order, Permit};
 use crate::command::{Access, AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
 use crate::scripts::running::Runs;
+use crate::state::State;
 use crate::stats::counters::Counter;
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     script_row("eval", eval)
+        .promises(promises_no_writes)
         .syntax("script numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script."),
     script_row("eval_ro", eval_ro)
@@ -20,6 +22,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("script numkeys [key ...] [arg ...]")
         .about("7.0.0", "Depends on the script", "Runs a script that changes nothing."),
     script_row("evalsha", evalsha)
+        .promises(promises_no_writes)
         .syntax("sha1 numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script from the cache."),
     script_row("evalsha_ro", evalsha_ro)
@@ -141,7 +144,7 @@ pub fn permit(
         return Err(Error::NoReplicas);
     }
     let may_grow = flags.allow_oom || flags.no_writes;
-    if !may_grow && ctx.state.is_out_of_memory() {
+    if !may_grow && ctx.is_memory_full {
         return Err(Error::Plain(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > \
              'maxmemory'",
@@ -151,6 +154,22 @@ pub fn permit(
         is_read_only: flags.no_writes,
         may_grow,
     })
+}
+
+/// Whether the script of a request says that it writes nothing.
+fn promises_no_writes(state: &State, request: &[&[u8]]) -> bool {
+    let Some(&script) = request.get(1) else {
+        return false;
+    };
+    let found = match request[0].len() {
+        4 => flags(script),
+        _ => {
+            let name = script.to_ascii_lowercase().try_into();
+            let source = name.ok().and_then(|name| state.scripts.source(&name));
+            source.map_or(Ok(None), |source| flags(&source))
+        }
+    };
+    matches!(found, Ok(Some(flags)) if flags.no_writes)
 }
 
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {

@@ -33,6 +33,7 @@ fn end_after_mode(args: &mut Args<'_>) -> Result<()> {
 fn flushdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     end_after_mode(args)?;
     ctx.effects.n_changes += ctx.db.clear() as u64;
+    ctx.database_changed(ctx.db.number());
     reply.ok();
     Ok(())
 }
@@ -42,6 +43,7 @@ fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     ctx.db.locked().take_everything(); // all databases are empty at one instant
     for database in 0..ctx.db.locked().keyspace().n_databases() {
         ctx.effects.n_changes += ctx.db.other(database, |db| db.clear()) as u64;
+        ctx.database_changed(database);
     }
     ctx.effects.has_flushed = ctx.effects.n_changes > 0;
     reply.ok();

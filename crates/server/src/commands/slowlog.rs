@@ -2,6 +2,8 @@
 
 use crate::command::{AdminCtx, Args, Command, Flag};
 use crate::error::{Error, Result};
+use crate::stats::slowlog::SlowLog;
+use parking_lot::Mutex;
 use resp::reply::Reply;
 
 /// Entries that SLOWLOG GET answers when it is not told how many.
@@ -51,19 +53,24 @@ fn slowlog_get(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_
             "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.";
         return Err(Error::Plain(text));
     }
-    let entries = ctx.state.stats.slowlog.lock().newest(count);
+    answer(&ctx.state.stats.slowlog, count, reply);
+    Ok(())
+}
+
+/// The newest entries of a log.
+pub fn answer(log: &Mutex<SlowLog>, count: usize, reply: &mut Reply<'_>) {
+    let entries = log.lock().newest(count);
     reply.array(entries.len());
     for entry in entries {
         reply.array(6);
         reply.int(entry.id as i64);
         reply.int(entry.time_s);
-        reply.int(entry.duration_us as i64);
+        reply.int(entry.measure as i64);
         reply.array(entry.args.len());
         entry.args.iter().for_each(|arg| reply.bulk(arg));
         reply.bulk(entry.client_address.as_bytes());
         reply.bulk(&entry.client_name);
     }
-    Ok(())
 }
 
 fn slowlog_len(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

@@ -22,6 +22,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key [BY by-pattern] [LIMIT limit(offset count)] [GET get-pattern +...] [order(ASC|DESC)] [sorting(ALPHA)] [STORE destination]")
         .key_and_stored(1, OPTIONS)
         .reach(reach)
+        .reads_beyond(reads_beyond)
         .deny_oom()
         .accesses(Access::Read, Access::Overwrite)
         .categories(TYPES)
@@ -31,6 +32,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("key [BY by-pattern] [LIMIT limit(offset count)] [GET get-pattern +...] [order(ASC|DESC)] [sorting(ALPHA)]")
         .key_and_stored(1, OPTIONS)
         .reach(reach)
+        .reads_beyond(reads_beyond)
         .categories(TYPES)
         .group("generic")
         .about("7.0.0", "O(N+M*log(M))", "Sorts the elements of a collection."),
@@ -105,6 +107,26 @@ impl<'a> SortOptions<'a> {
             false => bounds,
         }
     }
+}
+
+/// Patterns make keys that no rule has seen: who may not read all keys may not use them.
+fn reads_beyond(request: &[&[u8]]) -> Option<&'static str> {
+    let mut at = 2;
+    while let Some(word) = request.get(at) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        let makes_keys = request
+            .get(at + 1)
+            .is_some_and(|pattern| pattern.contains(&b'*'));
+        if is("BY") && makes_keys {
+            return Some("ERR BY option of SORT denied due to insufficient ACL permissions.");
+        }
+        if is("GET") && at + 1 < request.len() {
+            return Some("ERR GET option of SORT denied due to insufficient ACL permissions.");
+        }
+        let option = OPTIONS.iter().find(|(name, _)| is(name));
+        at += 1 + option.map_or(usize::from(is("STORE")), |(_, n)| *n);
+    }
+    None
 }
 
 fn reach(request: &[&[u8]]) -> Reach {
@@ -229,7 +251,7 @@ fn ordered<'v>(db: &'v View<'_>, key: &[u8], options: &SortOptions<'_>) -> Resul
             Ok(set.iter().skip(bounds.start).take(bounds.len()).collect())
         }
         ValueRef::Set(set) => sorted(db, set.iter(), bounds, options),
-        ValueRef::String(_) | ValueRef::Hash(_) => Err(Error::WrongType),
+        ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => Err(Error::WrongType),
     }
 }
 

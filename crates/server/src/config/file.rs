@@ -24,26 +24,14 @@ const RETIRED: [&str; 4] = [
     "io-threads-do-reads",
 ];
 
-/// What the directives of one user who may do everything look like, as CONFIG REWRITE of Redis
-/// writes it for its built-in user. Saying so changes nothing, so it is allowed.
-const DEFAULT_USER_RULES: [&str; 9] = [
-    "on",
-    "nopass",
-    "sanitize-payload",
-    "~*",
-    "&*",
-    "+@all",
-    "allkeys",
-    "allchannels",
-    "allcommands",
-];
-
 /// The outcome of reading the configuration.
 pub struct Loaded {
     /// Every value.
     pub config: Config,
     /// What `rename-command` asks for, in order. Whoever owns the commands must honour these.
     pub renames: Vec<Rename>,
+    /// The words of each `user` line behind the first. Whoever owns users must honour these.
+    pub users: Vec<Vec<Vec<u8>>>,
     /// Whether anything was given at all; the server says so in its log when not.
     pub is_default: bool,
     /// `save` was given: another line adds to it.
@@ -197,6 +185,7 @@ pub fn parse(text: &[u8]) -> Result<Loaded, FatalConfig> {
     let mut loaded = Loaded {
         config: Config::new(),
         renames: Vec::new(),
+        users: Vec::new(),
         is_default: false,
         has_save: false,
     };
@@ -284,7 +273,10 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
                 place: place.clone(),
             });
         }
-        (b"user", rules) => user(rules)?,
+        (b"user", [name, rules @ ..]) => {
+            let words = std::iter::once(name).chain(rules);
+            declare_user(loaded, words.map(|word| word.to_vec()).collect())?;
+        }
         (b"loadmodule", [_, ..]) => return Err("modules cannot be loaded".into()),
         (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
         (_, [_, ..]) if RETIRED.iter().any(is_retired) => {}
@@ -293,16 +285,24 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
     Ok(Step::Done)
 }
 
-fn user(rules: &[&[u8]]) -> Result<(), String> {
-    let allowed = |rule: &&[u8]| {
-        DEFAULT_USER_RULES
-            .iter()
-            .any(|known| known.as_bytes() == *rule)
-    };
-    match rules {
-        [b"default", rules @ ..] if rules.iter().all(allowed) => Ok(()),
-        _ => Err("not available in this version: ACL users do not exist yet".into()),
+fn declare_user(loaded: &mut Loaded, words: Vec<Vec<u8>>) -> Result<(), String> {
+    let name = &words[0];
+    let shown = String::from_utf8_lossy(name);
+    if loaded.users.iter().any(|known| known[0] == *name) {
+        return Err(format!(
+            "Error in user declaration '{shown}': Duplicate user found. A user can only be defined \
+             once in config files"
+        ));
     }
+    let mut depth = 0_i32;
+    for word in &words[1..] {
+        depth += i32::from(word.first() == Some(&b'(')) - i32::from(word.last() == Some(&b')'));
+    }
+    if depth > 0 {
+        return Err("Error in user declaration 'user': Wrong format".to_owned());
+    }
+    loaded.users.push(words);
+    Ok(())
 }
 
 fn include(loaded: &mut Loaded, pattern: &str, depth: usize) -> Result<(), FatalConfig> {

@@ -2,6 +2,10 @@
 //! load unless it says otherwise.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keyspace::access::Frequency;
+use keyspace::eviction::{Policy, Preference};
 
 use super::Config;
 use super::directive::{Slot, slot};
@@ -195,14 +199,24 @@ impl Config {
 
     // Access.
 
-    /// Whether `requirepass` holds a password.
-    pub fn requires_password(&self) -> bool {
-        self.flag(const { slot("requirepass") })
-    }
-
     /// `requirepass`; empty is none. Copies.
     pub fn password(&self) -> Vec<u8> {
         self.text(const { slot("requirepass") })
+    }
+
+    /// `aclfile`; `None` is none. Copies.
+    pub fn acl_file(&self) -> Option<String> {
+        Some(self.string(const { slot("aclfile") })).filter(|path| !path.is_empty())
+    }
+
+    /// `acl-pubsub-default`: whether new users may use all channels.
+    pub fn channels_by_default(&self) -> bool {
+        self.number(const { slot("acl-pubsub-default") }) == 0
+    }
+
+    /// `acllog-max-len`.
+    pub fn acllog_max_len(&self) -> usize {
+        self.size(const { slot("acllog-max-len") })
     }
 
     /// `availability-zone`, as HELLO tells it; empty is none. Copies.
@@ -260,6 +274,16 @@ impl Config {
     /// `set-max-listpack-value`, in bytes.
     pub fn set_max_listpack_value(&self) -> usize {
         self.size(const { slot("set-max-listpack-value") })
+    }
+
+    /// `stream-node-max-bytes`.
+    pub fn stream_node_max_bytes(&self) -> usize {
+        self.size(const { slot("stream-node-max-bytes") })
+    }
+
+    /// `stream-node-max-entries`.
+    pub fn stream_node_max_entries(&self) -> u64 {
+        self.size(const { slot("stream-node-max-entries") }) as u64
     }
 
     /// `zset-max-listpack-entries`.
@@ -373,15 +397,49 @@ impl Config {
             && self.number(const { slot("min-replicas-max-lag") }) > 0
     }
 
-    /// Whether this version can keep to the memory limit as it is set.
-    pub fn check_memory_limit(&self) -> Result<(), String> {
-        let evicts = self.eviction_policy_name() != "noeviction";
-        if self.max_memory_bytes() > 0 && evicts {
-            let text =
-                "maxmemory works with maxmemory-policy noeviction only: keys cannot be evicted yet";
-            return Err(text.to_owned());
+    /// `maxmemory-policy`; `None` is `noeviction`. The numbers are the places in the table's list.
+    pub fn eviction_policy(&self) -> Option<Policy> {
+        let (preference, is_volatile_only) = match self.number(const { slot("maxmemory-policy") }) {
+            0 => (Preference::LeastRecent, true),
+            1 => (Preference::LeastFrequent, true),
+            2 => (Preference::Any, true),
+            3 => (Preference::SoonestDue, true),
+            4 => (Preference::LeastRecent, false),
+            5 => (Preference::LeastFrequent, false),
+            6 => (Preference::Any, false),
+            _ => return None,
+        };
+        Some(Policy {
+            preference,
+            is_volatile_only,
+        })
+    }
+
+    /// How uses are counted, if the policy asks for that.
+    pub fn frequency(&self) -> Option<Frequency> {
+        let policy = self.eviction_policy()?;
+        let number = |at| self.number(at).clamp(0, i64::from(u32::MAX)) as u32;
+        (policy.preference == Preference::LeastFrequent).then(|| Frequency {
+            log_factor: number(const { slot("lfu-log-factor") }),
+            decay_min: number(const { slot("lfu-decay-time") }),
+        })
+    }
+
+    /// `maxmemory-samples`.
+    pub fn eviction_samples(&self) -> usize {
+        self.size(const { slot("maxmemory-samples") })
+    }
+
+    /// `maxmemory-eviction-tenacity`, as the time that evicting may take at once; `None`: any.
+    pub fn eviction_slice(&self) -> Option<Duration> {
+        match self.number(const { slot("maxmemory-eviction-tenacity") }) {
+            tenacity @ ..=10 => Some(Duration::from_micros(50 * tenacity.max(0) as u64)),
+            tenacity @ ..=99 => {
+                let factor = 1.15_f64.powi(tenacity as i32 - 10);
+                Some(Duration::from_micros((500.0 * factor) as u64))
+            }
+            _ => None,
         }
-        Ok(())
     }
 
     // Commands.
@@ -389,6 +447,42 @@ impl Config {
     /// `slowlog-log-slower-than` in microseconds; below zero is off.
     pub fn slowlog_threshold_us(&self) -> i64 {
         self.number(const { slot("slowlog-log-slower-than") })
+    }
+
+    /// `commandlog-request-larger-than` in bytes; below zero is off.
+    pub fn large_request_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-request-larger-than") })
+    }
+
+    /// `commandlog-reply-larger-than` in bytes; below zero is off.
+    pub fn large_reply_bytes(&self) -> i64 {
+        self.number(const { slot("commandlog-reply-larger-than") })
+    }
+
+    /// `commandlog-large-request-max-len`.
+    pub fn large_requests_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-request-max-len") })
+    }
+
+    /// `commandlog-large-reply-max-len`.
+    pub fn large_replies_max_len(&self) -> usize {
+        self.size(const { slot("commandlog-large-reply-max-len") })
+    }
+
+    /// `latency-monitor-threshold` in milliseconds; 0 is off.
+    pub fn latency_threshold_ms(&self) -> u64 {
+        self.number(const { slot("latency-monitor-threshold") })
+            .unsigned_abs()
+    }
+
+    /// `latency-tracking`: whether histograms of commands are kept.
+    pub fn tracks_latency(&self) -> bool {
+        self.flag(const { slot("latency-tracking") })
+    }
+
+    /// `latency-tracking-info-percentiles`, as they are written. Copies.
+    pub fn latency_percentiles(&self) -> Vec<String> {
+        self.words(const { slot("latency-tracking-info-percentiles") })
     }
 
     /// `slowlog-max-len`.

@@ -37,6 +37,8 @@ pub struct Config {
     texts: RwLock<Box<[Cow<'static, [u8]>]>>,
     /// `client-output-buffer-limit` taken apart: hard, soft, seconds of each class.
     output_limits: [AtomicU64; 9],
+    /// Changes so far.
+    generation: AtomicU64,
     /// The file it was read from, absolute; what CONFIG REWRITE writes.
     file: Option<PathBuf>,
     /// Held by a CONFIG SET or REWRITE while it works, so that they do not mix.
@@ -102,6 +104,7 @@ impl Config {
             numbers: DIRECTIVES.iter().map(|_| AtomicI64::new(0)).collect(),
             texts: RwLock::new(DIRECTIVES.iter().map(|_| Cow::Borrowed(&b""[..])).collect()),
             output_limits: Default::default(),
+            generation: AtomicU64::new(0),
             file: None,
             changing: Mutex::new(()),
         };
@@ -126,6 +129,16 @@ impl Config {
     /// A directive's number: one relaxed load. See [`Kind`] for what it means.
     pub fn number(&self, slot: Slot) -> i64 {
         self.numbers[slot.0].load(Ordering::Relaxed)
+    }
+
+    /// Moves with every change: who keeps what directives say reads them again when it has moved.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Something that is read together with the directives has changed: see [`Config::generation`].
+    pub fn note_change(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// A directive's canonical text. Takes a lock and copies.
@@ -305,6 +318,7 @@ impl Config {
         }
         self.numbers[at.0].store(value.number, Ordering::Relaxed);
         self.texts.write()[at.0] = value.text;
+        self.note_change();
     }
 
     fn enter(&self, slot: Slot) -> Result<(), String> {

@@ -100,18 +100,21 @@ pub fn percentiles(_: &[u8], words: &[&[u8]]) -> Result<Value, String> {
         .copied()
         .filter(|word| !word.is_empty())
         .collect();
-    let valid = |word: &&[u8]| {
-        let number = std::str::from_utf8(word)
-            .ok()
-            .and_then(|text| text.parse::<f64>().ok());
-        number.is_some_and(|number| (0.0..=100.0).contains(&number))
+    let number = |word: &&[u8]| {
+        let number = std::str::from_utf8(word).ok()?.parse::<f64>().ok()?;
+        (0.0..=100.0).contains(&number).then_some(number)
     };
-    if !words.iter().all(valid) {
-        return Err(
-            "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
-        );
-    }
-    Ok(Value::text(joined(&words)))
+    let numbers: Option<Vec<f64>> = words.iter().map(number).collect();
+    let numbers = numbers
+        .ok_or("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")?;
+    let written = numbers.iter().map(|number| {
+        let mut text = Vec::new();
+        stdx::double::format_f64(*number, &mut text);
+        text
+    });
+    let written: Vec<Vec<u8>> = written.collect();
+    let written: Vec<&[u8]> = written.iter().map(Vec::as_slice).collect();
+    Ok(Value::text(joined(&written)))
 }
 
 /// `client-output-buffer-limit`: groups of class, hard limit, soft limit and soft seconds. Classes

@@ -20,11 +20,9 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
-const NO_ACL: &str = "there are no ACL users yet";
 const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
-const NO_LIMIT: &str = "memory use cannot be limited yet";
 const NO_RDMA: &str = "RDMA is not served";
 const NO_REPLICATION: &str = "there is no replication yet";
 const NO_TLS: &str = "there is no TLS yet";
@@ -32,11 +30,9 @@ const NO_TYPE: &str = "the type it tunes does not exist yet";
 
 /// All directives, sorted by name.
 pub const DIRECTIVES: &[Directive] = &[
-    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]).tuning(NO_ACL),
-    text("aclfile", "")
-        .fixed()
-        .refused(&[""], "ACL users cannot be loaded yet"),
-    integer("acllog-max-len", "128", 0, i64::MAX).tuning(NO_ACL),
+    choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"]),
+    text("aclfile", "").fixed(),
+    integer("acllog-max-len", "128", 0, i64::MAX),
     integer("active-defrag-cycle-max", "25", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-min", "1", 1, 99).tuning(NO_DEFRAG),
     integer("active-defrag-cycle-us", "500", 0, 100_000)
@@ -160,18 +156,10 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning(NO_CLUSTER),
     boolean("cluster-slot-stats-enabled", "no").tuning(NO_CLUSTER),
-    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-large-request-max-len", "128", 0, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
-    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX)
-        .valkey()
-        .tuning("only durations are logged"),
+    integer("commandlog-large-reply-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-large-request-max-len", "128", 0, i64::MAX).valkey(),
+    integer("commandlog-reply-larger-than", "1048576", -1, i64::MAX).valkey(),
+    integer("commandlog-request-larger-than", "1048576", -1, i64::MAX).valkey(),
     boolean("crash-log-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("crash-memcheck-enabled", "yes").tuning("there are no crash reports yet"),
     boolean("daemonize", "no").fixed(),
@@ -224,18 +212,16 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("`threads` sets the number of event loops"),
     boolean("jemalloc-bg-thread", "yes").tuning("the allocator is not jemalloc"),
     integer("key-load-delay", "0", -INT - 1, INT).hidden(),
-    integer("latency-monitor-threshold", "0", 0, i64::MAX)
-        .tuning("there is no latency monitor yet"),
-    boolean("latency-tracking", "yes").tuning("there is no latency monitor yet"),
-    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles)
-        .tuning("there is no latency monitor yet"),
+    integer("latency-monitor-threshold", "0", 0, i64::MAX),
+    boolean("latency-tracking", "yes"),
+    special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
     boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-user-del", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-user-flush", "no").tuning(ALWAYS_LAZY),
-    integer("lfu-decay-time", "1", 0, INT).tuning(NO_LIMIT),
-    integer("lfu-log-factor", "10", 0, INT).tuning(NO_LIMIT),
+    integer("lfu-decay-time", "1", 0, INT),
+    integer("lfu-log-factor", "10", 0, INT),
     integer("list-compress-depth", "0", 0, INT).tuning("lists are not compressed"),
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
     integer("loading-process-events-interval-bytes", "524288", 1024, INT)
@@ -272,7 +258,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("maxclients", "10000", 1, 4_294_967_295).unsigned(),
     memory("maxmemory", "0", 0, u64::MAX),
     memory_or_percent("maxmemory-clients", "0").refused(&["0"], "memory use cannot be limited yet"),
-    integer("maxmemory-eviction-tenacity", "10", 0, 100).tuning(NO_LIMIT),
+    integer("maxmemory-eviction-tenacity", "10", 0, 100),
     choice(
         "maxmemory-policy",
         "noeviction",
@@ -286,9 +272,8 @@ pub const DIRECTIVES: &[Directive] = &[
             "allkeys-random",
             "noeviction",
         ],
-    )
-    .tuning(NO_LIMIT),
-    integer("maxmemory-samples", "5", 1, 64).tuning(NO_LIMIT),
+    ),
+    integer("maxmemory-samples", "5", 1, 64),
     integer("min-io-threads-avoid-copy-reply", "7", 0, INT)
         .hidden()
         .valkey()
@@ -421,8 +406,8 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("kept for the operator"),
     boolean("stop-writes-on-bgsave-error", "yes"),
-    memory("stream-node-max-bytes", "4096", 0, HALF).tuning(NO_TYPE),
-    integer("stream-node-max-entries", "100", 0, i64::MAX).tuning(NO_TYPE),
+    memory("stream-node-max-bytes", "4096", 0, HALF),
+    integer("stream-node-max-entries", "100", 0, i64::MAX),
     choice("supervised", "no", &["upstart", "systemd", "auto", "no"]).fixed(),
     boolean("syslog-enabled", "no")
         .fixed()
@@ -486,7 +471,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("vset-force-single-threaded-execution", "no").tuning(NO_TYPE),
     integer("watchdog-period", "0", 0, INT)
         .hidden()
-        .tuning("there is no latency monitor yet"),
+        .tuning("there is no watchdog yet"),
     integer("zset-max-listpack-entries", "128", 0, i64::MAX)
         .unsigned()
         .alias("zset-max-ziplist-entries"),

@@ -3,19 +3,22 @@
 //!
 //! Who changes a key holds its shard, and becomes the transaction if somebody there waits in more
 //! shards than one; so the parked command always finds its keys within reach. Order per key is that
-//! of arrival. A key of another type than the command's is no news to it; any other failure is its
-//! answer.
+//! of arrival. That a key has gone or is of another type than the command's is no news to it, unless
+//! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use datatypes::encoding::table::hash;
 use datatypes::home::Kind;
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
-use keyspace::registry::Waiter;
+use keyspace::registry::{Cause, Waiter};
 use resp::reply::{Proto, Reply};
 
+use super::count::Ended;
 use super::meanwhile::Remains;
+use super::permit::{refusal_text, verdict};
 use super::{Admitted, Engine, Outcome, Wait};
 use crate::command::context::Place;
 use crate::mailbox::Mail;
@@ -26,12 +29,10 @@ use crate::session::queue::Queued;
 /// A command that waits.
 struct Parked {
     client: Arc<Client>,
-    database: u16,
     proto: Proto,
     leaves_clock: bool,
     admitted: Admitted,
     request: Queued,
-    keys: Vec<Box<[u8]>>,
     /// The reply for when the time is up.
     on_timeout: Vec<u8>,
 }
@@ -39,11 +40,15 @@ struct Parked {
 /// Whether a key of this type may be what the command waits for: else it is no news.
 fn suits(parked: &Parked, kind: Option<Kind>) -> bool {
     let (command, ..) = parked.admitted;
-    kind == match command.group {
-        "list" => Some(Kind::List),
-        "sorted-set" => Some(Kind::Zset),
-        _ => kind,
-    }
+    command.heeds_loss
+        || kind.is_some()
+            && kind
+                == match command.group {
+                    "list" => Some(Kind::List),
+                    "sorted-set" => Some(Kind::Zset),
+                    "stream" => Some(Kind::Stream),
+                    _ => kind,
+                }
 }
 
 fn parked(waiter: &Waiter) -> &Parked {
@@ -69,22 +74,27 @@ impl Engine {
         keys.dedup();
         let mut ids = keys.iter().map(|key| self.shard_of(session.database, key));
         let first = ids.next();
+        let resolved: Option<Vec<&[u8]>> = wait
+            .request
+            .as_ref()
+            .map(|words| words.iter().map(Vec::as_slice).collect());
         let is_wide = ids.any(|id| Some(id) != first);
-        let waiter = Arc::new(Waiter::new(
-            Box::new(Parked {
-                client: session.client.clone(),
-                database: session.database,
-                proto: session.proto,
-                leaves_clock: session.leaves_clock,
-                admitted,
-                request: Queued::new(request),
-                on_timeout: reply.since(mark).to_vec(),
-                keys: keys.clone(),
-            }),
-            is_wide,
-        ));
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(resolved.as_deref().unwrap_or(request)),
+            on_timeout: reply.since(mark).to_vec(),
+        };
+        let waiter = Waiter::new(Box::new(parked), is_wide).with_cause(Cause {
+            database: session.database,
+            keys,
+            heeds_loss: command.heeds_loss,
+        });
+        let waiter = Arc::new(waiter);
         reply.truncate(mark);
-        for key in &keys {
+        for key in &waiter.cause.keys {
             let id = self.shard_of(session.database, key);
             locked.registry_or_new(id).wait(key, waiter.clone());
         }
@@ -110,14 +120,15 @@ impl Engine {
     fn serve_key(&mut self, locked: &Locked<'static>, (database, key): &Place) {
         let id = self.shard_of(*database, key);
         let mut n_passed = 0;
-        while self.look(locked, *database, key) {
+        loop {
+            let kind = self.kind(locked, *database, key);
             let next = locked
                 .registry(id)
                 .and_then(|registry| registry.waiter(key, n_passed));
             let Some(waiter) = next else {
                 return;
             };
-            if !suits(parked(&waiter), self.kind(locked, *database, key)) {
+            if !suits(parked(&waiter), kind) {
                 n_passed += 1;
             } else if !waiter.claim() {
                 n_passed += usize::from(!waiter.is_over());
@@ -143,13 +154,30 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (parked.database, parked.leaves_clock, None);
+        let place = (waiter.cause.database, parked.leaves_clock);
         let words = parked.request.words();
+        let user = parked.client.user.lock().clone();
+        let rules = user.rules();
+        if let Err(denied) = verdict(self.state, &rules, parked.admitted.0, &words) {
+            let text = refusal_text(&denied, &user, parked.admitted.0, false);
+            let line = format!("NOPERM {text}");
+            self.count_refusal(Some(parked.admitted.0), line.as_bytes());
+            reply.error(line.as_bytes());
+            let to = parked.client.address;
+            let mail = Mail::Served { to, reply: bytes };
+            self.state.mailboxes.post(to.group.into(), mail);
+            return true;
+        }
         self.effects.can_wait = true;
-        self.handle(locked, place, parked.admitted, &words, &mut reply);
+        let since = Instant::now();
+        self.known.clear();
+        let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
         }
+        let (reply_bytes, took_ns) = (reply.len(), since.elapsed().as_nanos() as u64);
+        let ended = Ended { is_ok, reply_bytes };
+        self.count_run((parked.admitted.0, &words), &parked.client, ended, (took_ns, 1));
         let to = parked.client.address;
         let mail = Mail::Served { to, reply: bytes };
         self.state.mailboxes.post(to.group.into(), mail);
@@ -158,9 +186,8 @@ impl Engine {
 
     /// Takes a waiter off the keys it waits for, which are held.
     pub(super) fn forget(&self, locked: &Locked<'static>, waiter: &Arc<Waiter>) {
-        let parked = parked(waiter);
-        for key in &parked.keys {
-            let id = self.shard_of(parked.database, key);
+        for key in &waiter.cause.keys {
+            let id = self.shard_of(waiter.cause.database, key);
             if let Some(registry) = locked.registry(id) {
                 registry.forget_waiter(key, waiter);
                 locked.trim_registry(id);
@@ -170,6 +197,7 @@ impl Engine {
 
     /// Ends a wait that was served: the one who did has taken it off its keys.
     pub fn end_service(&mut self, session: &mut Session) {
+        session.n_commands += 1;
         session.waiter = None;
         self.state.clients.unblocks(&session.client);
     }
@@ -180,8 +208,24 @@ impl Engine {
         is_mine.then(|| self.end_wait(session))
     }
 
-    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    /// Ends a wait whose time is up. The reply.
     pub fn end_wait(&mut self, session: &mut Session) -> Vec<u8> {
+        if let Some(waiter) = session.waiter.clone() {
+            let parked = parked(&waiter);
+            let reply_bytes = parked.on_timeout.len();
+            let ended = Ended {
+                is_ok: true,
+                reply_bytes,
+            };
+            let words = parked.request.words();
+            session.n_commands += 1;
+            self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
+        }
+        self.forget_wait(session)
+    }
+
+    /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
+    fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
         let Some(waiter) = session.waiter.take() else {
             return Vec::new();
         };
@@ -194,16 +238,19 @@ impl Engine {
 
     /// The shards of the keys that a waiter waits for.
     pub(super) fn shards_of(&self, waiter: &Waiter) -> Vec<ShardId> {
-        let parked = parked(waiter);
-        let keys = parked.keys.iter();
-        keys.map(|key| self.shard_of(parked.database, key))
+        let keys = waiter.cause.keys.iter();
+        keys.map(|key| self.shard_of(waiter.cause.database, key))
             .collect()
     }
 
     /// Ends what a session has going: its wait, its watched keys, its subscriptions.
     pub fn end_session(&mut self, session: &mut Session) {
         if session.waiter.is_some() {
-            self.end_wait(session);
+            self.forget_wait(session);
+        }
+        self.state.clients.resumes(session);
+        if std::mem::take(&mut session.is_monitor) {
+            self.state.monitors.remove(session.address());
         }
         self.unwatch(session);
         session.unsubscribe_all(&self.state.pubsub);

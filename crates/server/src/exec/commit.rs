@@ -68,7 +68,7 @@ impl Engine {
             match departed {
                 Departed::Key { database, key } => {
                     self.counters.add(Counter::ExpiredKeys, 1);
-                    self.departed(locked, database, &key, &[b"DEL", &key]);
+                    self.note_departure(locked, database, &key, &[b"DEL", &key]);
                     self.effects
                         .event(Event::expired("expired"), database, &key);
                 }
@@ -83,7 +83,7 @@ impl Engine {
                         .add(Counter::ExpiredFields, fields.len() as u64);
                     let mut words: Vec<&[u8]> = vec![b"HDEL", &key];
                     words.extend(fields.iter().map(|field| &field[..]));
-                    self.departed(locked, database, &key, &words);
+                    self.note_departure(locked, database, &key, &words);
                     self.effects.event(Event::hash("hexpired"), database, &key);
                     if emptied {
                         self.effects.event(Event::generic("del"), database, &key);
@@ -114,10 +114,22 @@ impl Engine {
         }
     }
 
-    fn departed(&mut self, locked: &Locked<'static>, database: u16, key: &[u8], command: &[&[u8]]) {
+    /// A key that nobody asked to change is gone, or smaller: watchers and the journal are told.
+    pub(super) fn note_departure(
+        &mut self,
+        locked: &Locked<'static>,
+        database: u16,
+        key: &[u8],
+        command: &[&[u8]],
+    ) {
         let id = self.state.keyspace.shard_of(database, hash(key));
         if let Some(registry) = locked.registry(id) {
             registry.touch(key);
+            // A wide waiter can only be served by the transaction, as who expires keys becomes.
+            let is_in_reach = locked.is_transaction() || !registry.has_wide_waiter();
+            if registry.has_waiter(key) && is_in_reach {
+                self.effects.ready.push((database, key.into()));
+            }
         }
         if self.effects.is_recorded {
             let words = command.iter().map(|word| word.to_vec()).collect();

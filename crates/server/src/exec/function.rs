@@ -227,6 +227,10 @@ impl Host for Loading {
         log_line(level, message);
     }
 
+    fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None // while a library loads, no user has called it
+    }
+
     fn set_journal(&mut self, _: bool) {}
 
     fn tick(&mut self) -> std::result::Result<(), Vec<u8>> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use datatypes::encoding::table::hash;
+use keyspace::db::KnownHash;
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use keyspace::protocol::Refusal;
@@ -12,6 +13,8 @@ use crate::command::{Command, Kind, Reach};
 
 /// How often busy locks are tried before the command is set aside; each try spins some microseconds.
 const TRIES: usize = 3;
+/// Entries of one command that are fetched ahead: more would push each other out of the cache.
+const FETCHED_MAX: usize = 64;
 /// How long the transaction lock is waited for before the command is set aside.
 const TRANSACTION_PATIENCE: Duration = Duration::from_micros(50);
 
@@ -25,6 +28,7 @@ impl Engine {
         request: &[&[u8]],
         known_hash: Option<u64>,
     ) -> Option<Locked<'static>> {
+        self.known.clear();
         match command.reach_of(request) {
             // One that goes from shard to shard waits for each; who holds one for long is met first.
             Reach::Keyspace => {
@@ -36,11 +40,13 @@ impl Engine {
         }
         if let Some(key) = command.keys.only(request) {
             let hash = known_hash.unwrap_or_else(|| hash(key));
+            self.known.push(KnownHash::new(key, hash));
             return self.lock_one(database, command, hash);
         }
         self.shards.clear();
         self.add_shards(database, command, request, known_hash);
         let locked = self.lock_shards()?;
+        self.fetch_entries(database, &locked);
         if matches!(command.kind, Kind::Write(_)) && self.meets_wide_waiter(&locked) {
             drop(locked);
             return self.lock_all();
@@ -77,12 +83,28 @@ impl Engine {
         known_hash: Option<u64>,
     ) {
         let keyspace = &self.state.keyspace;
-        let mut known = known_hash;
-        let shards = &mut self.shards;
+        let mut first = known_hash;
+        let (shards, known) = (&mut self.shards, &mut self.known);
+        let places = keyspace.existing_shards(database);
         command.keys.each(request, &mut |key| {
-            let hash = known.take().unwrap_or_else(|| hash(key));
-            shards.push(keyspace.shard_of(database, hash));
+            let hash = first.take().unwrap_or_else(|| hash(key));
+            let id = keyspace.shard_of(database, hash);
+            shards.push(id);
+            known.push(KnownHash::new(key, hash));
+            if let Some(places) = places {
+                places[usize::from(id.shard())].prefetch_bucket(hash);
+            }
         });
+    }
+
+    /// Asks for the entries of all keys of a command before it looks for the first: their cache misses
+    /// overlap.
+    #[inline]
+    fn fetch_entries(&self, database: u16, locked: &Locked<'static>) {
+        for known in self.known.iter().take(FETCHED_MAX) {
+            let hash = known.hash();
+            locked.prefetch(self.state.keyspace.shard_of(database, hash), hash);
+        }
     }
 
     /// Locks the shards noted; as the transaction, if others keep getting in between.

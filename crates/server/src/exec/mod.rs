@@ -13,20 +13,24 @@
 mod blocking;
 mod commit;
 mod count;
+mod evict;
 mod function;
 mod lock;
 mod meanwhile;
 mod multi;
+pub mod permit;
 mod reap;
 mod reload;
 mod script;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use datatypes::home::Limits;
-use keyspace::db::{Db, Departed, Terms, View};
+use datatypes::stream::BlockLimit;
+use keyspace::access::AccessClock;
+use keyspace::db::{Db, Departed, KnownHash, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use rdb::payload::Demands;
@@ -36,7 +40,7 @@ pub use meanwhile::Meanwhile;
 
 use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -44,13 +48,12 @@ use crate::journal::Record;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use count::{Ended, Noteworthy};
+use evict::Eviction;
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
 pub type Admitted = crate::command::lookup::Resolved;
-
-/// Replies beyond this are timed one by one: see [`count`].
-const SMALL_REPLY_BYTES: usize = 1024;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub enum Outcome {
     Blocked(Option<u64>),
     /// Its locks were not to be had, and nothing was done: try again later.
     Busy,
+    /// CLIENT PAUSE: nothing was done, and it is tried again when the pause is over.
+    Postponed,
 }
 
 /// Within what a command runs.
@@ -69,6 +74,16 @@ enum Nesting {
     Outermost,
     Multi,
     Script,
+}
+
+thread_local! {
+    /// The last command that a client began in this thread.
+    static RUNNING: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The last command that a client began in this thread, for the report of a crash; empty if none.
+pub fn last_command() -> &'static str {
+    RUNNING.get()
 }
 
 /// What one thread keeps from command to command.
@@ -85,6 +100,9 @@ pub struct Engine {
     /// Keys that are due and still there, see [`Departed::Met`].
     met: Vec<Place>,
     shards: Vec<ShardId>,
+    /// The hashes of the keys of the command that was locked for last. The addresses of older ones mean
+    /// nothing.
+    known: Vec<KnownHash>,
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
@@ -96,8 +114,18 @@ pub struct Engine {
     is_timed: bool,
     /// The rows of commands that clients use.
     recent: Recent,
-    /// `slowlog-log-slower-than`
-    slow_us: i64,
+    /// The configuration's generation that the fields above were read at.
+    read_at: u64,
+    /// Notes uses of keys.
+    access_clock: AccessClock,
+    /// Room for memory, and what goes to make it.
+    eviction: Eviction,
+    /// What makes a command worth noting.
+    limits_of_note: Noteworthy,
+    /// Commands of this run whose time is not taken yet.
+    n_untimed: u64,
+    /// Their number in the table.
+    untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
     /// A deadline was set that a sleeping loop may have to wake up for.
@@ -117,6 +145,10 @@ fn limits(state: &State) -> Limits {
         set_max_intset_entries: config.set_max_intset_entries(),
         set_max_listpack_entries: config.set_max_listpack_entries(),
         set_max_listpack_value: config.set_max_listpack_value(),
+        stream_block: BlockLimit {
+            bytes: config.stream_node_max_bytes(),
+            entries: config.stream_node_max_entries(),
+        },
         zset_max_listpack_entries: config.zset_max_listpack_entries(),
         zset_max_listpack_value: config.zset_max_listpack_value(),
     }
@@ -170,6 +202,7 @@ impl Engine {
             departed: RefCell::default(),
             met: Vec::new(),
             shards: Vec::new(),
+            known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
             nesting: Nesting::Outermost,
@@ -177,7 +210,12 @@ impl Engine {
             clock: Instant::now(),
             is_timed: true,
             recent: Recent::default(),
-            slow_us: -1,
+            read_at: 0,
+            access_clock: AccessClock::default(),
+            eviction: Eviction::default(),
+            limits_of_note: Noteworthy::default(),
+            n_untimed: 0,
+            untimed: 0,
             remains: Vec::new(),
             has_lowered_due: false,
         }
@@ -204,15 +242,23 @@ impl Engine {
         self.now_ms
     }
 
+    /// Whether CLIENT PAUSE keeps the data as it is.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.state.pause.now(self.now_ms).is_some()
+    }
+
     /// Fixes what stays the same for all commands of a tick: the time, and what directives say.
     pub fn begin_tick(&mut self) {
         self.read_clock();
         self.read_directives();
+        self.renew_eviction_slice();
         self.bury_remains();
     }
 
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
+        self.access_clock.set_time(self.now_ms);
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -222,11 +268,19 @@ impl Engine {
         self.read_clock();
     }
 
+    /// What directives say, if any has changed.
     fn read_directives(&mut self) {
+        let now = self.state.config.generation();
+        if now == self.read_at {
+            return;
+        }
+        self.read_at = now;
         self.limits = limits(self.state);
         self.directives = directives(self.state);
         self.effects.wanted = wanted(&self.state.config);
-        self.slow_us = self.state.config.slowlog_threshold_us();
+        self.limits_of_note = Noteworthy::of(&self.state.config);
+        self.access_clock.count(self.state.config.frequency());
+        self.read_memory_limit();
     }
 
     /// Runs a command from a client. `known_hash` is that of its first key, if it was computed.
@@ -240,6 +294,7 @@ impl Engine {
         meanwhile: &mut dyn Meanwhile,
     ) -> Outcome {
         let (command, ..) = admitted;
+        RUNNING.set(command.name);
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
             return self.admin(session, admitted, request, reply, meanwhile);
         }
@@ -250,10 +305,13 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+            return Outcome::Busy; // since the gate was passed, which decides what to do
+        }
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
-        let is_ok = self.on_keys(&locked, session, admitted, request, known_hash, reply);
+        let is_ok = self.on_keys(&locked, session, admitted, request, reply);
         let outcome = match self.effects.wait.take() {
             None => Outcome::Done,
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
@@ -262,8 +320,12 @@ impl Engine {
         if !self.met.is_empty() {
             self.remove_met();
         }
-        let is_small = reply.len() - mark <= SMALL_REPLY_BYTES;
-        self.count_on_keys(session, command, request, is_ok, is_small);
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, command, request);
+            return outcome;
+        }
+        let reply_bytes = reply.len() - mark;
+        self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -310,7 +372,8 @@ impl Engine {
             reply.truncate(mark);
             return self.stay_busy(reply);
         }
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -322,12 +385,16 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> (bool, Option<Order>) {
         let mark = reply.len();
+        if self.state.monitors.any() && command.has(Flag::SkipMonitor) {
+            self.show(session, command, request); // before what it calls
+        }
         let mut ctx = AdminCtx {
             session,
             state: self.state,
             commands: self.commands,
             now_ms: self.now_ms,
             is_nested: self.nesting != Nesting::Outermost,
+            is_memory_full: self.eviction.is_full,
             order: None,
         };
         let mut args = Args::new(name, &request[skip..]);
@@ -349,6 +416,7 @@ impl Engine {
         reply: &mut Reply<'_>,
         meanwhile: &mut dyn Meanwhile,
     ) {
+        let mark = reply.len();
         if matches!(admitted.0.kind, Kind::Admin(_) | Kind::Container(_)) {
             let (is_ok, order) = self.run_admin(session, admitted, request, reply);
             self.read_directives();
@@ -356,13 +424,16 @@ impl Engine {
                 let order = (order, admitted);
                 self.obey_nested(locked, order, session, request, reply, meanwhile);
             }
-            return self.count(session, admitted.0, request, is_ok);
+            let reply_bytes = reply.len() - mark;
+            return self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         }
         self.effects.can_wait = false;
-        let is_ok = self.on_keys(locked, session, admitted, request, None, reply);
+        self.known.clear();
+        let is_ok = self.on_keys(locked, session, admitted, request, reply);
         // Nobody waits here: the reply for when the time is up is the reply.
         self.effects.wait = None;
-        self.count(session, admitted.0, request, is_ok);
+        let reply_bytes = reply.len() - mark;
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
     }
 
     #[inline]
@@ -372,12 +443,13 @@ impl Engine {
         session: &Session,
         admitted: Admitted,
         request: &[&[u8]],
-        known_hash: Option<u64>,
         reply: &mut Reply<'_>,
     ) -> bool {
         let (command, ..) = admitted;
-        let leaves_clock = command.leaves_clock || session.leaves_clock;
-        let place = (session.database, leaves_clock, known_hash);
+        // TOUCH is for nothing else.
+        let is_meant = command.name == "touch";
+        let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
+        let place = (session.database, leaves_clock);
         self.handle(locked, place, admitted, request, reply)
     }
 
@@ -386,7 +458,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock, known_hash): (u16, bool, Option<u64>),
+        (database, leaves_clock): (u16, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -394,20 +466,21 @@ impl Engine {
         let mark = reply.len();
         let n_changes = self.effects.n_changes;
         let mut args = Args::new(name, &request[skip..]);
-        let clock = (self.now_ms / 1000) as u32 & 0x00ff_ffff;
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: (!leaves_clock).then_some(clock),
+            trace: match leaves_clock {
+                true => self.access_clock.leaving(),
+                false => self.access_clock.noting(),
+            },
             limits: &self.limits,
+            keeps_due: false,
             departed: &self.departed,
         };
-        let first = known_hash.and_then(|hash| Some((command.keys.first(request)?, hash)));
         let result = match command.kind {
             Kind::Read(run) => {
-                let db = View::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
+                let keeps_due = self.is_paused();
+                let db = View::new(locked, database, Terms { keeps_due, ..terms });
+                db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,
                     directives: self.directives,
@@ -422,9 +495,7 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
-                if let Some((key, hash)) = first {
-                    db.remember_hash(key, hash);
-                }
+                db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
                     directives: self.directives,

@@ -9,10 +9,12 @@ use keyspace::locked::Locked;
 use resp::reply::Reply;
 
 use super::meanwhile::Remains;
+use super::permit::Origin;
 use super::{Admitted, Engine, Meanwhile, Nesting, Outcome};
 use crate::command::context::Order;
 use crate::command::lookup::resolve;
-use crate::command::{Kind, Reach};
+use crate::command::{Channels, Command, Flag, Kind, Reach};
+use crate::pause::Paused;
 use crate::session::{Session, Watching};
 
 impl Engine {
@@ -32,6 +34,13 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
+            Order::Pause => match self.lock_all() {
+                Some(locked) => {
+                    locked.take_everything(); // see `pause`
+                    Outcome::Done
+                }
+                None => Outcome::Busy,
+            },
             Order::Script { .. }
             | Order::Load { .. }
             | Order::Call { .. }
@@ -43,6 +52,9 @@ impl Engine {
                 if session.client.is_killed.load(Relaxed) {
                     session.is_closing = true;
                     return Outcome::Done;
+                }
+                if self.is_paused() && self.may_write(admitted.0, request) {
+                    return Outcome::Busy; // since the gate was passed
                 }
                 self.effects.is_recorded = self.state.journal.has_readers();
                 let order = (order, admitted);
@@ -100,9 +112,45 @@ impl Engine {
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),
+            Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch => {}
         }
+    }
+
+    /// Whether a command may change something that is journaled.
+    #[cold]
+    pub fn may_write(&self, command: &Command, request: &[&[u8]]) -> bool {
+        let is_heard = command.channels == Channels::One; // replicas pass messages on
+        matches!(command.kind, Kind::Write(_))
+            || command.has(Flag::Write)
+            || is_heard
+            || command
+                .promises
+                .is_some_and(|promises| !promises(self.state, request))
+    }
+
+    /// Whether CLIENT PAUSE makes a request wait.
+    #[inline]
+    pub fn must_wait(&self, session: &Session, command: &Command, request: &[&[u8]]) -> bool {
+        match self.state.pause.now(self.now_ms) {
+            None => false,
+            Some(paused) => self.must_wait_for(paused, session, command, request),
+        }
+    }
+
+    #[cold]
+    fn must_wait_for(
+        &self,
+        paused: Paused,
+        session: &Session,
+        command: &Command,
+        request: &[&[u8]],
+    ) -> bool {
+        let queue = session.queue.as_ref().filter(|_| command.name == "exec");
+        paused == Paused::All
+            || queue.is_some_and(|queue| queue.may_write)
+            || self.may_write(command, request)
     }
 
     fn exec(
@@ -118,6 +166,10 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
+        let may_write = session.queue.as_ref().is_some_and(|queue| queue.may_write);
+        if may_write && self.is_paused() {
+            return Outcome::Busy; // since the gate was passed
+        }
         self.effects.is_recorded = self.state.journal.has_readers();
         let queue = session.queue.take().unwrap_or_default();
         if self.is_dirty(&locked, session) {
@@ -128,7 +180,11 @@ impl Engine {
             for queued in queue.iter() {
                 let words = queued.words();
                 match resolve(self.commands, &words) {
-                    Ok(admitted) => self.step(&locked, session, admitted, &words, reply, meanwhile),
+                    Ok(admitted) => {
+                        if self.may_step(session, admitted.0, &words, Origin::Exec, reply) {
+                            self.step(&locked, session, admitted, &words, reply, meanwhile);
+                        }
+                    }
                     Err(error) => reply.error(error.to_string().as_bytes()),
                 }
             }
@@ -191,8 +247,9 @@ impl Engine {
     ) -> Option<datatypes::home::Kind> {
         let terms = Terms {
             now_ms: self.now_ms,
-            clock: None,
+            trace: self.access_clock.leaving(),
             limits: &self.limits,
+            keeps_due: self.is_paused(),
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

@@ -23,13 +23,28 @@ impl Engine {
         }
         let started = Instant::now();
         while let Some(&id) = due.last() {
-            let Ok(locked) = Locked::one(keyspace, id) else {
+            let Ok(mut locked) = Locked::one(keyspace, id) else {
                 return true;
             };
+            if self.is_paused() {
+                return false; // since the pause was looked at without a lock
+            }
+            if locked
+                .registry(id)
+                .is_some_and(|registry| registry.has_wide_waiter())
+            {
+                // Somebody may have to be told that a key went, by a command with more keys.
+                drop(locked);
+                let Some(all) = self.lock_all() else {
+                    return true;
+                };
+                locked = all;
+            }
             let terms = Terms {
                 now_ms: self.now_ms,
-                clock: None,
+                trace: self.access_clock.leaving(),
                 limits: &self.limits,
+                keeps_due: false,
                 departed: &self.departed,
             };
             self.effects.is_recorded = self.state.journal.has_readers();
@@ -40,9 +55,13 @@ impl Engine {
                 due.pop();
             }
             if started.elapsed() > SLICE {
-                return !due.is_empty();
+                break;
             }
         }
-        false
+        let (took_ms, limit_ms) = (started.elapsed().as_millis() as u64, self.latency_limit_ms());
+        if limit_ms > 0 && took_ms >= limit_ms {
+            self.note_latency("expire-cycle", took_ms);
+        }
+        !due.is_empty()
     }
 }

@@ -70,7 +70,8 @@ impl Engine {
         for database in 0..self.state.keyspace.n_databases() {
             let terms = Terms {
                 now_ms: self.now_ms,
-                clock: None,
+                trace: self.access_clock.leaving(),
+                keeps_due: false,
                 limits: &self.limits,
                 departed: &self.departed,
             };

@@ -9,10 +9,11 @@ use lua::interpreter::{Call, Interpreter, ScriptName};
 use lua::{Failure, Host, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
+use super::permit::{Origin, verdict};
 use super::{Engine, Meanwhile, Nesting};
 use crate::command::Flag;
 use crate::command::context::{Permit, next_random};
-use crate::command::lookup::find;
+use crate::command::lookup::{find, resolve};
 use crate::error::Error;
 use crate::scripts::running::{Details, Runs};
 use crate::session::Session;
@@ -57,7 +58,7 @@ impl Engine {
         let is_recorded = self.effects.is_recorded;
         self.nesting = Nesting::Script;
         let since = self.clock;
-        let may_not_grow = !permit.may_grow && self.state.is_out_of_memory();
+        let may_not_grow = !permit.may_grow && self.eviction.is_full;
         running.begin(what);
         let mut bridge = Bridge {
             engine: self,
@@ -166,7 +167,14 @@ impl Host for Bridge<'_> {
         if admitted.0.has(Flag::NoScript) && !reaches_all {
             return reply.error(b"ERR This Redis command is not allowed from script");
         }
-        if self.is_read_only && admitted.0.is_write() {
+        let origin = Origin::Script;
+        if !self
+            .engine
+            .may_step(self.session, admitted.0, args, origin, &mut reply)
+        {
+            return;
+        }
+        if self.is_read_only && self.engine.may_write(admitted.0, args) {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
             return reply.error(line);
         }
@@ -189,6 +197,12 @@ impl Host for Bridge<'_> {
         let (locked, session) = (self.locked, &mut *self.session);
         self.engine
             .step(locked, session, admitted, args, &mut reply, self.meanwhile);
+    }
+
+    fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
+        let (command, ..) = resolve(self.engine.commands, args).ok()?;
+        let rules = self.session.user.rules();
+        Some(verdict(self.engine.state, &rules, command, args).is_ok())
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {

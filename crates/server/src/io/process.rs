@@ -1,5 +1,8 @@
 //! The process itself: into the background, its limits, its clock on the wall.
 
+#![allow(unsafe_code)]
+
+use rustix::mm::Advice;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -85,6 +88,32 @@ pub fn allow_clients(n_clients: usize, n_loops: usize) -> usize {
         _ => now,
     };
     usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(n_clients)
+}
+
+/// Gives back the pages of code that are mapped so far. Most of them only start-up needed; what is
+/// needed again is mapped again from the page cache. A server at rest so weighs what it runs, not
+/// what it once ran.
+pub fn forget_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (range, access) = (words.next(), words.next());
+        let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+        // Executable pages of a file hold nothing but what is in the file; others may.
+        let (Some(range), Some("r-xp"), true) = (range, access, is_file) else {
+            continue;
+        };
+        let bound = |text: &str| usize::from_str_radix(text, 16).ok();
+        let bounds = range.split_once('-');
+        if let Some((from, to)) = bounds.and_then(|(a, b)| Some((bound(a)?, bound(b)?))) {
+            let pages = std::ptr::with_exposed_provenance_mut(from);
+            // SAFETY: a private, executable mapping of a file, never written: its pages are those of
+            // the file before and after.
+            let _ = unsafe { rustix::mm::madvise(pages, to - from, Advice::LinuxDontNeed) };
+        }
+    }
 }
 
 /// Keeps the kernel from backing this process with huge pages.

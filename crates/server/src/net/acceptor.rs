@@ -183,7 +183,8 @@ fn deal(state: &State, mut incoming: Incoming, group: usize) {
 
 /// Why a connection is turned away, if it is; otherwise it is counted as a client.
 fn refusal(state: &State, incoming: &Incoming) -> Option<&'static str> {
-    let is_exposed = state.config.protected_mode() && !state.config.requires_password();
+    let is_exposed =
+        state.config.protected_mode() && state.acl.default_user().rules().needs_no_password();
     if is_exposed && !incoming.is_local {
         return Some(
             "-DENIED Running in protected mode because protected mode is enabled and no password \

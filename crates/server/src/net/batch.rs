@@ -27,6 +27,8 @@ pub enum Stop {
     Blocked(Option<u64>),
     /// The last one found its locks busy and did nothing.
     Busy,
+    /// The last one waits for the end of a pause.
+    Postponed,
 }
 
 /// Where the requests of a batch are.
@@ -86,6 +88,7 @@ impl<'a> Batch<'a> {
                 Outcome::Done => None,
                 Outcome::Blocked(until_ms) => Some((Stop::Blocked(until_ms), i + 1)),
                 Outcome::Busy => Some((Stop::Busy, i)),
+                Outcome::Postponed => Some((Stop::Postponed, i)),
             };
             if let Some((stop, next)) = stop {
                 return Some((stop, self.queued(words, next)));
@@ -171,5 +174,6 @@ pub fn run_kept(
         Outcome::Done => None,
         Outcome::Blocked(until_ms) => Some(Stop::Blocked(until_ms)),
         Outcome::Busy => Some(Stop::Busy),
+        Outcome::Postponed => Some(Stop::Postponed),
     }
 }

@@ -70,6 +70,8 @@ pub struct EventLoop {
     again: Vec<usize>,
     /// Connections whose next command found its locks busy.
     aside: VecDeque<usize>,
+    /// Connections whose next command waits for the end of a pause.
+    postponed: Vec<usize>,
     /// Letters that were taken and not opened yet.
     letters: VecDeque<Mail>,
     /// Connections with messages that were not sent yet.
@@ -114,6 +116,7 @@ impl EventLoop {
             words: Vec::new(),
             again: Vec::new(),
             aside: VecDeque::new(),
+            postponed: Vec::new(),
             letters: VecDeque::new(),
             listed: Vec::new(),
             timers: BTreeSet::new(),
@@ -201,9 +204,13 @@ impl EventLoop {
     fn finish_tick(&mut self, engine: &mut Engine) {
         self.time_out(engine);
         self.open_letters(engine);
+        self.end_pause(engine);
         self.retry(engine);
         self.send_listed(engine);
         self.expire(engine);
+        if engine.has_memory_limit() {
+            engine.make_room();
+        }
         self.sweep(engine);
         let active = engine.last_clock().saturating_duration_since(self.woken_at);
         engine.counters().add(Counter::LoopCycles, 1);
@@ -218,8 +225,8 @@ impl EventLoop {
     }
 
     fn timeout(&self, engine: &Engine) -> Option<Duration> {
-        let expires = self.state.is_expiring();
-        if !self.again.is_empty() || (expires && !self.due.is_empty()) {
+        let expires = self.state.is_expiring(unix_ms());
+        if !self.again.is_empty() || (expires && !self.due.is_empty()) || engine.is_evicting() {
             return Some(Duration::ZERO);
         }
         let until = |ms: u64| Duration::from_millis(ms.saturating_sub(unix_ms()).min(60_000));
@@ -231,6 +238,10 @@ impl EventLoop {
                 false => EXPIRE_POLL, // nobody tells when it is allowed again
             }),
             self.timers.first().map(|(ms, ..)| until(*ms)),
+            (!self.postponed.is_empty()).then(|| {
+                let left_ms = self.state.pause.left_ms(unix_ms());
+                Duration::from_millis(left_ms.min(60_000))
+            }),
             (is_swept || self.has_unsent).then_some(SWEEP),
             (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
         ]
@@ -241,7 +252,7 @@ impl EventLoop {
 
     fn expire(&mut self, engine: &mut Engine) {
         let is_due = self.state.keyspace.next_due_ms(self.group) <= engine.now_ms();
-        let is_wanted = self.state.is_expiring();
+        let is_wanted = self.state.is_expiring(engine.now_ms());
         if is_wanted && (is_due || !self.due.is_empty()) {
             engine.expire(self.group, &mut self.due);
         }
@@ -293,6 +304,7 @@ impl EventLoop {
             is_local: incoming.is_local,
             since_ms: engine.now_ms(),
             name: Default::default(),
+            user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             is_killed: false.into(),
             waiter: Default::default(),
@@ -302,7 +314,7 @@ impl EventLoop {
         if self.state.control.is_ending() {
             client.is_killed.store(true, Relaxed); // the data was saved, or will not be
         }
-        let is_authenticated = !self.state.config.requires_password();
+        let is_authenticated = !self.state.acl.needs_login();
         let session = Session::new(client, is_authenticated);
         self.connections.insert(Connection::new(stream, session));
     }
@@ -476,8 +488,7 @@ impl EventLoop {
         loop {
             let limits = Limits {
                 max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-                authenticated: connection.session.is_authenticated
-                    || !self.state.config.requires_password(),
+                authenticated: connection.session.is_authenticated || !self.state.acl.needs_login(),
             };
             spans.clear();
             let (mut n, mut broken, mut is_starved) = (0, None, false);
@@ -538,6 +549,12 @@ impl EventLoop {
                 self.state.mailboxes.wait_for_release(self.group);
                 self.aside.push_back(idx);
             }
+            Stop::Postponed => {
+                if let Some(connection) = self.connections.get_mut(idx) {
+                    self.state.clients.postpones(&mut connection.session);
+                    self.postponed.push(idx);
+                }
+            }
             Stop::Blocked(until_ms) => {
                 let Some(connection) = self.connections.get_mut(idx) else {
                     return;
@@ -580,13 +597,27 @@ impl EventLoop {
             && let Some(kept) = connection.kept.pop_front()
         {
             stop = run_kept(engine, &mut connection.session, &kept, replies, self);
-            if stop == Some(Stop::Busy) {
+            if matches!(stop, Some(Stop::Busy | Stop::Postponed)) {
                 connection.kept.push_front(kept);
             }
         }
         self.connections.give_back(idx, connection);
         if let Some(stop) = stop {
             self.hold(idx, stop);
+        }
+    }
+
+    /// Tries the commands again that a pause has held back, when it is over.
+    fn end_pause(&mut self, engine: &mut Engine) {
+        if self.postponed.is_empty() || engine.is_paused() {
+            return;
+        }
+        for idx in std::mem::take(&mut self.postponed) {
+            let connection = self.connections.get_mut(idx);
+            if let Some(connection) = connection.filter(|one| one.session.is_postponed) {
+                self.state.clients.resumes(&mut connection.session);
+                self.resume(engine, idx);
+            }
         }
     }
 
@@ -619,7 +650,10 @@ impl EventLoop {
         match mail {
             Mail::Socket(incoming) => self.accept(engine, incoming),
             Mail::Push { to, bytes } => {
-                to.iter().for_each(|one| self.push(*one, &bytes));
+                to.iter().for_each(|one| self.push(*one, &bytes, false));
+            }
+            Mail::Line { to, bytes } => {
+                to.iter().for_each(|one| self.push(*one, &bytes, true));
             }
             Mail::Served { to, reply } => {
                 if let Some((idx, connection)) = self.find(to) {
@@ -633,6 +667,14 @@ impl EventLoop {
                     let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
                     let reply = if with_error { &error[..] } else { &on_timeout };
                     self.go_on(engine, idx, reply);
+                }
+            }
+            Mail::Purge => crate::stats::memory::release(),
+            Mail::Review(to) => {
+                if let Some((idx, connection)) = self.find(to)
+                    && engine.must_leave(&connection.session)
+                {
+                    self.close(engine, idx);
                 }
             }
             Mail::Kill(to) => {
@@ -649,11 +691,14 @@ impl EventLoop {
         (connection.session.id() == address.session).then_some((idx, connection))
     }
 
-    fn push(&mut self, to: Address, bytes: &[u8]) {
+    fn push(&mut self, to: Address, bytes: &[u8], is_line: bool) {
         let Some((idx, connection)) = self.find(to) else {
             return;
         };
-        connection.push(bytes);
+        match is_line {
+            true => connection.output.extend_from_slice(bytes),
+            false => connection.push(bytes),
+        }
         if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -768,7 +813,7 @@ fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
     };
     if unsent > UNKNOWN_UNSENT_BYTES_MAX
         && !connection.session.is_authenticated
-        && state.config.requires_password()
+        && state.acl.needs_login()
     {
         return true;
     }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use datatypes::encoding::table::Record;
 use datatypes::hash::HashRef;
 use datatypes::home::{Encoding, Payload, Piece};
+use keyspace::access::Moment;
 use keyspace::entry::Entry;
 use keyspace::snapshot::Sink;
 use parking_lot::Mutex;
@@ -29,23 +30,22 @@ const WAITING_BYTES_MAX: usize = 2 << 30;
 /// What is said of a key besides its value.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// Seconds since a key was used are saved, counted from this access clock.
-    pub clock_s: Option<u64>,
+    /// When, or how often, a key was used is saved, as it is at this moment.
+    pub uses: Option<Moment>,
     /// Long strings are packed.
     pub packs: bool,
 }
 
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u64 = (1 << 24) - 1;
-
 impl Manner {
     /// What is said of this key.
     pub fn attributes(self, entry: &Entry) -> Attributes {
-        let idle = |now_s: u64| now_s.wrapping_sub(u64::from(entry.clock())) & CLOCK_MASK;
+        let (counted, timed) = (self.uses.filter(Moment::counts), self.uses);
         Attributes {
             deadline_ms: entry.deadline_ms(),
-            idle_s: self.clock_s.map(idle),
-            frequency: None,
+            idle_s: timed
+                .filter(|now| !now.counts())
+                .map(|now| now.idle_s(entry).into()),
+            frequency: counted.map(|now| now.counter(entry)),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use datatypes::home::{Limits, Owned};
-use keyspace::db::{Db, Expiry, Terms, clock_of};
+use keyspace::access::AccessClock;
+use keyspace::db::{Db, Expiry, Terms};
 use keyspace::locked::Locked;
 use rdb::error::Reason;
 use rdb::file::{Attributes, Part, Parts};
@@ -79,7 +80,9 @@ pub fn load<R: Read>(
     add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), LoadError> {
     let started = Instant::now();
-    let departed = RefCell::default();
+    let (departed, mut clock) = (RefCell::default(), AccessClock::default());
+    clock.set_time(unix_time().as_millis() as u64);
+    clock.count(state.config.frequency());
     let mut loader = Loader {
         state,
         locked,
@@ -87,8 +90,9 @@ pub fn load<R: Read>(
         merges: rules.merges,
         terms: Terms {
             now_ms: 0, // nothing is due while it is loaded
-            clock: Some(clock_of(unix_time().as_secs(), 0)),
+            trace: clock.noting(),
             limits: rules.limits,
+            keeps_due: false,
             departed: &departed,
         },
         counts: Counts::default(),
@@ -193,9 +197,7 @@ impl Loader<'_> {
         if has_replaced && !self.merges {
             return Err(format!("key '{}' stands there twice", key.escape_ascii()));
         }
-        if let Some(idle_s) = attributes.idle_s {
-            db.set_clock(key, clock_of(self.now_ms / 1000, idle_s));
-        }
+        db.set_use(key, attributes.idle_s, attributes.frequency);
         self.counts.n_keys += 1;
         let delay_us = self.state.config.key_load_delay_us();
         if delay_us > 0 {

@@ -8,7 +8,9 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use datatypes::home::Limits;
+use keyspace::access::{AccessClock, Moment};
 use keyspace::db::{Terms, View};
+use keyspace::eviction::Preference;
 use keyspace::locked::Locked;
 use keyspace::snapshot::{Sink, Walk};
 use rdb::code::{VERSION, VERSION_PLAIN};
@@ -73,9 +75,14 @@ impl Saved {
 }
 
 fn manner(state: &State) -> Manner {
-    let counts_idle = state.config.eviction_policy_name().ends_with("-lru");
+    let policy = state
+        .config
+        .eviction_policy()
+        .map(|policy| policy.preference);
+    let is_saved = matches!(policy, Some(Preference::LeastRecent | Preference::LeastFrequent));
+    let now_ms = unix_time().as_millis() as u64;
     Manner {
-        clock_s: counts_idle.then(|| unix_time().as_secs()),
+        uses: is_saved.then(|| Moment::new(now_ms, state.config.frequency())),
         packs: state.config.packs_strings(),
     }
 }
@@ -142,11 +149,13 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut writer = Writer::new(manner.packs);
     write_head(&mut writer, state);
     let (limits, departed) = (Limits::default(), RefCell::default());
+    let clock = AccessClock::default();
     for size in sizes {
         write_sizes(&mut writer, &[size]);
         let terms = Terms {
             now_ms: 0, // what is due is saved as well: nobody has said yet that it is gone
-            clock: None,
+            trace: clock.leaving(),
+            keeps_due: false,
             limits: &limits,
             departed: &departed,
         };

@@ -1,6 +1,6 @@
 //! What other threads may know of a session and do to it: CLIENT LIST, KILL, UNBLOCK.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -9,6 +9,7 @@ use keyspace::registry::Waiter;
 use parking_lot::Mutex;
 use resp::reply::Proto;
 
+use crate::acl::User;
 use crate::mailbox::Address;
 
 /// Bytes that a connection holds in its own buffers.
@@ -51,6 +52,8 @@ pub struct Facts {
     pub is_kept: bool,
     /// CLIENT NO-TOUCH.
     pub leaves_clock: bool,
+    /// MONITOR.
+    pub is_monitor: bool,
     /// Bytes of the commands queued since MULTI.
     pub queued_bytes: usize,
     /// The buffers of its connection.
@@ -80,6 +83,8 @@ pub struct Client {
     pub since_ms: u64,
     /// CLIENT SETNAME.
     pub name: Mutex<Vec<u8>>,
+    /// Who it is.
+    pub user: Mutex<Arc<User>>,
     /// CLIENT SETINFO: library name and version.
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
     /// CLIENT KILL: it runs nothing more.
@@ -142,8 +147,10 @@ impl Client {
             "" => "NULL",
             name => name,
         };
-        let _ = write!(rest, "{command} user=default redir=-1 resp={resp} lib-name=");
+        let _ = write!(rest, "{command} user=");
         text.extend_from_slice(rest.as_bytes());
+        text.extend_from_slice(self.user.lock().name());
+        text.extend_from_slice(format!(" redir=-1 resp={resp} lib-name=").as_bytes());
         let library = self.library.lock();
         text.extend_from_slice(&library.0);
         text.extend_from_slice(b" lib-ver=");
@@ -161,6 +168,7 @@ impl Client {
 
 fn flags(facts: &Facts, client: &Client) -> String {
     let all = [
+        (facts.is_monitor, 'O'),
         (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),
@@ -206,9 +214,11 @@ impl Clients {
         self.by_id.lock().get(&id).cloned()
     }
 
-    /// All sessions, in order of id.
+    /// All sessions but those that are killed and about to go, in order of id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.by_id.lock().values().cloned().collect()
+        let by_id = self.by_id.lock();
+        let alive = by_id.values().filter(|one| !one.is_killed.load(Relaxed));
+        alive.cloned().collect()
     }
 
     /// How many there are.
@@ -224,6 +234,41 @@ impl Clients {
     /// Sessions that wait in a blocking command.
     pub fn n_blocked(&self) -> u64 {
         self.n_blocked.load(Relaxed)
+    }
+
+    /// Keys that somebody waits for, and those of them whose loss is waited for, too. O(clients).
+    pub fn n_waited_keys(&self) -> (usize, usize) {
+        if self.n_blocked() == 0 {
+            return (0, 0);
+        }
+        let waiters = self
+            .all()
+            .into_iter()
+            .filter_map(|client| client.waiter.lock().clone());
+        let mut heeding = HashMap::new();
+        for waiter in waiters {
+            let cause = &waiter.cause;
+            for key in &cause.keys {
+                *heeding
+                    .entry((cause.database, key.clone()))
+                    .or_insert(false) |= cause.heeds_loss;
+            }
+        }
+        (heeding.len(), heeding.values().filter(|heeds| **heeds).count())
+    }
+
+    /// A session begins to wait for the end of a pause.
+    pub fn postpones(&self, session: &mut super::Session) {
+        if !std::mem::replace(&mut session.is_postponed, true) {
+            self.n_blocked.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// That wait is over.
+    pub fn resumes(&self, session: &mut super::Session) {
+        if std::mem::replace(&mut session.is_postponed, false) {
+            self.n_blocked.fetch_sub(1, Relaxed);
+        }
     }
 
     /// A session begins to wait.

@@ -9,6 +9,8 @@ use hashbrown::HashSet;
 use keyspace::registry::{Waiter, Watch};
 use resp::reply::Proto;
 
+use crate::acl::User;
+use crate::acl::rules::Rules;
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
 use client::{Buffers, Client, Facts};
@@ -88,12 +90,22 @@ pub struct Session {
     pub proto: Proto,
     /// Whether AUTH succeeded, or was not needed.
     pub is_authenticated: bool,
+    /// Who it is.
+    pub user: Arc<User>,
+    /// What the user may do, as of `rules_at`.
+    pub rules: Arc<Rules>,
+    /// The generation of users that `rules` is of; 0 if they are to be looked at anew.
+    pub rules_at: u64,
+    /// The generation at which it was allowed everything; 0 if it is not.
+    pub free_at: u64,
     /// Close once the replies so far are sent.
     pub is_closing: bool,
     /// CLIENT NO-TOUCH: what it reads does not count as used.
     pub leaves_clock: bool,
     /// CLIENT NO-EVICT: it is not closed to save memory.
     pub is_kept: bool,
+    /// MONITOR: it sees every command.
+    pub is_monitor: bool,
     /// CLIENT REPLY.
     pub replies: Replies,
     /// The commands since MULTI.
@@ -102,6 +114,8 @@ pub struct Session {
     pub watching: Option<Box<Watching>>,
     /// Channels and patterns.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// It waits for the end of a pause.
+    pub is_postponed: bool,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
     /// The full name of the last command.
@@ -117,24 +131,39 @@ pub struct Session {
 impl Session {
     /// The session of a new connection.
     pub fn new(client: Arc<Client>, is_authenticated: bool) -> Session {
+        let user = client.user.lock().clone();
         Session {
             client,
+            rules: user.rules(),
+            user,
+            rules_at: 0,
+            free_at: 0,
             database: 0,
             proto: Proto::Resp2,
             is_authenticated,
             is_closing: false,
             leaves_clock: false,
             is_kept: false,
+            is_monitor: false,
             replies: Replies::On,
             queue: None,
             watching: None,
             subscriptions: None,
+            is_postponed: false,
             waiter: None,
             last_command: "",
             n_commands: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    /// Makes it another user, or the same one anew.
+    pub fn become_user(&mut self, user: Arc<User>, is_authenticated: bool) {
+        *self.client.user.lock() = user.clone();
+        self.user = user;
+        self.is_authenticated = is_authenticated;
+        (self.rules_at, self.free_at) = (0, 0);
     }
 
     /// CLIENT ID.
@@ -189,10 +218,11 @@ impl Session {
                 .map_or(0, |s| s.shard_channels.len()),
             n_queued: self.queue.as_ref().map(|queue| queue.len()),
             n_watched: self.watching.as_ref().map_or(0, |w| w.keys.len()),
-            is_blocked: self.waiter.is_some(),
+            is_blocked: self.waiter.is_some() || self.is_postponed,
             is_closing: self.is_closing,
             is_kept: self.is_kept,
             leaves_clock: self.leaves_clock,
+            is_monitor: self.is_monitor,
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
             buffers,
             n_commands: self.n_commands,

@@ -52,6 +52,8 @@ pub struct Queue {
     pub is_aborted: bool,
     /// A command may change data.
     pub has_writes: bool,
+    /// A command, or a script, may change something that is journaled.
+    pub may_write: bool,
     /// A command may need memory.
     pub needs_memory: bool,
 }

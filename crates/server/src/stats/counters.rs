@@ -11,6 +11,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::{Cell, Histogram};
+
 /// What is counted per thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
@@ -40,8 +42,18 @@ pub enum Counter {
     ExpiredKeys,
     /// Hash fields whose deadline passed.
     ExpiredFields,
+    /// Keys that went for memory.
+    EvictedKeys,
+    /// Microseconds that memory was over its limit while keys were evicted.
+    EvictionExceededUs,
     /// Failed AUTH.
     DeniedAuth,
+    /// Requests refused for their command.
+    DeniedCommand,
+    /// Requests refused for a key.
+    DeniedKey,
+    /// Requests refused for a channel.
+    DeniedChannel,
     /// Clients closed for their query buffer.
     QueryBufferDisconnections,
     /// Clients closed for their output buffer.
@@ -90,6 +102,7 @@ struct CommandCounters {
     duration_ns: AtomicU64,
     rejected: AtomicU64,
     failed: AtomicU64,
+    histogram: Cell,
 }
 
 /// One thread's block. Only its thread may bump it: two writers would lose counts.
@@ -131,6 +144,14 @@ impl ThreadCounters {
             bump(&counters.calls, 1);
             bump(&counters.duration_ns, duration_ns);
             bump(&counters.failed, u64::from(failed));
+        }
+    }
+
+    /// Counts `n` runs of a command that took so long each, for an epoch of histograms.
+    #[inline]
+    pub fn command_took(&self, command: usize, time_ns: u64, n: u64, epoch: u64) {
+        if let Some(counters) = self.commands.get(command) {
+            counters.histogram.add(time_ns, n, epoch);
         }
     }
 
@@ -190,6 +211,17 @@ impl Counters {
             }
         }
         totals
+    }
+
+    /// How long a command took, in an epoch.
+    pub fn histogram(&self, command: usize, epoch: u64) -> Histogram {
+        let mut sum = Histogram::default();
+        let cells = self
+            .threads
+            .iter()
+            .filter_map(|thread| thread.commands.get(command));
+        cells.for_each(|counters| counters.histogram.add_to(&mut sum, epoch));
+        sum
     }
 
     /// Sums of each command since start, by its number.

@@ -40,6 +40,7 @@ pub fn render(snapshot: &Snapshot, sections: &[Section]) -> String {
             Section::Server => listeners(snapshot, &mut out),
             Section::Commandstats => commands(snapshot, &mut out),
             Section::Errorstats => errors(snapshot, &mut out),
+            Section::Latencystats => latencies(snapshot, &mut out),
             Section::Keyspace => databases(snapshot, &mut out),
             _ => {}
         }
@@ -76,6 +77,16 @@ fn commands(snapshot: &Snapshot, out: &mut String) {
                  rejected_calls={rejected},failed_calls={failed}"
             ),
         );
+    }
+}
+
+fn latencies(snapshot: &Snapshot, out: &mut String) {
+    for (name, percentiles) in &snapshot.latencies {
+        let shown = percentiles
+            .iter()
+            .map(|(percent, ns)| format!("p{percent}={:.3}", *ns as f64 / 1000.0));
+        let shown = shown.collect::<Vec<_>>().join(",");
+        line(out, format_args!("latency_percentiles_usec_{name}:{shown}"));
     }
 }
 

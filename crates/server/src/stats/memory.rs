@@ -14,14 +14,37 @@ pub struct Allocated {
     pub allocator: &'static str,
 }
 
-static SOURCE: OnceLock<fn() -> Allocated> = OnceLock::new();
+/// What the binary lets the server ask its allocator.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocator {
+    /// The figures of this moment.
+    pub count: fn() -> Allocated,
+    /// Gives what is free in this thread's heap back to the system.
+    pub release: fn(),
+    /// The allocator's own statistics, as text.
+    pub describe: fn() -> String,
+}
 
-/// Names the counter. Later calls change nothing.
-pub fn count_with(source: fn() -> Allocated) {
-    let _ = SOURCE.set(source);
+static SOURCE: OnceLock<Allocator> = OnceLock::new();
+
+/// Names the allocator. Later calls change nothing.
+pub fn count_with(allocator: Allocator) {
+    let _ = SOURCE.set(allocator);
 }
 
 /// The figures of this moment, if anybody counts.
 pub fn allocated() -> Option<Allocated> {
-    SOURCE.get().map(|source| source())
+    SOURCE.get().map(|source| (source.count)())
+}
+
+/// MEMORY PURGE for this thread.
+pub fn release() {
+    if let Some(source) = SOURCE.get() {
+        (source.release)();
+    }
+}
+
+/// MEMORY MALLOC-STATS, if the allocator is known.
+pub fn describe() -> Option<String> {
+    SOURCE.get().map(|source| (source.describe)())
 }

@@ -7,7 +7,9 @@
 
 pub mod counters;
 pub mod errors;
+pub mod histogram;
 pub mod info;
+pub mod latency;
 pub mod memory;
 pub mod process;
 pub mod rates;
@@ -24,8 +26,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use counters::{Baseline, CommandTotals, Counter, Counters, ThreadCounters, Totals};
 use errors::ErrorCodes;
+use histogram::Histogram;
+use latency::Latency;
 use rates::Rate;
-use slowlog::{Slow, SlowLog};
+use slowlog::SlowLog;
 use snapshot::ActivityInfo;
 
 /// All statistics of one server.
@@ -38,8 +42,16 @@ pub struct Stats {
     errors: Mutex<ErrorCodes>,
     rates: Mutex<Rates>,
     peak: Mutex<Peak>,
-    /// The slow log; a leaf lock.
+    /// The slow log; a leaf lock, as are the others here.
     pub slowlog: Mutex<SlowLog>,
+    /// The requests that were large, and their bytes.
+    pub large_requests: Mutex<SlowLog>,
+    /// The same of replies.
+    pub large_replies: Mutex<SlowLog>,
+    /// What took longer than `latency-monitor-threshold`.
+    pub latency: Mutex<Latency>,
+    /// Which histograms count; see [`histogram`].
+    epoch: AtomicU64,
 }
 
 #[derive(Default)]
@@ -71,6 +83,10 @@ impl Stats {
             rates: Mutex::default(),
             peak: Mutex::default(),
             slowlog: Mutex::default(),
+            large_requests: Mutex::default(),
+            large_replies: Mutex::default(),
+            latency: Mutex::default(),
+            epoch: 1.into(),
         }
     }
 
@@ -101,10 +117,15 @@ impl Stats {
         self.startup_bytes.get().copied()
     }
 
-    /// Adds a command to the slow log. The caller has compared its time with
-    /// `slowlog-log-slower-than`; `max_len` is `slowlog-max-len`.
-    pub fn note_slow(&self, slow: &Slow<'_>, max_len: usize) {
-        self.slowlog.lock().add(slow, max_len);
+    /// The epoch of histograms that count.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// How long the command of this number took, since the last reset. O(threads).
+    pub fn histogram(&self, command: usize) -> Histogram {
+        self.counters.histogram(command, self.epoch())
     }
 
     /// Counts an error reply by its code; `line` is the reply without its dash. The number of error
@@ -194,6 +215,7 @@ impl Stats {
     pub fn reset(&self) {
         *self.baseline.lock() = Baseline::of(&self.counters);
         self.errors.lock().reset();
+        self.epoch.fetch_add(1, Ordering::Relaxed);
         *self.rates.lock() = Rates::default();
     }
 }

@@ -14,8 +14,8 @@ pub struct SlowEntry {
     pub id: u64,
     /// When it ran, Unix time.
     pub time_s: i64,
-    /// How long it ran.
-    pub duration_us: u64,
+    /// How many microseconds it ran; in the logs of large ones, how many bytes it had.
+    pub measure: u64,
     /// Its arguments, shortened.
     pub args: Vec<Vec<u8>>,
     /// The client's address and port.
@@ -29,8 +29,8 @@ pub struct SlowEntry {
 pub struct Slow<'a> {
     /// When it ran, Unix time.
     pub time_s: i64,
-    /// How long it ran.
-    pub duration_us: u64,
+    /// How many microseconds it ran; in the logs of large ones, how many bytes it had.
+    pub measure: u64,
     /// Everything the client sent; secrets are already replaced.
     pub args: &'a [&'a [u8]],
     /// The client's address and port.
@@ -52,7 +52,7 @@ impl SlowLog {
         self.entries.push_front(SlowEntry {
             id: self.next_id,
             time_s: slow.time_s,
-            duration_us: slow.duration_us,
+            measure: slow.measure,
             args: shortened(slow.args),
             client_address: slow.client_address.to_owned(),
             client_name: slow.client_name.to_vec(),

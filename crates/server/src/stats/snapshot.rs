@@ -31,6 +31,9 @@ pub struct Snapshot {
     pub commands: Vec<(&'static str, CommandTotals)>,
     /// Counts of each error code.
     pub errors: Vec<(String, u64)>,
+    /// How long each command takes, where that was asked for: percentiles as they are written, and
+    /// nanoseconds.
+    pub latencies: Vec<(&'static str, Vec<(String, u64)>)>,
     /// Each database that holds keys, in order.
     pub databases: Vec<DatabaseInfo>,
 }
@@ -73,6 +76,10 @@ pub struct ClientsInfo {
     pub max: u64,
     /// Waiting in a blocking command.
     pub blocked: u64,
+    /// Keys that somebody waits for, and those of them whose loss is waited for, too.
+    pub waited_keys: (usize, usize),
+    /// What CLIENT PAUSE lets wait, and for how many milliseconds still.
+    pub paused: Option<(&'static str, u64)>,
     /// Subscribed to something.
     pub pubsub: u64,
     /// Watching a key.

@@ -33,6 +33,8 @@ pub enum Section {
     Commandstats,
     /// `errorstats`
     Errorstats,
+    /// `latencystats`
+    Latencystats,
     /// `cluster`
     Cluster,
     /// `keyspace`
@@ -41,7 +43,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in order.
-    pub const ALL: [Section; 12] = [
+    pub const ALL: [Section; 13] = [
         Section::Server,
         Section::Clients,
         Section::Memory,
@@ -52,6 +54,7 @@ impl Section {
         Section::Modules,
         Section::Commandstats,
         Section::Errorstats,
+        Section::Latencystats,
         Section::Cluster,
         Section::Keyspace,
     ];
@@ -69,6 +72,7 @@ impl Section {
             Section::Modules => "Modules",
             Section::Commandstats => "Commandstats",
             Section::Errorstats => "Errorstats",
+            Section::Latencystats => "Latencystats",
             Section::Cluster => "Cluster",
             Section::Keyspace => "Keyspace",
         }
@@ -76,7 +80,7 @@ impl Section {
 
     /// Whether INFO shows it without being asked.
     pub const fn is_default(self) -> bool {
-        !matches!(self, Section::Commandstats)
+        !matches!(self, Section::Commandstats | Section::Latencystats)
     }
 }
 
@@ -153,7 +157,12 @@ pub const FIELDS: &[Field] = &[
     clients("maxclients", |s| number(s.clients.max)),
     clients("tracking_clients", |_| never()),
     clients("blocked_clients", |s| number(s.clients.blocked)),
+    clients("total_blocking_keys", |s| number(s.clients.waited_keys.0)),
+    clients("total_blocking_keys_on_nokey", |s| number(s.clients.waited_keys.1)),
     clients("pubsub_clients", |s| number(s.clients.pubsub)),
+    clients("paused_reason", |s| text(s.clients.paused.map_or("none", |_| "client_pause"))),
+    clients("paused_actions", |s| text(s.clients.paused.map_or("none", |(what, _)| what))),
+    clients("paused_timeout_milliseconds", |s| number(s.clients.paused.map_or(0, |(_, ms)| ms))),
     clients("watching_clients", |s| number(s.clients.watching)),
     memory("used_memory", |s| number(s.memory.allocated?.used_bytes)),
     memory("used_memory_human", |s| human(s.memory.allocated?.used_bytes)),
@@ -249,10 +258,12 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
-    stats("evicted_keys", |_| never()),
+    stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |_| never()),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
-    stats("total_eviction_exceeded_time", |_| never()),
+    stats("total_eviction_exceeded_time", |s| {
+        number(s.totals.get(Counter::EvictionExceededUs) / 1000)
+    }),
     stats("current_eviction_exceeded_time", |_| never()),
     stats("keyspace_hits", |s| counted(s, Counter::KeyspaceHits)),
     stats("keyspace_misses", |s| counted(s, Counter::KeyspaceMisses)),
@@ -277,6 +288,9 @@ pub const FIELDS: &[Field] = &[
         number(command_ns.sum::<u64>() / 1000)
     }),
     stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
+    stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
+    stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
+    stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
     replication("role", |_| text("master")),
     replication("connected_slaves", |_| never()),
     replication("master_failover_state", |_| text("no-failover")),

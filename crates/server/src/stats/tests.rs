@@ -82,7 +82,7 @@ fn a_rate_decays_by_the_clock() {
 fn slow<'a>(args: &'a [&'a [u8]]) -> Slow<'a> {
     Slow {
         time_s: 1,
-        duration_us: 2,
+        measure: 2,
         args,
         client_address: "127.0.0.1:1",
         client_name: b"",

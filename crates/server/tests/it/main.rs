@@ -6,4 +6,7 @@
 mod crossing;
 mod journal;
 mod libraries;
+mod observing;
+mod streams;
 mod transcripts;
+mod verdicts;

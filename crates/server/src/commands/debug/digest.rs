@@ -1,13 +1,14 @@
 //! DEBUG DIGEST: one number for a data set, the same whatever the encodings and orders.
 //!
 //! ```text
-//!   value   list: each item hashed onto those before   others: the hashes of elements, XORed
+//!   value   list, stream: each part hashed onto those before   others: the hashes of elements, XORed
 //!   key     SHA-1 of database, key, type, value's digest, and whether there is a deadline
 //!   whole   the digests of all keys, XORed
 //! ```
 
 use datatypes::encoding::listpack::ItemBuffer;
 use datatypes::encoding::table::Record;
+use datatypes::stream::{Stream, StreamId};
 use datatypes::value::ValueRef;
 use keyspace::db::View;
 use resp::reply::Reply;
@@ -77,11 +78,34 @@ fn of_value(value: ValueRef<'_>) -> Digest {
                 combine(&mut digest, &hash(&[member.text(&mut one), &score]));
             }
         }
+        ValueRef::Stream(stream) => digest = of_stream(stream),
         ValueRef::Hash(hash_value) => {
             for field in hash_value.iter() {
                 let has_deadline = [u8::from(field.deadline_ms.is_some())];
                 let (name, value) = (field.field.text(&mut one), field.value.text(&mut two));
                 combine(&mut digest, &hash(&[name, value, &has_deadline]));
+            }
+        }
+    }
+    digest
+}
+
+/// Entries, and what groups have read and have pending, but not when.
+fn of_stream(stream: &Stream) -> Digest {
+    let (mut one, mut two) = (ItemBuffer::new(), ItemBuffer::new());
+    let mut digest = hash(&[&stream.facts().last_id.to_bytes()]);
+    for entry in stream.range(StreamId::MIN..=StreamId::MAX) {
+        digest = hash(&[&digest, &entry.id.to_bytes()]);
+        for (name, value) in entry.fields() {
+            digest = hash(&[&digest, name.text(&mut one), value.text(&mut two)]);
+        }
+    }
+    for (name, group) in stream.groups() {
+        digest = hash(&[&digest, name, &group.last_id.to_bytes()]);
+        for (_, consumer) in group.consumers() {
+            digest = hash(&[&digest, consumer.name()]);
+            for id in consumer.pending(StreamId::MIN..=StreamId::MAX) {
+                digest = hash(&[&digest, &id.to_bytes()]);
             }
         }
     }

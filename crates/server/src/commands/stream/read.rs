@@ -1,0 +1,541 @@
+//! XREAD and XREADGROUP: what has come since, from several streams, waiting for it if need be.
+//!
+//! A command that waits runs again when one of its keys changes. So `$` and `+` are resolved before:
+//! what is parked names the ids that they meant. What a group was given is journaled as XCLAIM of each
+//! entry and XGROUP SETID, since who reads first is chance.
+
+use datatypes::stream::group::{ConsumerNo, Pending};
+use datatypes::stream::{Stream, StreamId};
+use resp::reply::{Proto, Reply};
+
+use super::groups::{note_new_consumer, propagate_position};
+use super::ids::{self, IdText, write_entry, write_id};
+use super::pending::propagate_claim;
+use crate::command::grammar::block_until;
+use crate::command::traits::{BLOCKING, Flag};
+use crate::command::{Access, Args, Command, WriteCtx};
+use crate::error::{Error, Result};
+
+/// The commands of this room.
+pub const COMMANDS: &[Command] = &[
+    Command::write("xread", -4, xread)
+        .syntax("[COUNT count] [BLOCK milliseconds] STREAMS streams(key ... id ...)")
+        .keys_halved("STREAMS", 1)
+        .access(Access::Read)
+        .flags(&[Flag::Blocking, Flag::ReadOnly])
+        .group("stream")
+        .about(
+            "5.0.0",
+            "Linear in the entries returned",
+            "Returns entries behind given ids of several streams, waiting for some.",
+        ),
+    Command::write("xreadgroup", -7, xreadgroup)
+        .syntax(
+            "GROUP group-block(group consumer) [COUNT count] [BLOCK milliseconds] \
+             [CLAIM min-idle-time=integer] [noack(NOACK)] STREAMS streams(key ... id ...)",
+        )
+        .keys_halved("STREAMS", 4)
+        .access(Access::Read)
+        .flags(BLOCKING)
+        .heeds_loss()
+        .group("stream")
+        .about(
+            "5.0.0",
+            "O(M) in the entries returned; with CLAIM also in those pending",
+            "Returns entries that nobody of a group has read, or the own history.",
+        ),
+];
+
+/// The options in front of the keys, and keys with ids.
+struct Request<'a> {
+    group: Option<(&'a [u8], &'a [u8])>,
+    count: usize,
+    /// Wait, until this Unix time if there is an end.
+    wait: Option<Option<u64>>,
+    claim_idle_ms: Option<u64>,
+    no_ack: bool,
+    keys: &'a [&'a [u8]],
+    ids: &'a [&'a [u8]],
+}
+
+impl<'a> Request<'a> {
+    fn parse(args: &mut Args<'a>, now_ms: u64, is_group: bool) -> Result<Request<'a>> {
+        let mut request = Request {
+            group: None,
+            count: usize::MAX,
+            wait: None,
+            claim_idle_ms: None,
+            no_ack: false,
+            keys: &[],
+            ids: &[],
+        };
+        while !args.is_empty() {
+            let has_more = args.len() > 1;
+            if has_more && args.eat(b"BLOCK") {
+                request.wait = Some(block_until(args.take()?, now_ms)?);
+            } else if has_more && args.eat(b"COUNT") {
+                let count = usize::try_from(args.int()?).unwrap_or(0);
+                request.count = if count == 0 { usize::MAX } else { count };
+            } else if has_more && args.eat(b"STREAMS") {
+                request.streams(args, is_group)?;
+            } else if args.len() > 2 && args.eat(b"GROUP") {
+                if !is_group {
+                    return Err(Error::Plain(
+                        "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+                    ));
+                }
+                request.group = Some((args.take()?, args.take()?));
+            } else if args.eat(b"NOACK") {
+                if !is_group {
+                    return Err(Error::Plain(
+                        "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+                    ));
+                }
+                request.no_ack = true;
+            } else if is_group && has_more && args.eat(b"CLAIM") {
+                let idle_ms = u64::try_from(args.int()?)
+                    .map_err(|_| Error::Plain("ERR min-idle-time must be a positive integer"))?;
+                request.claim_idle_ms = Some(idle_ms);
+            } else {
+                return Err(Error::Syntax);
+            }
+        }
+        if request.keys.is_empty() {
+            return Err(Error::Syntax);
+        }
+        if is_group && request.group.is_none() {
+            return Err(Error::Plain("ERR Missing GROUP option for XREADGROUP"));
+        }
+        Ok(request)
+    }
+
+    fn streams(&mut self, args: &mut Args<'a>, is_group: bool) -> Result<()> {
+        let words = args.take_n(args.len())?;
+        if !words.len().is_multiple_of(2) {
+            return Err(Error::Plain(match is_group {
+                true => {
+                    "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or \
+                         '>' must be specified."
+                }
+                false => {
+                    "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', \
+                          or '$' must be specified."
+                }
+            }));
+        }
+        (self.keys, self.ids) = words.split_at(words.len() / 2);
+        Ok(())
+    }
+}
+
+/// Writes the replies of streams one by one: a map by key in RESP3, else pairs.
+struct Answer {
+    array: Option<resp::reply::Later>,
+    n: usize,
+}
+
+impl Answer {
+    fn stream(&mut self, reply: &mut Reply<'_>, key: &[u8]) {
+        if self.array.is_none() {
+            self.array = Some(match reply.proto() {
+                Proto::Resp2 => reply.array_later(),
+                Proto::Resp3 => reply.map_later(),
+            });
+        }
+        if reply.proto() == Proto::Resp2 {
+            reply.array(2);
+        }
+        reply.bulk(key);
+        self.n += 1;
+    }
+
+    /// Whether there was anything to answer.
+    fn end(self, reply: &mut Reply<'_>) -> bool {
+        let array = self.array.map(|array| reply.finish(array, self.n));
+        array.is_some()
+    }
+}
+
+const NO_ANSWER: Answer = Answer { array: None, n: 0 };
+
+// ---- XREAD -------------------------------------------------------------------------------------
+
+fn xread(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let words: Vec<&[u8]> = args.clone().rest().collect();
+    let request = Request::parse(args, ctx.now_ms(), false)?;
+    let mut behind = Vec::with_capacity(request.keys.len());
+    for (key, id) in request.keys.iter().zip(request.ids) {
+        behind.push(last_seen(ctx.db.stream(key)?, id)?);
+    }
+    let mut answer = NO_ANSWER;
+    for (key, behind) in request.keys.iter().zip(&behind) {
+        let Some(stream) = ctx.db.stream(key)? else {
+            continue;
+        };
+        let Some(from) = behind.next() else { continue };
+        let mut entries = stream
+            .range(from..=StreamId::MAX)
+            .take(request.count)
+            .peekable();
+        if entries.peek().is_none() {
+            continue;
+        }
+        answer.stream(reply, key);
+        let array = reply.array_later();
+        let mut n = 0;
+        for entry in entries {
+            write_entry(reply, entry)?;
+            n += 1;
+        }
+        reply.finish(array, n);
+    }
+    if !answer.end(reply) {
+        reply.null_array();
+        if let Some(until_ms) = request.wait {
+            ctx.wait_as(until_ms, Some(with_ids("xread", &words, &behind)));
+        }
+    }
+    Ok(())
+}
+
+/// The id behind which XREAD is to read.
+fn last_seen(stream: Option<&Stream>, id: &[u8]) -> Result<StreamId> {
+    match (id, stream) {
+        (b"$", stream) => Ok(stream.map_or(StreamId::MIN, |stream| stream.facts().last_id)),
+        (b"+", stream) => {
+            let last = stream.and_then(Stream::last_entry);
+            Ok(last.and_then(|last| last.id.prev()).unwrap_or_default())
+        }
+        (b">", _) => Err(Error::Plain(
+            "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
+             <consumer> option.",
+        )),
+        _ => ids::parse(id, 0),
+    }
+}
+
+/// A request with these ids in the place of its last arguments.
+fn with_ids(name: &str, words: &[&[u8]], ids: &[StreamId]) -> Vec<Vec<u8>> {
+    let kept = &words[..words.len() - ids.len()];
+    let name = std::iter::once(name.as_bytes().to_vec());
+    let kept = kept.iter().map(|word| word.to_vec());
+    let ids = ids.iter().map(|id| IdText::new(*id).as_bytes().to_vec());
+    name.chain(kept).chain(ids).collect()
+}
+
+// ---- XREADGROUP --------------------------------------------------------------------------------
+
+/// What a consumer asks for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// `>`: what nobody of the group has read.
+    New,
+    /// What was delivered to it and is pending, behind an id.
+    History(StreamId),
+}
+
+impl Wanted {
+    fn parse(id: &[u8]) -> Result<Wanted> {
+        Ok(match id {
+            b">" => Wanted::New,
+            b"$" => {
+                return Err(Error::Plain(
+                    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the \
+                     history of this consumer by specifying a proper ID, or use the > ID to get new \
+                     messages. The $ ID would just return an empty result set.",
+                ));
+            }
+            b"+" => {
+                return Err(Error::Plain(
+                    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the \
+                     history of this consumer by specifying a proper ID, or use the > ID to get new \
+                     messages. The + ID would just return an empty result set.",
+                ));
+            }
+            id => match ids::parse(id, 0)? {
+                StreamId::MAX => Wanted::New, // nothing is behind it: taken for `>`, as ever
+                id => Wanted::History(id),
+            },
+        })
+    }
+}
+
+fn xreadgroup(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let request = Request::parse(args, ctx.now_ms(), true)?;
+    let (group, consumer) = request.group.ok_or(Error::Syntax)?;
+    let mut wanted = Vec::with_capacity(request.keys.len());
+    for (key, id) in request.keys.iter().zip(request.ids) {
+        let stream = ctx.db.stream(key)?;
+        if stream.and_then(|stream| stream.group(group)).is_none() {
+            let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+            return Err(Error::Owned(format!(
+                "NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP \
+                 option"
+            )));
+        }
+        wanted.push(Wanted::parse(id)?);
+    }
+    let mut answer = NO_ANSWER;
+    for (key, wanted) in request.keys.iter().zip(&wanted) {
+        let mut visit = Visit {
+            key,
+            group,
+            consumer,
+            request: &request,
+        };
+        visit.run(ctx, *wanted, &mut answer, reply)?;
+    }
+    if !answer.end(reply) {
+        reply.null_array();
+        if let Some(until_ms) = request.wait {
+            ctx.wait(until_ms);
+        }
+    }
+    Ok(())
+}
+
+/// One stream of an XREADGROUP.
+struct Visit<'v> {
+    key: &'v [u8],
+    group: &'v [u8],
+    consumer: &'v [u8],
+    request: &'v Request<'v>,
+}
+
+impl Visit<'_> {
+    fn run(
+        &mut self,
+        ctx: &mut WriteCtx<'_>,
+        wanted: Wanted,
+        answer: &mut Answer,
+        reply: &mut Reply<'_>,
+    ) -> Result<()> {
+        let now_ms = ctx.now_ms();
+        let Some(mut stream) = ctx.db.stream_mut(self.key)? else {
+            return Ok(());
+        };
+        let Some(group) = stream.group_mut(self.group) else {
+            return Ok(());
+        };
+        let (no, is_new) = group.consumer_or_new(self.consumer, now_ms);
+        group.consumer_mut(no).seen_ms = now_ms;
+        match wanted {
+            Wanted::History(behind) => {
+                answer.stream(reply, self.key);
+                self.history(&mut stream, no, (behind, now_ms), reply)?;
+                if is_new {
+                    note_new_consumer(ctx, self.key, self.group, self.consumer);
+                }
+            }
+            Wanted::New => {
+                let claimed = self.claimable(&stream, now_ms);
+                let left = self.request.count - claimed.len().min(self.request.count);
+                let last_id = stream
+                    .group(self.group)
+                    .map_or(StreamId::MAX, |group| group.last_id);
+                let has_new = left > 0 && stream.last_entry().is_some_and(|last| last.id > last_id);
+                let mut delivered = Vec::new();
+                if has_new || !claimed.is_empty() {
+                    answer.stream(reply, self.key);
+                    let array = reply.array_later();
+                    self.write_claimed(&mut stream, no, now_ms, &claimed, reply)?;
+                    if has_new {
+                        delivered = self.deliver(&mut stream, no, (now_ms, left), reply)?;
+                    }
+                    reply.finish(array, claimed.len() + delivered.len());
+                }
+                if is_new {
+                    note_new_consumer(ctx, self.key, self.group, self.consumer);
+                }
+                self.note(ctx, &claimed, &delivered)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending for a consumer; entries that are gone without fields.
+    fn history(
+        &self,
+        stream: &mut Stream,
+        no: ConsumerNo,
+        (behind, now_ms): (StreamId, u64),
+        reply: &mut Reply<'_>,
+    ) -> Result<()> {
+        let Some((from, group)) = behind.next().zip(stream.group(self.group)) else {
+            reply.array(0);
+            return Ok(());
+        };
+        let pending = group.consumer(no).pending(from..=StreamId::MAX);
+        let ids: Vec<_> = pending.take(self.request.count).collect();
+        reply.array(ids.len());
+        for id in ids {
+            let Some(entry) = stream.get(id) else {
+                reply.array(2);
+                write_id(reply, id);
+                reply.null_array();
+                continue;
+            };
+            write_entry(reply, entry)?;
+            if let Some(group) = stream.group_mut(self.group)
+                && let Some(pending) = group.pending_at(id)
+            {
+                let n_deliveries = pending.n_deliveries + 1;
+                group.deliver(
+                    id,
+                    Pending {
+                        delivered_ms: now_ms,
+                        n_deliveries,
+                        ..pending
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What was pending for long enough to be claimed, longest first. O(pending of the group).
+    fn claimable(&self, stream: &Stream, now_ms: u64) -> Vec<StreamId> {
+        let (Some(idle_ms), Some(group)) = (self.request.claim_idle_ms, stream.group(self.group))
+        else {
+            return Vec::new();
+        };
+        let all = group.pending(StreamId::MIN..=StreamId::MAX);
+        let mut found: Vec<_> = all
+            .filter(|(_, pending)| now_ms.saturating_sub(pending.delivered_ms) >= idle_ms)
+            .map(|(id, pending)| (pending.delivered_ms, id))
+            .collect();
+        found.sort_unstable();
+        let found = found.into_iter().map(|(_, id)| id);
+        found
+            .filter(|id| stream.get(*id).is_some())
+            .take(self.request.count)
+            .collect()
+    }
+
+    /// Entries that change hands: with how long they were idle and how often they were delivered.
+    fn write_claimed(
+        &self,
+        stream: &mut Stream,
+        no: ConsumerNo,
+        now_ms: u64,
+        claimed: &[StreamId],
+        reply: &mut Reply<'_>,
+    ) -> Result<()> {
+        for id in claimed {
+            let before = stream
+                .group(self.group)
+                .and_then(|group| group.pending_at(*id));
+            let (Some(before), Some(entry)) = (before, stream.get(*id)) else {
+                continue;
+            };
+            write_delivery(
+                reply,
+                entry,
+                now_ms.saturating_sub(before.delivered_ms),
+                before.n_deliveries,
+            )?;
+            if let Some(group) = stream.group_mut(self.group) {
+                let n_deliveries = before.n_deliveries + 1;
+                group.deliver(
+                    *id,
+                    Pending {
+                        delivered_ms: now_ms,
+                        n_deliveries,
+                        consumer: no,
+                    },
+                );
+                group.consumer_mut(no).active_ms = Some(now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes entries that nobody of the group has read, and notes that they were delivered.
+    fn deliver(
+        &self,
+        stream: &mut Stream,
+        no: ConsumerNo,
+        (now_ms, count): (u64, usize),
+        reply: &mut Reply<'_>,
+    ) -> Result<Vec<StreamId>> {
+        let Some(group) = stream.group(self.group) else {
+            return Ok(Vec::new());
+        };
+        let (mut last_id, mut entries_read) = (group.last_id, group.entries_read);
+        let mut delivered = Vec::new();
+        let from = last_id.next().unwrap_or(StreamId::MAX);
+        for entry in stream.range(from..=StreamId::MAX).take(count) {
+            match self.request.claim_idle_ms {
+                Some(_) => write_delivery(reply, entry, 0, 0)?,
+                None => write_entry(reply, entry)?,
+            }
+            let is_exact = last_id >= stream.first_id() && !stream.has_gap_behind(last_id);
+            entries_read = match entries_read {
+                Some(read) if is_exact => Some(read + 1),
+                _ => stream.n_added_up_to(entry.id),
+            };
+            last_id = entry.id;
+            delivered.push(entry.id);
+        }
+        let Some(group) = stream.group_mut(self.group) else {
+            return Ok(delivered);
+        };
+        (group.last_id, group.entries_read) = (last_id, entries_read);
+        if !self.request.no_ack {
+            for id in &delivered {
+                let pending = Pending {
+                    delivered_ms: now_ms,
+                    n_deliveries: 1,
+                    consumer: no,
+                };
+                group.deliver(*id, pending);
+            }
+            group.consumer_mut(no).active_ms = Some(now_ms);
+        }
+        Ok(delivered)
+    }
+
+    /// Counts and journals what was done.
+    fn note(
+        &self,
+        ctx: &mut WriteCtx<'_>,
+        claimed: &[StreamId],
+        delivered: &[StreamId],
+    ) -> Result<()> {
+        if claimed.is_empty() && delivered.is_empty() {
+            return Ok(());
+        }
+        ctx.effects.n_changes += 1;
+        if !ctx.effects.is_recorded {
+            return Ok(());
+        }
+        let owned = if self.request.no_ack { &[] } else { delivered };
+        for id in claimed.iter().chain(owned) {
+            propagate_claim(ctx, self.key, self.group, *id)?;
+        }
+        propagate_position(ctx, self.key, self.group)
+    }
+}
+
+/// Writes an entry with what was known of its delivery.
+fn write_delivery(
+    reply: &mut Reply<'_>,
+    entry: datatypes::stream::Entry<'_>,
+    idle_ms: u64,
+    n_deliveries: u64,
+) -> Result<()> {
+    if reply.is_full() {
+        return Err(Error::ReplyTooLong);
+    }
+    reply.array(4);
+    write_id(reply, entry.id);
+    reply.array(2 * entry.len());
+    let mut buffer = itoa::Buffer::new();
+    for (name, value) in entry.fields() {
+        reply.bulk(name.text(&mut buffer));
+        reply.bulk(value.text(&mut buffer));
+    }
+    reply.int(idle_ms as i64);
+    reply.int(n_deliveries as i64);
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! Keys that go because memory is full.
+//!
+//! ```text
+//!   gate, end of a tick ──► make_room ──► fill the pool: a sample of a shard of each database
+//!                                    └──► take the best of the pool, lock its shard, look again, evict
+//! ```
+//!
+//! Nothing is locked between the two, so a candidate is looked at again before it goes: what has been
+//! used meanwhile stays. A command makes room before it runs, for no longer than the slice that
+//! `maxmemory-eviction-tenacity` allows in each tick; then each command evicts a few keys only, and the
+//! loop goes on evicting between its ticks until the limit is kept. Commands are refused only when
+//! nothing is left that may go.
+
+use std::time::{Duration, Instant};
+
+use datatypes::encoding::table::{Record, hash};
+use keyspace::access::AccessClock;
+use keyspace::db::{Db, Terms};
+use keyspace::entry::Entry;
+use keyspace::eviction::{Policy, sample};
+use keyspace::keyspace::ShardId;
+use keyspace::locked::Locked;
+
+use super::Engine;
+use crate::command::context::next_random;
+use crate::command::event::Event;
+use crate::stats::counters::Counter;
+
+/// Candidates kept from round to round.
+const POOL: usize = 16;
+/// Keys that a command evicts when the tick's time is used up, so that evicting keeps up with writing.
+const KEYS_PER_COMMAND: usize = 16;
+/// Rounds of sampling and looking again for one key that goes.
+const ROUNDS_MAX: usize = 64;
+
+/// What one thread keeps of evicting.
+#[derive(Default)]
+pub(super) struct Eviction {
+    /// `maxmemory`; 0 is no limit.
+    limit_bytes: u64,
+    policy: Option<Policy>,
+    n_samples: usize,
+    slice: Option<Duration>,
+    /// The worst candidate first.
+    pool: Vec<Candidate>,
+    /// Time used up in this tick.
+    spent: Duration,
+    /// Memory is full, and nothing may go: what needs memory is refused.
+    pub(super) is_full: bool,
+    /// There was not time enough to make room: it goes on in the next tick.
+    is_unfinished: bool,
+}
+
+/// A key that may go, and how much it deserved to when it was seen.
+struct Candidate {
+    score: u64,
+    database: u16,
+    key: Box<[u8]>,
+}
+
+impl Eviction {
+    fn offer(&mut self, policy: Policy, database: u16, entry: &Entry, clock: &AccessClock) {
+        let Some(score) = policy.score(entry, clock) else {
+            return;
+        };
+        let is_full = self.pool.len() >= POOL;
+        if is_full && self.pool.first().is_some_and(|worst| worst.score >= score) {
+            return;
+        }
+        let key = entry.key();
+        if self
+            .pool
+            .iter()
+            .any(|known| known.database == database && *known.key == *key)
+        {
+            return;
+        }
+        if is_full {
+            self.pool.remove(0);
+        }
+        let at = self.pool.partition_point(|known| known.score <= score);
+        let key = key.into();
+        self.pool.insert(
+            at,
+            Candidate {
+                score,
+                database,
+                key,
+            },
+        );
+    }
+}
+
+impl Engine {
+    /// Whether `maxmemory` is set.
+    #[inline]
+    pub fn has_memory_limit(&self) -> bool {
+        self.eviction.limit_bytes > 0
+    }
+
+    /// Whether memory is full, and nothing may go for it.
+    #[inline]
+    pub fn is_memory_full(&self) -> bool {
+        self.eviction.is_full
+    }
+
+    /// Whether evicting goes on as soon as there is time.
+    pub fn is_evicting(&self) -> bool {
+        self.eviction.is_unfinished
+    }
+
+    pub(super) fn read_memory_limit(&mut self) {
+        let config = &self.state.config;
+        self.eviction = Eviction {
+            limit_bytes: config.max_memory_bytes(),
+            policy: config.eviction_policy(),
+            n_samples: config.eviction_samples(),
+            slice: config.eviction_slice(),
+            ..Eviction::default()
+        };
+    }
+
+    /// Evicts until the limit is kept or time is up. Takes locks, one at a time.
+    #[cold]
+    pub fn make_room(&mut self) {
+        (self.eviction.is_full, self.eviction.is_unfinished) = (false, false);
+        let may_not_write = self.is_paused() || self.state.scripts.running.is_busy();
+        if may_not_write || !self.state.is_out_of_memory() {
+            return;
+        }
+        let Some(policy) = self.eviction.policy else {
+            self.eviction.is_full = true;
+            return;
+        };
+        let started = Instant::now();
+        let left = self
+            .eviction
+            .slice
+            .map(|slice| slice.saturating_sub(self.eviction.spent));
+        for n_evicted in 1.. {
+            if !self.evict_one(policy) {
+                // What was evicted before may still be on its way out.
+                self.eviction.is_full = !self.is_freeing();
+                break;
+            }
+            if !self.state.is_out_of_memory() {
+                break;
+            }
+            let is_time_up = left.is_some_and(|left| started.elapsed() >= left);
+            if (is_time_up && n_evicted >= KEYS_PER_COMMAND) || self.is_freeing() {
+                self.eviction.is_unfinished = true;
+                break;
+            }
+        }
+        let elapsed = started.elapsed();
+        self.eviction.spent += elapsed;
+        self.counters
+            .add(Counter::EvictionExceededUs, elapsed.as_micros() as u64);
+    }
+
+    /// A new tick has its own time for evicting.
+    pub(super) fn renew_eviction_slice(&mut self) {
+        self.eviction.spent = Duration::ZERO;
+    }
+
+    /// Whether big values are being freed by another thread: their memory counts until that is done.
+    fn is_freeing(&self) -> bool {
+        self.state.keyspace.n_pending() > 0
+    }
+
+    /// Evicts the best candidate; `false` if there was none.
+    fn evict_one(&mut self, policy: Policy) -> bool {
+        for _ in 0..ROUNDS_MAX {
+            self.fill_pool(policy); // each time: what is left of a sample is what should stay
+            let Some(candidate) = self.eviction.pool.pop() else {
+                return false;
+            };
+            if self.evict(policy, &candidate) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Samples a shard of each database that may have something.
+    fn fill_pool(&mut self, policy: Policy) {
+        let keyspace = &self.state.keyspace;
+        for database in 0..keyspace.n_databases() {
+            let Some(shards) = keyspace.existing_shards(database) else {
+                continue;
+            };
+            let random = next_random(&mut self.random);
+            let first = random as usize % shards.len();
+            let places = (first..shards.len()).chain(0..first);
+            let ids = places.map(|shard| ShardId::new(database, shard as u16));
+            for id in ids.filter(|&id| policy.may_find_in(keyspace, id)) {
+                let Ok(locked) = Locked::one(keyspace, id) else {
+                    continue; // somebody holds it for long
+                };
+                let before = self.eviction.pool.len();
+                let how = (self.eviction.n_samples, random >> 16);
+                let (eviction, clock) = (&mut self.eviction, &self.access_clock);
+                sample(&locked, id, policy, how, &mut |entry| {
+                    eviction.offer(policy, database, entry, clock);
+                });
+                if self.eviction.pool.len() > before {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Lets a candidate go, if it still deserves it; or because it is due anyway.
+    fn evict(&mut self, policy: Policy, candidate: &Candidate) -> bool {
+        let Candidate {
+            score,
+            database,
+            key,
+        } = candidate;
+        let id = self.state.keyspace.shard_of(*database, hash(key));
+        let Ok(locked) = Locked::one(&self.state.keyspace, id) else {
+            return false;
+        };
+        if self.is_paused() {
+            return false; // since the pause was looked at without a lock
+        }
+        let terms = Terms {
+            now_ms: self.now_ms,
+            trace: self.access_clock.leaving(),
+            limits: &self.limits,
+            keeps_due: false,
+            departed: &self.departed,
+        };
+        self.effects.is_recorded = self.state.journal.has_readers();
+        let mut db = Db::new(&locked, *database, terms);
+        let now = db
+            .entry(key)
+            .and_then(|entry| policy.score(&entry, &self.access_clock));
+        let goes = now.is_some_and(|now| now >= *score) && db.remove(key);
+        let is_due = !self.departed.get_mut().is_empty();
+        self.settle_departed(&locked);
+        if goes {
+            self.counters.add(Counter::EvictedKeys, 1);
+            self.note_departure(&locked, *database, key, &[&b"DEL"[..], key]);
+            self.effects
+                .event(Event::evicted("evicted"), *database, key);
+        }
+        self.release(locked);
+        goes || is_due
+    }
+}
