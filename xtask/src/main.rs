@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clients;
 mod commands;
 mod compat;
 mod licences;
@@ -24,6 +25,9 @@ Usage: cargo xtask <task> [options]
   commands --against commands.json HOST:PORT
       Prints every difference between what a server's COMMAND and COMMAND DOCS
       say and a reference list, for the commands that the server has.
+  clients
+      Runs redis-py, RQ, Celery, ioredis and BullMQ, installed from their registries
+      into target/clients, against the release build. Needs Python 3 and Node.
   compat
       Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
   ratchet suite|instructions [--record]
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
+        Some("clients") => clients::run(),
         Some("commands") => commands::run(args.collect()),
         Some("compat") => compat::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
