@@ -183,13 +183,16 @@ impl Literals {
     }
 }
 
-/// The text of `len` bytes that was packed; `None` if these bytes pack no such text. Allocates no more
-/// than the bytes given can stand for.
+/// Room made before anything is unpacked; from there on it grows with what is.
+const ROOM_MAX: usize = 64 << 10;
+
+/// The text of `len` bytes that was packed; `None` if these bytes pack no such text. Allocates as the
+/// text grows, never for a length that is only claimed.
 pub fn unpack(packed: &[u8], len: usize) -> Option<Vec<u8>> {
     if len > packed.len().saturating_mul(REFERENCE_MAX) {
         return None;
     }
-    let (mut rest, mut out) = (packed, Vec::with_capacity(len));
+    let (mut rest, mut out) = (packed, Vec::with_capacity(len.min(ROOM_MAX)));
     while let Some((&control, behind)) = rest.split_first() {
         rest = behind;
         if control < 32 {

@@ -244,3 +244,30 @@ fn a_client_beyond_its_soft_limit_is_closed_though_nothing_else_happens() {
         assert_eq!(figure(&mut client, "connected_clients"), 1);
     });
 }
+
+#[test]
+fn what_is_pushed_after_a_kill_is_not_given_to_who_was_killed() {
+    on_few_and_many_threads(&[], |server| {
+        let mut client = server.client();
+        for round in 0..50 {
+            let mut waiting = server.client();
+            let id = text("CLIENT ID", &mut waiting);
+            let id = id.trim_start_matches(':');
+            waiting.send(&["BLPOP", "queue", "0"]).unwrap();
+            waiting.flush().unwrap();
+            wait_for("it waits", || figure(&mut client, "blocked_clients") == 1);
+            let commands = [
+                &["CLIENT", "KILL", "ID", id][..],
+                &["LPUSH", "queue", "job"],
+                &["LPOP", "queue"],
+            ];
+            let commands: Vec<Vec<Vec<u8>>> = commands
+                .iter()
+                .map(|words| words.iter().map(|word| word.as_bytes().to_vec()).collect())
+                .collect();
+            let replies = client.pipeline(&commands).unwrap();
+            let job = resp::decode::Value::Bulk(b"job".to_vec());
+            assert_eq!(replies.last(), Some(&job), "round {round}");
+        }
+    });
+}

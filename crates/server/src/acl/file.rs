@@ -95,8 +95,15 @@ pub fn declared(
     for rule in &joined {
         let applied = rules.apply(catalogue, rule, with_channels);
         applied.map_err(|error| {
-            let (rule, name) = (String::from_utf8_lossy(rule), String::from_utf8_lossy(name));
-            format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}")
+            let name = String::from_utf8_lossy(name);
+            // A rule may be a password; only one that is about a command is shown.
+            match rule.first() {
+                Some(b'+' | b'-') => {
+                    let rule = String::from_utf8_lossy(rule);
+                    format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}")
+                }
+                _ => format!("Error loading ACL rules for the user named '{name}': {error}"),
+            }
         })?;
     }
     Ok((name.to_vec(), rules))

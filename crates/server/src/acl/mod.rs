@@ -236,6 +236,7 @@ impl Acl {
 
     /// `requirepass`.
     pub fn set_default_password(&self, password: &[u8]) {
+        let _users = self.users.write(); // nobody else changes rules meanwhile
         let mut rules = (*self.default.rules()).clone();
         rules.set_only_password(password);
         *self.default.rules.write() = Arc::new(rules);

@@ -7,6 +7,7 @@
 //! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use datatypes::encoding::table::hash;
@@ -132,6 +133,9 @@ impl Engine {
                 n_passed += 1;
             } else if !waiter.claim() {
                 n_passed += usize::from(!waiter.is_over());
+            } else if parked(&waiter).client.is_killed.load(Relaxed) {
+                waiter.finish(); // nobody would get what it takes
+                self.forget(locked, &waiter);
             } else if self.serve(locked, &waiter) {
                 waiter.finish();
                 self.forget(locked, &waiter);

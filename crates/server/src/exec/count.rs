@@ -283,6 +283,14 @@ impl Engine {
         }
     }
 
+    /// Shows a command that calls others, before what it calls.
+    #[inline]
+    pub(super) fn show_caller(&self, session: &Session, command: &Command, request: &[&[u8]]) {
+        if self.state.monitors.any() && command.has(Flag::SkipMonitor) {
+            self.show(session, command, request);
+        }
+    }
+
     /// Shows a command to those who watch.
     #[cold]
     pub(super) fn show(&self, session: &Session, command: &Command, request: &[&[u8]]) {
@@ -327,11 +335,18 @@ fn redact(name: &str, args: &mut [&[u8]]) {
         "auth" => args[1..].fill(REDACTED),
         "acl|setuser" | "acl|deluser" | "acl|getuser" => args[2..].fill(REDACTED),
         "hello" => {
-            if let Some(at) = args.iter().position(|arg| is(arg, b"AUTH")) {
-                args.iter_mut()
-                    .skip(at + 1)
-                    .take(2)
-                    .for_each(|arg| *arg = REDACTED);
+            let mut at = 2; // behind the version, as HELLO reads it
+            while at < args.len() {
+                let (n_words, is_secret) = match args[at] {
+                    word if is(word, b"SETNAME") => (1, false),
+                    word if is(word, b"AUTH") => (2, true),
+                    _ => (args.len(), true), // whatever it was meant to be
+                };
+                let end = args.len().min(at + 1 + n_words);
+                if is_secret {
+                    args[at + 1..end].fill(REDACTED);
+                }
+                at = end;
             }
         }
         "config|set" => {

@@ -30,6 +30,8 @@ use crate::stats::counters::Counter;
 const POOL: usize = 16;
 /// Keys that a command evicts when the tick's time is used up, so that evicting keeps up with writing.
 const KEYS_PER_COMMAND: usize = 16;
+/// Busy shards met before a sample is given up: trying each costs some microseconds.
+const BUSY_SHARDS_MAX: usize = 4;
 /// Rounds of sampling and looking again for one key that goes.
 const ROUNDS_MAX: usize = 64;
 
@@ -58,14 +60,33 @@ struct Candidate {
     key: Box<[u8]>,
 }
 
+/// What there is to evict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Some,
+    Nothing,
+    /// Somebody holds the shards where there may be something.
+    Busy,
+}
+
+/// What becomes of a candidate.
+enum Goes {
+    Now,
+    /// It is gone already, or was used since.
+    Not,
+    /// Somebody holds its shard, or a pause has begun.
+    Later,
+}
+
 impl Eviction {
-    fn offer(&mut self, policy: Policy, database: u16, entry: &Entry, clock: &AccessClock) {
+    /// Takes an entry into the pool if it is among the best; whether it may go at all.
+    fn offer(&mut self, policy: Policy, database: u16, entry: &Entry, clock: &AccessClock) -> bool {
         let Some(score) = policy.score(entry, clock) else {
-            return;
+            return false;
         };
         let is_full = self.pool.len() >= POOL;
         if is_full && self.pool.first().is_some_and(|worst| worst.score >= score) {
-            return;
+            return true;
         }
         let key = entry.key();
         if self
@@ -73,7 +94,7 @@ impl Eviction {
             .iter()
             .any(|known| known.database == database && *known.key == *key)
         {
-            return;
+            return true;
         }
         if is_full {
             self.pool.remove(0);
@@ -88,6 +109,7 @@ impl Eviction {
                 key,
             },
         );
+        true
     }
 }
 
@@ -138,10 +160,17 @@ impl Engine {
             .slice
             .map(|slice| slice.saturating_sub(self.eviction.spent));
         for n_evicted in 1.. {
-            if !self.evict_one(policy) {
-                // What was evicted before may still be on its way out.
-                self.eviction.is_full = !self.is_freeing();
-                break;
+            match self.evict_one(policy) {
+                Found::Some => {}
+                Found::Busy => {
+                    self.eviction.is_unfinished = true;
+                    break;
+                }
+                Found::Nothing => {
+                    // What was evicted before may still be on its way out.
+                    self.eviction.is_full = !self.is_freeing();
+                    break;
+                }
             }
             if !self.state.is_out_of_memory() {
                 break;
@@ -168,23 +197,27 @@ impl Engine {
         self.state.keyspace.n_pending() > 0
     }
 
-    /// Evicts the best candidate; `false` if there was none.
-    fn evict_one(&mut self, policy: Policy) -> bool {
+    /// Evicts the best candidate.
+    fn evict_one(&mut self, policy: Policy) -> Found {
         for _ in 0..ROUNDS_MAX {
-            self.fill_pool(policy); // each time: what is left of a sample is what should stay
+            // Each time: what is left of a sample is what should stay.
+            let found = self.fill_pool(policy);
             let Some(candidate) = self.eviction.pool.pop() else {
-                return false;
+                return found;
             };
-            if self.evict(policy, &candidate) {
-                return true;
+            match self.evict(policy, &candidate) {
+                Goes::Now => return Found::Some,
+                Goes::Not => {}
+                Goes::Later => return Found::Busy,
             }
         }
-        false
+        Found::Busy
     }
 
     /// Samples a shard of each database that may have something.
-    fn fill_pool(&mut self, policy: Policy) {
+    fn fill_pool(&mut self, policy: Policy) -> Found {
         let keyspace = &self.state.keyspace;
+        let mut n_busy = 0;
         for database in 0..keyspace.n_databases() {
             let Some(shards) = keyspace.existing_shards(database) else {
                 continue;
@@ -195,34 +228,52 @@ impl Engine {
             let ids = places.map(|shard| ShardId::new(database, shard as u16));
             for id in ids.filter(|&id| policy.may_find_in(keyspace, id)) {
                 let Ok(locked) = Locked::one(keyspace, id) else {
-                    continue; // somebody holds it for long
+                    n_busy += 1;
+                    if n_busy >= BUSY_SHARDS_MAX {
+                        return Found::Busy;
+                    }
+                    continue;
                 };
-                let before = self.eviction.pool.len();
                 let how = (self.eviction.n_samples, random >> 16);
                 let (eviction, clock) = (&mut self.eviction, &self.access_clock);
+                let mut has_some = false;
                 sample(&locked, id, policy, how, &mut |entry| {
-                    eviction.offer(policy, database, entry, clock);
+                    has_some |= eviction.offer(policy, database, entry, clock);
                 });
-                if self.eviction.pool.len() > before {
+                if has_some {
                     break;
                 }
             }
         }
+        match (self.eviction.pool.is_empty(), n_busy) {
+            (false, _) => Found::Some,
+            (true, 0) => Found::Nothing,
+            (true, _) => Found::Busy,
+        }
     }
 
     /// Lets a candidate go, if it still deserves it; or because it is due anyway.
-    fn evict(&mut self, policy: Policy, candidate: &Candidate) -> bool {
+    fn evict(&mut self, policy: Policy, candidate: &Candidate) -> Goes {
         let Candidate {
             score,
             database,
             key,
         } = candidate;
         let id = self.state.keyspace.shard_of(*database, hash(key));
-        let Ok(locked) = Locked::one(&self.state.keyspace, id) else {
-            return false;
+        let Ok(mut locked) = Locked::one(&self.state.keyspace, id) else {
+            return Goes::Later;
         };
+        let registry = locked.registry(id);
+        if registry.is_some_and(|registry| registry.has_wide_waiter()) {
+            // Somebody may have to be told that a key went, by a command with more keys.
+            drop(locked);
+            let Some(all) = self.lock_all() else {
+                return Goes::Later;
+            };
+            locked = all;
+        }
         if self.is_paused() {
-            return false; // since the pause was looked at without a lock
+            return Goes::Later; // since the pause was looked at without a lock
         }
         let terms = Terms {
             now_ms: self.now_ms,
@@ -246,6 +297,9 @@ impl Engine {
                 .event(Event::evicted("evicted"), *database, key);
         }
         self.release(locked);
-        goes || is_due
+        match goes || is_due {
+            true => Goes::Now,
+            false => Goes::Not,
+        }
     }
 }

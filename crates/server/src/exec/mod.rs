@@ -41,7 +41,7 @@ pub use meanwhile::Meanwhile;
 
 use crate::command::context::{Directives, Effects, Order, Place, Wait};
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -398,9 +398,6 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> (bool, Option<Order>) {
         let mark = reply.len();
-        if self.state.monitors.any() && command.has(Flag::SkipMonitor) {
-            self.show(session, command, request); // before what it calls
-        }
         let mut ctx = AdminCtx {
             session,
             state: self.state,
@@ -416,6 +413,9 @@ impl Engine {
             _ => Err(Error::Syntax),
         };
         let order = ctx.order;
+        if order.is_none() {
+            self.show_caller(session, command, request);
+        }
         (self.settle_reply(result, mark, reply), order)
     }
 

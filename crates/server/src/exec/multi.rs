@@ -75,6 +75,7 @@ impl Engine {
         reply: &mut Reply<'_>,
         meanwhile: &mut dyn Meanwhile,
     ) {
+        self.show_caller(session, command, request);
         if self.nesting == Nesting::Script {
             // There is one interpreter, and it runs.
             return reply.error(b"ERR This Redis command is not allowed from script");
@@ -147,6 +148,9 @@ impl Engine {
         command: &Command,
         request: &[&[u8]],
     ) -> bool {
+        if command.name == "client|pause" {
+            return false; // it may be the one that has begun the pause and has not answered yet
+        }
         let queue = session.queue.as_ref().filter(|_| command.name == "exec");
         paused == Paused::All
             || queue.is_some_and(|queue| queue.may_write)

@@ -402,7 +402,7 @@ fn claim_one(
     };
     let n_deliveries = match options.n_deliveries {
         Some(n) => n,
-        None => n_before + u64::from(!options.just_id),
+        None => n_before.saturating_add(u64::from(!options.just_id)),
     };
     let pending = Pending {
         delivered_ms: options.delivered_ms,

@@ -471,7 +471,7 @@ impl Visit<'_> {
             }
             let is_exact = last_id >= stream.first_id() && !stream.has_gap_behind(last_id);
             entries_read = match entries_read {
-                Some(read) if is_exact => Some(read + 1),
+                Some(read) if is_exact => Some(read.saturating_add(1)),
                 _ => stream.n_added_up_to(entry.id),
             };
             last_id = entry.id;
