@@ -116,6 +116,9 @@ fn admit(
     if state.saving.is_failing() && (is_write || command.name == "ping") && state.denies_writes() {
         return Err(Error::Misconfigured);
     }
+    if state.aof.is_failing() && (is_write || command.name == "ping") {
+        return Err(Error::Unwritable(state.aof.failure()));
+    }
     if is_write && state.config.lacks_replicas() {
         return Err(Error::NoReplicas);
     }

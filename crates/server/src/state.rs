@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
+use crate::aof::Aof;
 use crate::config::Config;
 use crate::control::Control;
 use crate::io::supervisor::Supervisor;
@@ -52,6 +53,8 @@ pub struct State {
     pub monitors: Monitors,
     /// The stream of writes.
     pub journal: Journal,
+    /// The stream of writes on the disk.
+    pub aof: Aof,
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
@@ -112,6 +115,7 @@ impl State {
             pubsub: PubSub::default(),
             monitors: Monitors::default(),
             journal: Journal::default(),
+            aof: Aof::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
             n_clients: 0.into(),

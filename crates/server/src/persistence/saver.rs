@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::save;
+use super::{rewrite, save};
 use crate::io::process::unix_time;
 use crate::saving::Wish;
 use crate::state::State;
@@ -24,6 +24,7 @@ pub fn run(state: &'static State) {
                     drop(state.saving.wish());
                 }
             }
+            Wish::Rewrite => rewrite::in_background(state),
             Wish::None => look(state),
             Wish::End => return,
         }
