@@ -116,6 +116,8 @@ pub struct Saving {
     is_failing: AtomicBool,
     is_rewriting: AtomicBool,
     must_stop_rewrite: AtomicBool,
+    /// The append-only file waits for a rewrite that did not come to its end.
+    pub owes_rewrite: AtomicBool,
     rewrites: Mutex<Rewrites>,
     /// Keys in the present save, and those that it will have.
     pub n_saved: AtomicU64,
@@ -145,6 +147,7 @@ impl Default for Saving {
             is_failing: false.into(),
             is_rewriting: false.into(),
             must_stop_rewrite: false.into(),
+            owes_rewrite: false.into(),
             rewrites: Mutex::new(Rewrites {
                 is_ok: true,
                 took_s: None,

@@ -175,7 +175,10 @@ fn a_file_that_is_wrong_in_the_middle_stops_the_start() {
     fs::write(manifest, "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
     let (code, log) = refused(&folder, &[]);
     assert_eq!(code, Some(1));
-    assert!(log.contains("appendonly.aof.1.incr.aof: No such file or directory"), "{log}");
+    assert!(
+        log.contains("appendonly.aof.1.incr.aof cannot be opened: No such file or directory"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn append_only_file(state: &State) -> AofInfo {
     AofInfo {
         is_on,
         is_rewriting: saving.is_rewriting() || is_wanted && !is_saving,
-        is_scheduled: is_wanted && is_saving,
+        is_scheduled: is_wanted && is_saving || saving.owes_rewrite.load(Relaxed),
         took_s: rewrites.took_s,
         runs_s: rewrites.runs_since.map(|since| since.elapsed().as_secs()),
         is_ok: rewrites.is_ok,

@@ -10,7 +10,6 @@ use rdb::file::Parts;
 use resp::reply::Reply;
 
 use super::Engine;
-use crate::aof::Phase;
 use crate::command::context::Reload;
 use crate::error::{Error, Result, reason};
 use crate::persistence::found::{self, Found};
@@ -62,9 +61,6 @@ impl Engine {
             log::warn!("DEBUG LOADAOF failed: {reason}");
             FAILED
         });
-        if state.aof.phase() != Phase::On {
-            return Err(failed("the append-only file is off".to_owned()));
-        }
         // Whoever writes it holds no shard, so it comes to its end.
         let mut files = state.aof.files();
         let written = state.aof.drain(&mut files);

@@ -140,11 +140,9 @@ pub fn switch_on(state: &State) -> Result<(), String> {
         .reader()
         .is_stamped
         .store(state.config.stamps_appended(), Relaxed);
-    state.aof.set_phase(Phase::Waiting);
     state.saving.cancel_rewrite(); // one without an increment would be of no use
-    if !state.saving.is_rewriting() {
-        state.saving.wish_rewrite();
-    } // else the thread below asks when that has ended
+    state.aof.set_phase(Phase::Waiting);
+    state.saving.wish_rewrite(); // if one still runs, the saver goes on with another
     Ok(())
 }
 
@@ -216,7 +214,7 @@ pub fn run(state: &'static State) {
     }
 }
 
-/// Asks for a rewrite when the file has grown enough, or has no base yet.
+/// Asks for a rewrite when the file has grown enough.
 fn look(state: &State) {
     let saving = &state.saving;
     if saving.is_rewriting() || saving.is_running() || saving.loading.is_on() {
@@ -227,8 +225,7 @@ fn look(state: &State) {
     if rewrites.n_failed > 0 && rewrites.ended_at.is_some_and(is_soon) {
         return;
     }
-    if state.aof.phase() == Phase::Waiting {
-        saving.wish_rewrite();
+    if state.aof.phase() != Phase::On {
         return;
     }
     let percent = state.config.rewrite_growth_percent();

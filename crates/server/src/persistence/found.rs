@@ -31,7 +31,8 @@ pub fn find(state: &State) -> Result<Found, String> {
     let parts = manifest.parts().map(|part: &Part| {
         let path = place.path(&part.name);
         let (name, found) = (part.name.clone(), fs::metadata(&path));
-        let found = found.map_err(|error| format!("The AOF file {name}: {}", reason(&error)));
+        let found = found
+            .map_err(|error| format!("The AOF file {name} cannot be opened: {}", reason(&error)));
         found.map(|facts| (path, name, facts.len()))
     });
     let mut found = Found::default();

@@ -31,6 +31,8 @@ pub fn in_background(state: &'static State) {
         Ok(()) => log::info!("Background AOF rewrite finished successfully"),
         Err(reason) => log::warn!("Background AOF rewrite error: {reason}"),
     }
+    let is_owed = state.aof.phase() == Phase::Waiting;
+    state.saving.owes_rewrite.store(is_owed, Relaxed);
     state.saving.rewrite_ended(result.is_ok());
 }
 
