@@ -154,6 +154,9 @@ fn admit(
     if state.saving.is_hindered() {
         not_hindered(state, command, is_write)?;
     }
+    if state.aof.is_failing() && (is_write || command.name == "ping") {
+        return Err(Error::Unwritable(state.aof.failure()));
+    }
     if is_write && state.config.lacks_replicas() {
         return Err(Error::NoReplicas);
     }

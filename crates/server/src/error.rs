@@ -37,6 +37,8 @@ pub enum Error {
     Loading,
     /// The data cannot be saved.
     Misconfigured,
+    /// The append-only file cannot be written, for this reason.
+    Unwritable(String),
     /// One command's reply would need more memory than any may.
     ReplyTooLong,
     /// Wrong number of arguments for this command.
@@ -69,6 +71,9 @@ impl fmt::Display for Error {
                  instance is configured to report errors during writes if RDB snapshotting fails \
                  (stop-writes-on-bgsave-error option). Please check the Redis logs for details \
                  about the RDB error."
+            }
+            Error::Unwritable(reason) => {
+                return write!(f, "MISCONF Errors writing to the AOF file: {reason}");
             }
             Error::ReplyTooLong => "ERR reply too long",
             Error::IndexOutOfRange => "ERR index out of range",

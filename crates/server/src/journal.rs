@@ -8,10 +8,13 @@
 //!   *2 $6 SELECT $1 0    *3 $3 SET $1 k $1 v    *1 $5 MULTI  ...  *1 $4 EXEC
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+
+use crate::io::process::unix_time;
 
 /// A command with its arguments and the database it works on.
 pub type Record = (u16, Vec<Vec<u8>>);
@@ -23,15 +26,20 @@ pub struct Journal {
     readers: Mutex<Vec<Weak<Reader>>>,
 }
 
-/// Takes the journal from where it was attached, until it is dropped.
+/// Takes the journal from where it was attached, until it is detached or dropped.
 pub struct Reader {
     inner: Mutex<Unread>,
+    /// Bytes that were ever appended.
+    n_appended: AtomicU64,
+    /// Units bear the time at which they were appended: `#TS:seconds`.
+    pub is_stamped: AtomicBool,
 }
 
 struct Unread {
     bytes: Vec<u8>,
     bytes_max: usize,
     database: Option<u16>,
+    stamp_s: u64,
     is_behind: bool,
 }
 
@@ -45,24 +53,33 @@ impl Journal {
     /// Attaches a reader that holds at most `bytes_max` unread bytes. For a stream that fits a
     /// snapshot the caller holds every shard.
     pub fn attach(&self, bytes_max: usize) -> Arc<Reader> {
-        let reader = Arc::new(Reader {
-            inner: Mutex::new(Unread {
-                bytes: Vec::new(),
-                bytes_max,
-                database: None,
-                is_behind: false,
-            }),
-        });
-        self.readers.lock().push(Arc::downgrade(&reader));
-        self.has_readers.store(true, Ordering::Relaxed);
+        let reader = Arc::new(Reader::new(bytes_max));
+        self.connect(&reader);
         reader
+    }
+
+    /// Attaches a reader that is there already, once.
+    pub fn connect(&self, reader: &Arc<Reader>) {
+        let mut readers = self.readers.lock();
+        readers.retain(|other| !other.ptr_eq(&Arc::downgrade(reader)));
+        reader.begin_anew();
+        readers.push(Arc::downgrade(reader));
+        self.has_readers.store(true, Ordering::Relaxed);
+    }
+
+    /// Appends nothing more to a reader.
+    pub fn disconnect(&self, reader: &Arc<Reader>) {
+        let mut readers = self.readers.lock();
+        readers.retain(|other| !other.ptr_eq(&Arc::downgrade(reader)));
+        self.has_readers
+            .store(!readers.is_empty(), Ordering::Relaxed);
     }
 
     /// Appends a unit. Called with the locks of everything it changed.
     pub fn append(&self, unit: &[Record]) {
         let mut readers = self.readers.lock();
         readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => reader.inner.lock().append(unit),
+            Some(reader) => reader.append(unit),
             None => false,
         });
         self.has_readers
@@ -77,15 +94,15 @@ impl Unread {
         for (at, (database, command)) in unit.iter().enumerate() {
             if self.database != Some(*database) {
                 self.database = Some(*database);
-                self.write(&[b"SELECT".to_vec(), database.to_string().into_bytes()]);
+                self.write(&[b"SELECT", database.to_string().as_bytes()]);
             }
             if is_block && at == 0 {
-                self.write(&[b"MULTI".to_vec()]);
+                self.write(&[b"MULTI"]);
             }
             self.write(command);
         }
         if is_block {
-            self.write(&[b"EXEC".to_vec()]);
+            self.write(&[b"EXEC"]);
         }
         self.is_behind = self.bytes.len() > self.bytes_max;
         if self.is_behind {
@@ -94,11 +111,20 @@ impl Unread {
         !self.is_behind
     }
 
-    fn write(&mut self, command: &[Vec<u8>]) {
+    fn stamp(&mut self) {
+        let now_s = unix_time().as_secs();
+        if self.stamp_s != now_s {
+            self.stamp_s = now_s;
+            self.bytes.extend(format!("#TS:{now_s}\r\n").bytes());
+        }
+    }
+
+    fn write<T: AsRef<[u8]>>(&mut self, command: &[T]) {
         let bytes = &mut self.bytes;
-        bytes.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
-        for word in command {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        // Writing to a vector cannot fail.
+        let _ = write!(bytes, "*{}\r\n", command.len());
+        for word in command.iter().map(AsRef::as_ref) {
+            let _ = write!(bytes, "${}\r\n", word.len());
             bytes.extend_from_slice(word);
             bytes.extend_from_slice(b"\r\n");
         }
@@ -106,6 +132,45 @@ impl Unread {
 }
 
 impl Reader {
+    /// One that is not attached and holds at most `bytes_max` unread bytes.
+    pub fn new(bytes_max: usize) -> Reader {
+        Reader {
+            inner: Mutex::new(Unread {
+                bytes: Vec::new(),
+                bytes_max,
+                database: None,
+                stamp_s: 0,
+                is_behind: false,
+            }),
+            n_appended: 0.into(),
+            is_stamped: false.into(),
+        }
+    }
+
+    fn append(&self, unit: &[Record]) -> bool {
+        let mut inner = self.inner.lock();
+        let n_before = inner.bytes.len();
+        if self.is_stamped.load(Ordering::Relaxed) {
+            inner.stamp();
+        }
+        let is_kept = inner.append(unit);
+        let n_new = inner.bytes.len().saturating_sub(n_before);
+        self.n_appended.fetch_add(n_new as u64, Ordering::Release);
+        is_kept
+    }
+
+    /// Has the stream name its database again: what follows stands in a file of its own.
+    pub fn begin_anew(&self) {
+        let mut inner = self.inner.lock();
+        (inner.database, inner.stamp_s) = (None, 0);
+    }
+
+    /// Bytes that were ever appended: the end of the stream.
+    #[inline]
+    pub fn n_appended(&self) -> u64 {
+        self.n_appended.load(Ordering::Acquire)
+    }
+
     /// Takes what was appended since the last time; `None` if the limit was passed, after which
     /// the stream has a gap and the reader must start anew.
     pub fn take(&self) -> Option<Vec<u8>> {

@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod pubsub;
 pub mod monitor;
 pub mod journal;
+pub mod aof;
 pub mod scripts;
 pub mod tracking;
 pub mod session;

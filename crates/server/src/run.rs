@@ -1,6 +1,7 @@
 //! Starts the server: arguments, configuration, threads, the exit code. It wires the rooms together
 //! and decides nothing.
 
+use crate::aof::Phase;
 use crate::command::Commands;
 use crate::commands;
 use crate::config::Config;
@@ -15,6 +16,8 @@ use crate::io::supervisor::Supervisor;
 use crate::logging;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
+use crate::persistence::append;
+use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
 use crate::persistence::saver;
 use crate::state::State;
@@ -139,14 +142,18 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
         }
     });
     let commands: &'static Commands = Box::leak(Box::new(commands));
-    let file = find_data(state)?;
-    let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     log::info!("Server initialized");
-    start_saver(state, commands, file);
+    let data = find_data(state)?;
+    let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
+    start_saver(state, commands, data);
+    std::thread::spawn(move || append::run(state));
     let result = acceptor.run();
     supervisor.stopping();
     acceptor.close();
     stop(state, threads)?;
+    if state.aof.phase() != Phase::Off {
+        append::close(state);
+    }
     if let Some(path) = pid_file {
         if result.is_ok() {
             log::info!("Removing the pid file.");
@@ -160,14 +167,27 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     result
 }
 
-/// The file of the data, if there is one; clients are told to wait from here on.
-fn find_data(state: &State) -> Result<Option<File>, String> {
+/// What the data is loaded from.
+enum Data {
+    None,
+    Snapshot(File),
+    Log(Found),
+}
+
+/// The files of the data; clients are told to wait from here on. With an append-only file a snapshot
+/// is not looked at.
+fn find_data(state: &State) -> Result<Data, String> {
+    if state.config.appends() {
+        let found = found::find(state)?;
+        state.saving.begin_loading(found.n_bytes);
+        return Ok(Data::Log(found));
+    }
     match load::open(state) {
         Ok((file, n_bytes)) => {
             state.saving.begin_loading(n_bytes);
-            Ok(Some(file))
+            Ok(Data::Snapshot(file))
         }
-        Err(LoadError::Absent) => Ok(None),
+        Err(LoadError::Absent) => Ok(Data::None),
         Err(error) => Err(fatal(&error)),
     }
 }
@@ -180,13 +200,17 @@ fn fatal(error: &LoadError) -> String {
 }
 
 /// Starts the thread that loads the data and then saves it.
-fn start_saver(state: &'static State, commands: &'static Commands, file: Option<File>) {
+fn start_saver(state: &'static State, commands: &'static Commands, data: Data) {
     std::thread::spawn(move || {
-        let loaded = file.map_or(Ok(()), |file| {
-            let mut engine = Engine::new(state, commands, state.n_threads, SAVER_SEED);
-            engine.load_at_start(file)
-        });
-        let loaded = loaded.map_err(|error| fatal(&error));
+        let engine = || Engine::new(state, commands, state.n_threads, SAVER_SEED);
+        let loaded = match data {
+            Data::None => Ok(()),
+            Data::Snapshot(file) => engine().load_at_start(file).map_err(|error| fatal(&error)),
+            Data::Log(found) => engine()
+                .replay_at_start(&found)
+                .and_then(|()| append::open_at_start(state))
+                .inspect(|()| state.saving.end_loading()),
+        };
         let is_loaded = loaded.is_ok();
         state.control.post(Order::Loaded(loaded));
         if is_loaded {

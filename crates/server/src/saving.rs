@@ -31,6 +31,8 @@ pub enum Word {
 pub enum Wish {
     /// Save, and tell.
     Save(Sender<Word>),
+    /// Rewrite the append-only file.
+    Rewrite,
     /// Nothing came in time.
     None,
     /// End.
@@ -40,6 +42,7 @@ pub enum Wish {
 #[derive(Default)]
 struct Desk {
     wanted: Option<Sender<Word>>,
+    wants_rewrite: bool,
     must_end: bool,
 }
 
@@ -61,6 +64,34 @@ pub struct Record {
     /// [`Counter::Changes`](crate::stats::counters::Counter::Changes) as it was when the data was
     /// saved last.
     pub changes: u64,
+}
+
+/// What became of a wish for a rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It begins.
+    Begun,
+    /// It begins when the save that runs has ended.
+    Scheduled,
+    /// One runs already.
+    Running,
+}
+
+/// How rewrites of the append-only file went.
+#[derive(Clone, Debug)]
+pub struct Rewrites {
+    /// Whether the last one went well.
+    pub is_ok: bool,
+    /// How long it took.
+    pub took_s: Option<u64>,
+    /// Those that were begun.
+    pub n: u64,
+    /// Those that have failed since one went well.
+    pub n_failed: u64,
+    /// Since when the present one runs.
+    pub runs_since: Option<Instant>,
+    /// When the last one ended.
+    pub ended_at: Option<Instant>,
 }
 
 /// How the loading of a file goes.
@@ -88,6 +119,11 @@ pub struct Saving {
     must_follow: AtomicBool,
     /// [`FAILING`] and [`LOADING`], in one place for the gate, which looks at every command.
     hindrances: AtomicU8,
+    is_rewriting: AtomicBool,
+    must_stop_rewrite: AtomicBool,
+    /// The append-only file waits for a rewrite that did not come to its end.
+    pub owes_rewrite: AtomicBool,
+    rewrites: Mutex<Rewrites>,
     /// Keys in the present save, and those that it will have.
     pub n_saved: AtomicU64,
     /// See `n_saved`.
@@ -114,6 +150,17 @@ impl Default for Saving {
             must_stop: false.into(),
             must_follow: false.into(),
             hindrances: 0.into(),
+            is_rewriting: false.into(),
+            must_stop_rewrite: false.into(),
+            owes_rewrite: false.into(),
+            rewrites: Mutex::new(Rewrites {
+                is_ok: true,
+                took_s: None,
+                n: 0,
+                n_failed: 0,
+                runs_since: None,
+                ended_at: None,
+            }),
             n_saved: 0.into(),
             n_total: 0.into(),
             loading: Loading::default(),
@@ -145,18 +192,85 @@ impl Saving {
             if let Some(word) = desk.wanted.take() {
                 return Wish::Save(word);
             }
+            if std::mem::take(&mut desk.wants_rewrite) {
+                self.is_rewriting.store(true, SeqCst);
+                return Wish::Rewrite;
+            }
             match patience {
                 None => self.bell.wait(&mut desk),
                 Some(patience) => {
                     if self.bell.wait_for(&mut desk, patience).timed_out() {
                         return Wish::None;
                     }
-                    if desk.wanted.is_none() && !desk.must_end {
+                    if desk.wanted.is_none() && !desk.wants_rewrite && !desk.must_end {
                         return Wish::None;
                     }
                 }
             }
         }
+    }
+
+    /// Asks for a rewrite of the append-only file.
+    pub fn wish_rewrite(&self) -> Asked {
+        let mut desk = self.desk.lock();
+        if self.is_rewriting() || desk.wants_rewrite && !self.is_running() {
+            return Asked::Running;
+        }
+        self.must_stop_rewrite.store(false, SeqCst);
+        desk.wants_rewrite = !desk.must_end;
+        self.bell.notify_all();
+        match self.is_running() {
+            true => Asked::Scheduled,
+            false => Asked::Begun,
+        }
+    }
+
+    /// Whether a rewrite was asked for and has not begun.
+    pub fn wants_rewrite(&self) -> bool {
+        self.desk.lock().wants_rewrite
+    }
+
+    /// Whether the append-only file is being rewritten.
+    pub fn is_rewriting(&self) -> bool {
+        self.is_rewriting.load(SeqCst)
+    }
+
+    /// Asks the present rewrite to stop, and forgets one that was asked for.
+    pub fn cancel_rewrite(&self) {
+        let mut desk = self.desk.lock();
+        desk.wants_rewrite = false;
+        self.must_stop_rewrite.store(true, SeqCst);
+        self.bell.notify_all();
+    }
+
+    /// Whether the present rewrite is to stop.
+    pub fn must_stop_rewrite(&self) -> bool {
+        self.must_stop_rewrite.load(SeqCst)
+    }
+
+    /// Notes that a rewrite has begun.
+    pub fn rewrite_begun(&self) {
+        let mut rewrites = self.rewrites.lock();
+        rewrites.n += 1;
+        rewrites.runs_since = Some(Instant::now());
+    }
+
+    /// Notes how the present rewrite ended. One that was told to stop has not failed.
+    pub fn rewrite_ended(&self, is_ok: bool) {
+        let mut rewrites = self.rewrites.lock();
+        let since = rewrites.runs_since.take();
+        rewrites.took_s = since.map(|since| since.elapsed().as_secs());
+        rewrites.ended_at = Some(Instant::now());
+        if is_ok || !self.must_stop_rewrite() {
+            rewrites.is_ok = is_ok;
+            rewrites.n_failed = if is_ok { 0 } else { rewrites.n_failed + 1 };
+        }
+        self.is_rewriting.store(false, SeqCst);
+    }
+
+    /// How rewrites went.
+    pub fn rewrites(&self) -> Rewrites {
+        self.rewrites.lock().clone()
     }
 
     /// Has the saver look at its directives again.
@@ -168,7 +282,7 @@ impl Saving {
     /// Waits, until the time is up or the present save is to stop; for the saver.
     pub fn pause(&self, time: Duration) {
         let mut desk = self.desk.lock();
-        if !self.must_stop() {
+        if !self.must_stop() && !self.must_stop_rewrite() {
             self.bell.wait_for(&mut desk, time);
         }
     }
@@ -208,6 +322,7 @@ impl Saving {
         desk.wanted = None; // who waits hears that there is nothing to wait for
         drop(desk);
         self.cancel();
+        self.cancel_rewrite();
     }
 
     /// Whether the present save is to stop.

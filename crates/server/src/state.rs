@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
+use crate::aof::Aof;
 use crate::config::Config;
 use crate::control::Control;
 use crate::io::supervisor::Supervisor;
@@ -55,6 +56,8 @@ pub struct State {
     pub tracking: Tracking,
     /// The stream of writes.
     pub journal: Journal,
+    /// The stream of writes on the disk.
+    pub aof: Aof,
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
@@ -116,6 +119,7 @@ impl State {
             monitors: Monitors::default(),
             tracking: Tracking::default(),
             journal: Journal::default(),
+            aof: Aof::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
             n_clients: 0.into(),

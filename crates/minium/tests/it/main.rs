@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
+mod aof;
 mod debug;
 mod eviction;
 mod limits;
@@ -253,7 +254,7 @@ fn a_password_is_asked_for() {
 #[test]
 fn a_promise_that_cannot_be_kept_is_refused_at_start() {
     for flags in [
-        &["--appendonly", "yes"][..],
+        &["--cluster-enabled", "yes"][..],
         &["--replicaof", "127.0.0.1", "6379"],
         &["--no-such", "1"],
     ] {

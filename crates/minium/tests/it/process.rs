@@ -221,7 +221,7 @@ fn a_bad_configuration_is_explained() {
         (vec![file.to_str().unwrap()], "", "at line 3", "couldn't be parsed into an integer"),
         (vec!["-"], "nonsense yes\n", ">>> 'nonsense yes'", "Bad directive"),
         (vec!["--rename-command", "NOPE", "x"], "", "rename-command", "No such command"),
-        (vec!["--appendonly", "yes"], "", "appendonly", "not available in this version"),
+        (vec!["--cluster-enabled", "yes"], "", "cluster-enabled", "not available in this version"),
         (vec!["--logfile", "/nowhere/log"], "", "", "Can't open the log file"),
     ] {
         let output = run(&args, input);

@@ -67,6 +67,8 @@ pub struct Directives {
     pub packs_strings: bool,
     /// What is asked of payloads.
     pub demands: Demands,
+    /// What the clock shows while commands of a file run again, for which it stands still.
+    pub present_ms: Option<u64>,
 }
 
 /// The context of a command that looks at keys.
@@ -109,6 +111,8 @@ pub enum Order {
         /// What it may do.
         permit: Permit,
     },
+    /// DEBUG LOADAOF: load the append-only file anew.
+    Replay,
     /// Call the function that the request names.
     Call {
         /// What it may do.
@@ -244,6 +248,12 @@ impl<'a> WriteCtx<'a> {
     /// The thresholds of small encodings.
     pub fn limits(&self) -> &'a Limits {
         self.db.limits()
+    }
+
+    /// What the clock shows: for times that are reckoned from now. Whether something is due is told
+    /// by [`Db::now_ms`].
+    pub fn present_ms(&self) -> u64 {
+        self.directives.present_ms.unwrap_or(self.now_ms())
     }
 
     /// Says that `key` changed: counts it, tells watchers and waiters, announces `event`, and

@@ -6,8 +6,10 @@ use crate::config::directive::Directive;
 use crate::error::{Error, Result};
 use crate::io::process::allow_clients;
 use crate::logging;
+use crate::persistence::append;
 use crate::state::State;
 use resp::reply::Reply;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[Command::container("config", CONFIG).group("server").about(
@@ -99,6 +101,18 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
         }
         "requirepass" => {
             state.acl.set_default_password(&state.config.password());
+            Ok(())
+        }
+        "appendonly" => {
+            match state.config.appends() {
+                true => append::switch_on(state)?,
+                false => append::switch_off(state),
+            }
+            Ok(())
+        }
+        "aof-timestamp-enabled" => {
+            let is_stamped = state.config.stamps_appended();
+            state.aof.reader().is_stamped.store(is_stamped, Relaxed);
             Ok(())
         }
         "save" => {

@@ -37,10 +37,10 @@ const FLAGS: &[Flag] = &[
 ];
 
 const SUBCOMMANDS: &[Command] = &[
-    Command::admin("debug|aof-flush-sleep", 3, switch_of_nothing)
+    Command::admin("debug|aof-flush-sleep", 3, aof_flush_sleep)
         .syntax("microseconds=integer")
         .flags(FLAGS)
-        .about("1.0.0", "O(1)", "Does nothing, as no AOF is written whose flush could sleep."),
+        .about("1.0.0", "O(1)", "Has every write to the append-only file take this long."),
     Command::admin("debug|change-repl-id", 2, change_repl_id)
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Gives the history of the data a new id, as INFO shows."),
@@ -89,6 +89,9 @@ const SUBCOMMANDS: &[Command] = &[
         .no_touch()
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Tells how large the listpack of a value is, in the log."),
+    Command::admin("debug|loadaof", 2, loadaof)
+        .flags(FLAGS)
+        .about("1.0.0", "O(N) in all elements", "Loads the append-only file anew."),
     Command::admin("debug|log", 3, log)
         .syntax("message")
         .flags(FLAGS)
@@ -280,6 +283,22 @@ fn quicklist_packed_threshold(
     ctx.state.list_plain_bytes.store(bytes, Relaxed);
     ctx.state.config.note_change();
     reply.ok();
+    Ok(())
+}
+
+fn aof_flush_sleep(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let sleep_us = args.int()?.max(0).unsigned_abs();
+    ctx.state.aof.sleep_us.store(sleep_us, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn loadaof(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    ctx.order = Some(Order::Replay);
     Ok(())
 }
 

@@ -100,7 +100,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let deadline_ms = match ttl {
         0 => None,
         _ if options.is_absolute => Some(ttl),
-        _ => Some(ctx.now_ms().saturating_add(ttl).min(i64::MAX as u64)),
+        _ => Some(ctx.present_ms().saturating_add(ttl).min(i64::MAX as u64)),
     };
     if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= ctx.now_ms()) {
         if ctx.db.remove(key) {

@@ -1,15 +1,17 @@
 //! The process and its figures: INFO, TIME.
 
+use crate::aof::Phase;
 use crate::command::traits::META;
 use crate::command::{AdminCtx, Args, Category, Command};
 use crate::error::Result;
 use crate::io::process::unix_time;
 use crate::pause::Paused;
+use crate::persistence::append;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
-    ActivityInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
+    ActivityInfo, AofInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
     ReplicationInfo, ServerInfo, Snapshot,
 };
 use crate::stats::table::Section;
@@ -118,6 +120,30 @@ fn persistence(state: &State) -> PersistenceInfo {
         n_saves: record.n_saves,
         n_loaded: saving.loading.n_keys.load(Relaxed),
         n_expired: saving.loading.n_expired.load(Relaxed),
+        aof: append_only_file(state),
+    }
+}
+
+fn append_only_file(state: &State) -> AofInfo {
+    let (aof, saving) = (&state.aof, &state.saving);
+    let (rewrites, is_on) = (saving.rewrites(), aof.phase() != Phase::Off);
+    let (is_wanted, is_saving) = (saving.wants_rewrite(), saving.is_running());
+    let n_bytes = is_on.then(|| append::n_bytes(state));
+    AofInfo {
+        is_on,
+        is_rewriting: saving.is_rewriting() || is_wanted && !is_saving,
+        is_scheduled: is_wanted && is_saving || saving.owes_rewrite.load(Relaxed),
+        took_s: rewrites.took_s,
+        runs_s: rewrites.runs_since.map(|since| since.elapsed().as_secs()),
+        is_ok: rewrites.is_ok,
+        n_rewrites: rewrites.n,
+        n_failed: rewrites.n_failed,
+        is_written: aof.is_written(),
+        n_bytes,
+        n_bytes_at_rewrite: n_bytes.map(|_| aof.n_bytes_at_rewrite.load(Relaxed)),
+        n_waiting_bytes: aof.n_waiting_bytes(),
+        is_syncing: aof.is_syncing(),
+        n_delayed: aof.n_delayed.load(Relaxed),
     }
 }
 

@@ -265,7 +265,7 @@ fn expire_at(
     let number = stdx::number::parse_i64(number).ok_or(Error::NotAnInteger)?;
     let now_ms = ctx.now_ms();
     let new_ms = clock
-        .unix_ms(number, now_ms)
+        .unix_ms(number, ctx.present_ms())
         .ok_or(Error::InvalidExpire(args.name()))?;
 
     let current = ctx.db.deadline_ms(key);

@@ -9,10 +9,14 @@ use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::control::Order;
 use crate::error::{Error, Result};
 use crate::persistence::ending;
-use crate::saving::Word;
+use crate::saving::{Asked, Word};
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[
+    Command::admin("bgrewriteaof", 1, bgrewriteaof)
+        .flags(&[Flag::Admin, Flag::NoAsyncLoading, Flag::NoScript])
+        .group("server")
+        .about("1.0.0", "O(1)", "Rewrites the append-only file in the background."),
     Command::admin("bgsave", -1, bgsave)
         .syntax("[operation(SCHEDULE|CANCEL)]")
         .flags(&[Flag::Admin, Flag::NoAsyncLoading, Flag::NoScript])
@@ -50,6 +54,10 @@ pub const COMMANDS: &[Command] = &[
 
 /// How long BGSAVE waits for its moment to be fixed; what is written later is not in the file.
 const PATIENCE: Duration = Duration::from_millis(100);
+const REWRITING: Error = Error::Plain(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in \
+     order to schedule a BGSAVE whenever possible.",
+);
 const RUNNING: Error = Error::Plain("ERR Background save already in progress");
 
 fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -61,10 +69,33 @@ fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     Ok(())
 }
 
+fn bgrewriteaof(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    match ctx.state.saving.wish_rewrite() {
+        Asked::Running => {
+            Err(Error::Plain("ERR Background append only file rewriting already in progress"))
+        }
+        Asked::Scheduled => {
+            reply.simple("Background append only file rewriting scheduled");
+            Ok(())
+        }
+        Asked::Begun if ctx.is_nested => {
+            reply.simple("Background append only file rewriting scheduled");
+            Ok(())
+        }
+        Asked::Begun => {
+            reply.simple("Background append only file rewriting started");
+            Ok(())
+        }
+    }
+}
+
 fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let saving = &ctx.state.saving;
+    let is_rewriting = saving.is_rewriting() || saving.wants_rewrite();
     match args.word().as_deref() {
-        None | Some(b"SCHEDULE") => args.end()?,
+        None if is_rewriting && !saving.is_running() => return Err(REWRITING),
+        None => {}
+        Some(b"SCHEDULE") => args.end()?,
         Some(b"CANCEL") => {
             args.end()?;
             if !saving.is_running() {
@@ -79,7 +110,7 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         Some(_) => return Err(Error::Syntax),
     }
     let words = saving.wish().ok_or(RUNNING)?;
-    if ctx.is_nested {
+    if ctx.is_nested || is_rewriting {
         reply.simple("Background saving scheduled"); // for when the transaction is over
     } else {
         await_beginning(&words);

@@ -315,7 +315,7 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
         reply.ok();
         return Ok(());
     }
-    let options = SetOptions::parse(args, ctx.now_ms())?;
+    let options = SetOptions::parse(args, ctx.present_ms())?;
     let allowed = match (options.get, options.condition) {
         (true, _) | (_, Some(Condition::Equal(_))) => {
             let old = ctx.db.string(key)?;
@@ -381,7 +381,7 @@ fn set_for(
     clock: Clock,
 ) -> Result<()> {
     let (key, number, value) = (args.take()?, args.int()?, args.take()?);
-    let deadline_ms = clock.deadline_ms(number, ctx.now_ms(), args.name())?;
+    let deadline_ms = clock.deadline_ms(number, ctx.present_ms(), args.name())?;
     let options = SetOptions {
         deadline_ms: Some(deadline_ms),
         ..SetOptions::default()
@@ -438,7 +438,7 @@ fn getex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         return Ok(());
     }
     let now_ms = ctx.now_ms();
-    match (expiry.deadline_ms(now_ms, "getex")?, expiry.choice()) {
+    match (expiry.deadline_ms(ctx.present_ms(), "getex")?, expiry.choice()) {
         (Some(deadline_ms), _) if deadline_ms <= now_ms => delete(ctx, key),
         (Some(deadline_ms), _) => {
             ctx.db.set_deadline(key, Some(deadline_ms));
@@ -480,7 +480,7 @@ fn msetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         return Err(Error::Plain(BAD_NUMBER));
     }
     let pairs = args.take_n(n_keys.saturating_mul(2))?;
-    let options = SetOptions::parse(args, ctx.now_ms())?;
+    let options = SetOptions::parse(args, ctx.present_ms())?;
     let mut keys = pairs.iter().step_by(2);
     let allowed =
         options.condition.is_none() || keys.all(|key| options.allow_existence(ctx.db.exists(key)));

@@ -33,6 +33,17 @@ pub enum Guard {
     Local,
 }
 
+/// The values of `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// `everysec`
+    EverySecond,
+    /// `always`
+    Always,
+    /// `no`
+    No,
+}
+
 /// The values of `loglevel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
@@ -311,6 +322,65 @@ impl Config {
     /// `dbfilename`. Copies.
     pub fn rdb_file(&self) -> String {
         self.string(const { slot("dbfilename") })
+    }
+
+    /// `appendonly`: every write goes into the append-only file.
+    pub fn appends(&self) -> bool {
+        self.flag(const { slot("appendonly") })
+    }
+
+    /// `appendfsync`.
+    pub fn append_fsync(&self) -> FsyncPolicy {
+        match self.number(const { slot("appendfsync") }) {
+            1 => FsyncPolicy::Always,
+            2 => FsyncPolicy::No,
+            _ => FsyncPolicy::EverySecond,
+        }
+    }
+
+    /// `appenddirname`. Copies.
+    pub fn append_folder(&self) -> String {
+        self.string(const { slot("appenddirname") })
+    }
+
+    /// `appendfilename`. Copies.
+    pub fn append_file(&self) -> String {
+        self.string(const { slot("appendfilename") })
+    }
+
+    /// `aof-load-truncated`: a file that ends within a command is loaded up to there.
+    pub fn loads_truncated(&self) -> bool {
+        self.flag(const { slot("aof-load-truncated") })
+    }
+
+    /// `aof-disable-auto-gc`: files that are no longer needed stay.
+    pub fn keeps_history(&self) -> bool {
+        self.flag(const { slot("aof-disable-auto-gc") })
+    }
+
+    /// `aof-timestamp-enabled`: the append-only file says when commands came.
+    pub fn stamps_appended(&self) -> bool {
+        self.flag(const { slot("aof-timestamp-enabled") })
+    }
+
+    /// `aof-rewrite-incremental-fsync`: see [`Config::syncs_often`].
+    pub fn rewrite_syncs_often(&self) -> bool {
+        self.flag(const { slot("aof-rewrite-incremental-fsync") })
+    }
+
+    /// `no-appendfsync-on-rewrite`: the disk is not waited for while a file is saved or rewritten.
+    pub fn spares_fsync_on_rewrite(&self) -> bool {
+        self.flag(const { slot("no-appendfsync-on-rewrite") })
+    }
+
+    /// `auto-aof-rewrite-percentage`: by how much the file grows before it is rewritten; 0 is never.
+    pub fn rewrite_growth_percent(&self) -> u64 {
+        self.number(const { slot("auto-aof-rewrite-percentage") }) as u64
+    }
+
+    /// `auto-aof-rewrite-min-size`: bytes below which it is not.
+    pub fn rewrite_bytes_min(&self) -> u64 {
+        self.number(const { slot("auto-aof-rewrite-min-size") }) as u64
     }
 
     /// `rdbchecksum`: files end with their checksum, and it is looked at.

@@ -303,6 +303,15 @@ impl Config {
         if directive.name == "dbfilename" && value.text.contains(&b'/') {
             return Err("dbfilename can't be a path, just a filename".into());
         }
+        if let name @ ("appendfilename" | "appenddirname") = directive.name {
+            if value.text.is_empty() {
+                return Err(format!("{name} can't be empty"));
+            }
+            if value.text.contains(&b'/') || matches!(&*value.text, b"." | b"..") {
+                let kind = name.trim_start_matches("append");
+                return Err(format!("{name} can't be a path, just a {kind}"));
+            }
+        }
         Ok(value)
     }
 

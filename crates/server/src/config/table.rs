@@ -20,7 +20,6 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
-const NO_AOF: &str = "there is no append-only file yet";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
 const NO_RDMA: &str = "RDMA is not served";
@@ -48,25 +47,22 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("always-show-logo", "no")
         .fixed()
         .tuning("there is no logo"),
-    boolean("aof-disable-auto-gc", "no").hidden().tuning(NO_AOF),
-    boolean("aof-load-truncated", "yes").tuning(NO_AOF),
+    boolean("aof-disable-auto-gc", "no").hidden(),
+    boolean("aof-load-truncated", "yes"),
     text("aof-rewrite-cpulist", "")
         .alias("aof_rewrite_cpulist")
         .fixed()
-        .tuning(NO_AOF),
-    boolean("aof-rewrite-incremental-fsync", "yes").tuning(NO_AOF),
-    boolean("aof-timestamp-enabled", "no").tuning(NO_AOF),
-    boolean("aof-use-rdb-preamble", "yes").tuning(NO_AOF),
-    text("appenddirname", "appendonlydir")
-        .fixed()
-        .tuning(NO_AOF),
-    text("appendfilename", "appendonly.aof")
-        .fixed()
-        .tuning(NO_AOF),
-    choice("appendfsync", "everysec", &["everysec", "always", "no"]).tuning(NO_AOF),
-    boolean("appendonly", "no").refused(&["no"], "an append-only file cannot be written yet"),
-    memory("auto-aof-rewrite-min-size", "67108864", 0, HALF).tuning(NO_AOF),
-    integer("auto-aof-rewrite-percentage", "100", 0, INT).tuning(NO_AOF),
+        .tuning("threads are not pinned"),
+    boolean("aof-rewrite-incremental-fsync", "yes"),
+    boolean("aof-timestamp-enabled", "no"),
+    boolean("aof-use-rdb-preamble", "yes")
+        .refused(&["yes"], "a base is always written in the form of an RDB file"),
+    text("appenddirname", "appendonlydir").fixed(),
+    text("appendfilename", "appendonly.aof").fixed(),
+    choice("appendfsync", "everysec", &["everysec", "always", "no"]),
+    boolean("appendonly", "no"),
+    memory("auto-aof-rewrite-min-size", "67108864", 0, HALF),
+    integer("auto-aof-rewrite-percentage", "100", 0, INT),
     text("availability-zone", "").valkey(),
     text("bgsave-cpulist", "")
         .alias("bgsave_cpulist")
@@ -292,7 +288,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .valkey()
         .refused(&["no"], "multipath TCP is not used"),
-    boolean("no-appendfsync-on-rewrite", "no").tuning(NO_AOF),
+    boolean("no-appendfsync-on-rewrite", "no"),
     special("notify-keyspace-events", "", events),
     choice("oom-score-adj", "no", &["no", "yes", "relative", "absolute"])
         .refused(&["no"], "the OOM score is left alone"),

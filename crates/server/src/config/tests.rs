@@ -104,7 +104,7 @@ fn errors_are_the_peers() {
 fn promises_are_refused_and_their_off_values_taken() {
     let config = Config::new();
     for (name, promise, off) in [
-        ("appendonly", "yes", "no"),
+        ("aof-use-rdb-preamble", "no", "yes"),
         ("maxmemory-clients", "1gb", "0"),
         ("tls-port", "6380", "0"),
     ] {

@@ -21,6 +21,7 @@ mod multi;
 pub mod permit;
 mod reap;
 mod reload;
+mod replay;
 mod script;
 mod tracking;
 
@@ -163,6 +164,7 @@ fn limits(state: &State) -> Limits {
 fn directives(state: &State) -> Directives {
     Directives {
         packs_strings: state.config.packs_strings(),
+        present_ms: None,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
             knows_version: state.config.knows_rdb_version(),
@@ -283,7 +285,11 @@ impl Engine {
         }
         self.read_at = now;
         self.limits = limits(self.state);
-        self.directives = directives(self.state);
+        let present_ms = self.directives.present_ms;
+        self.directives = Directives {
+            present_ms,
+            ..directives(self.state)
+        };
         self.effects.wanted = wanted(&self.state.config);
         self.limits_of_note = Noteworthy::of(&self.state.config);
         self.access_clock.count(self.state.config.frequency());

@@ -45,6 +45,7 @@ impl Engine {
             | Order::Load { .. }
             | Order::Call { .. }
             | Order::Reload(_)
+            | Order::Replay
             | Order::Libraries(_) => {
                 let Some(locked) = self.lock_all() else {
                     return Outcome::Busy;
@@ -110,6 +111,11 @@ impl Engine {
             Order::Reload(how) => {
                 let mark = reply.len();
                 let result = self.reload(locked, how, reply);
+                self.settle_reply(result, mark, reply);
+            }
+            Order::Replay => {
+                let mark = reply.len();
+                let result = self.reload_log(locked, reply);
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),

@@ -1,6 +1,7 @@
 //! The data set from a file: at the start, and by DEBUG RELOAD.
 
 use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use keyspace::db::{Db, Terms};
@@ -10,7 +11,8 @@ use resp::reply::Reply;
 
 use super::Engine;
 use crate::command::context::Reload;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
+use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
 use crate::persistence::save;
 use crate::scripts::functions::Functions;
@@ -28,11 +30,48 @@ impl Engine {
             }
         };
         let parts = load::parts(self.state, file);
-        let loaded = parts.and_then(|parts| self.load(&locked, parts, false));
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, false)));
         if loaded.is_ok() {
             self.state.saving.end_loading();
         }
-        loaded
+        loaded.map(|_| ())
+    }
+
+    /// Loads the append-only file that was found at the start; it is not open yet. The error is for
+    /// the operator.
+    pub fn replay_at_start(&mut self, found: &Found) -> std::result::Result<(), String> {
+        self.begin_tick();
+        let locked = loop {
+            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
+                break locked;
+            }
+        };
+        self.replay_all(&locked, found)
+    }
+
+    /// DEBUG LOADAOF.
+    pub(super) fn reload_log(
+        &mut self,
+        locked: &Locked<'static>,
+        reply: &mut Reply<'_>,
+    ) -> Result<()> {
+        const FAILED: Error =
+            Error::Plain("ERR Error trying to load the AOF files, check server logs.");
+        let (state, failed) = (self.state, |reason: String| {
+            log::warn!("DEBUG LOADAOF failed: {reason}");
+            FAILED
+        });
+        // Whoever writes it holds no shard, so it comes to its end.
+        let mut files = state.aof.files();
+        let written = state.aof.drain(&mut files);
+        written.map_err(|error| failed(reason(&error)))?;
+        drop(files);
+        let found = found::find(state).map_err(failed)?;
+        self.clear(locked);
+        self.replay_all(locked, &found).map_err(failed)?;
+        log::warn!("Append Only File loaded by DEBUG LOADAOF");
+        reply.ok();
+        Ok(())
     }
 
     /// DEBUG RELOAD.
@@ -55,7 +94,7 @@ impl Engine {
             self.clear(locked);
         }
         let merges = how.merges || !how.flushes;
-        if let Err(error) = self.load(locked, file, merges) {
+        if let Err(error) = self.load(locked, file, (merges, false)) {
             self.clear(locked); // better nothing than a part
             return Err(failed(error));
         }
@@ -66,7 +105,7 @@ impl Engine {
         Ok(())
     }
 
-    fn clear(&mut self, locked: &Locked<'static>) {
+    pub(super) fn clear(&mut self, locked: &Locked<'static>) {
         for database in 0..self.state.keyspace.n_databases() {
             let terms = Terms {
                 now_ms: self.now_ms,
@@ -80,16 +119,18 @@ impl Engine {
         self.put_libraries(Functions::default());
     }
 
-    fn load(
+    /// Loads a file; its length. `merges`: over what is there; `keeps_due`: also what is due.
+    pub(super) fn load<R: Read>(
         &mut self,
         locked: &Locked<'static>,
-        parts: Parts<File>,
-        merges: bool,
-    ) -> std::result::Result<(), LoadError> {
+        parts: Parts<R>,
+        (merges, keeps_due): (bool, bool),
+    ) -> std::result::Result<u64, LoadError> {
         let (state, limits) = (self.state, self.limits.clone());
         let rules = load::Rules {
             limits: &limits,
             merges,
+            keeps_due,
         };
         load::load(state, locked, parts, &rules, &mut |source| {
             let added = self.load_library(source, merges);

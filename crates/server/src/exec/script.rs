@@ -187,6 +187,10 @@ impl Host for Bridge<'_> {
         if is_write && !running.has_written() && self.engine.state.denies_writes() {
             return reply.error(Error::Misconfigured.to_string().as_bytes());
         }
+        if is_write && !running.has_written() && self.engine.state.aof.is_failing() {
+            let line = Error::Unwritable(self.engine.state.aof.failure()).to_string();
+            return reply.error(line.as_bytes());
+        }
         if is_write && !running.has_written() && self.engine.state.config.lacks_replicas() {
             let line = Error::NoReplicas.to_string();
             return reply.error(line.as_bytes());

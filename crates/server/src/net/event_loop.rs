@@ -344,6 +344,9 @@ impl EventLoop {
             return;
         };
         let was_full = connection.unsent_bytes() > UNSENT_BYTES_MAX;
+        if !connection.output.is_empty() {
+            self.state.aof.settle(&self.state.config);
+        }
         let is_alive = connection.flush();
         let is_done = connection.is_done() && !self.state.control.is_ending();
         if !is_alive || is_done {
@@ -470,6 +473,7 @@ impl EventLoop {
         let mut words = std::mem::take(&mut self.words);
         let gathered = (&mut spans, &mut words, &mut replies);
         let (n_used, is_alive, stop) = self.answer_on(engine, &mut connection, input, gathered);
+        self.list_held(idx, &mut connection);
         (self.spans, self.words, self.replies) = (spans, words, replies);
         self.connections.give_back(idx, connection);
         if let Some(stop) = stop {
@@ -530,7 +534,8 @@ impl EventLoop {
             let is_over = is_starved || session.is_closing || stopped.is_some();
             let mut is_alive = true;
             if is_over || replies.len() > REPLY_BYTES {
-                is_alive = send_replies(connection, replies, engine.counters());
+                let is_held = self.state.aof.is_fed();
+                is_alive = send_replies(connection, replies, is_held, engine.counters());
             }
             let is_hoarding = is_hoarding(self.state, connection);
             if let Some((stop, kept)) = stopped {
@@ -577,7 +582,11 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        let mut is_alive = send_replies(connection, &mut self.replies, engine.counters());
+        let is_held = self.state.aof.is_fed();
+        let mut is_alive = send_replies(connection, &mut self.replies, is_held, engine.counters());
+        if is_held && !std::mem::replace(&mut connection.is_listed, true) {
+            self.listed.push(idx);
+        }
         let mut input = std::mem::take(&mut connection.input);
         let end = input.len();
         let mut n_used = 0;
@@ -724,17 +733,29 @@ impl EventLoop {
     }
 
     fn send_listed(&mut self, engine: &mut Engine) {
+        if !self.listed.is_empty() {
+            self.state.aof.settle(&self.state.config);
+        }
         for idx in std::mem::take(&mut self.listed) {
             let Some(connection) = self.connections.get_mut(idx) else {
                 continue;
             };
             connection.is_listed = false;
             let is_alive = connection.flush();
-            if !is_alive || is_hoarding(self.state, connection) {
+            let is_done = connection.is_done() && !self.state.control.is_ending();
+            if !is_alive || is_done || is_hoarding(self.state, connection) {
                 self.close(engine, idx);
             } else {
                 self.has_unsent |= connection.unsent_bytes() > 0;
             }
+        }
+    }
+
+    /// Notes that replies wait for the append-only file, which is settled once for a tick.
+    fn list_held(&mut self, idx: usize, connection: &mut Connection) {
+        let is_held = self.state.aof.is_fed() && !connection.output.is_empty();
+        if is_held && !std::mem::replace(&mut connection.is_listed, true) {
+            self.listed.push(idx);
         }
     }
 
@@ -785,16 +806,24 @@ impl Meanwhile for EventLoop {
             }
         }
         self.retry(engine);
+        if self.state.aof.is_fed() {
+            self.send_listed(engine);
+        }
     }
 }
 
-/// Sends what was gathered for a connection. False if it is broken.
+/// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken.
 fn send_replies(
     connection: &mut Connection,
     replies: &mut Vec<u8>,
+    is_held: bool,
     counters: &ThreadCounters,
 ) -> bool {
     let is_alive = match replies.is_empty() {
+        _ if is_held => {
+            connection.output.extend_from_slice(replies);
+            true
+        }
         true => connection.flush(),
         false => connection.send(replies),
     };

@@ -30,6 +30,8 @@ pub struct Rules<'a> {
     pub limits: &'a Limits,
     /// Keys and libraries that are there already go for those of the file.
     pub merges: bool,
+    /// Keys whose time has come are loaded, too: what follows may say otherwise.
+    pub keeps_due: bool,
 }
 
 /// Why a file could not be loaded.
@@ -71,14 +73,14 @@ pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
     Parts::open(source, demands).map_err(|error| LoadError::Wrong(error.to_string()))
 }
 
-/// Adds the keys of a file. `add_library` gets the sources of libraries.
+/// Adds the keys of a file; its length. `add_library` gets the sources of libraries.
 pub fn load<R: Read>(
     state: &State,
     locked: &Locked<'_>,
     parts: Parts<R>,
     rules: &Rules<'_>,
     add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
-) -> Result<(), LoadError> {
+) -> Result<u64, LoadError> {
     let started = Instant::now();
     let (departed, mut clock) = (RefCell::default(), AccessClock::default());
     clock.set_time(unix_time().as_millis() as u64);
@@ -88,6 +90,7 @@ pub fn load<R: Read>(
         locked,
         now_ms: unix_time().as_millis() as u64,
         merges: rules.merges,
+        keeps_due: rules.keeps_due,
         terms: Terms {
             now_ms: 0, // nothing is due while it is loaded
             trace: clock.noting(),
@@ -105,14 +108,14 @@ pub fn load<R: Read>(
     } = loader.counts;
     state.saving.loading.n_keys.store(n_keys, Relaxed);
     state.saving.loading.n_expired.store(n_expired, Relaxed);
-    result?;
+    let n_bytes = result?;
     let skipped = match n_empty {
         0 => String::new(),
         n_empty => format!(", empty keys skipped: {n_empty}"),
     };
     log::info!("Done loading RDB, keys loaded: {n_keys}, keys expired: {n_expired}{skipped}.");
     log::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
-    Ok(())
+    Ok(n_bytes)
 }
 
 #[derive(Default)]
@@ -128,6 +131,7 @@ struct Loader<'a> {
     locked: &'a Locked<'a>,
     now_ms: u64,
     merges: bool,
+    keeps_due: bool,
     terms: Terms<'a>,
     counts: Counts,
 }
@@ -137,7 +141,7 @@ impl Loader<'_> {
         &mut self,
         mut parts: Parts<R>,
         add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
-    ) -> Result<(), LoadError> {
+    ) -> Result<u64, LoadError> {
         let mut n_parts = 0_u64;
         loop {
             let part = parts
@@ -149,7 +153,7 @@ impl Loader<'_> {
                 loading.n_read.store(parts.offset(), Relaxed);
             }
             match part {
-                Part::End => return Ok(()),
+                Part::End => return Ok(parts.offset()),
                 Part::Passed => {}
                 Part::About(name, text) => about(&name, &text),
                 Part::Function(source) => add_library(&source).map_err(|reason| {
@@ -184,10 +188,10 @@ impl Loader<'_> {
         let database = database.ok_or_else(|| {
             format!("it has more databases than the {n_databases} that this server has")
         })?;
-        if attributes
+        let is_due = attributes
             .deadline_ms
-            .is_some_and(|deadline_ms| deadline_ms <= self.now_ms)
-        {
+            .is_some_and(|deadline_ms| deadline_ms <= self.now_ms);
+        if is_due && !self.keeps_due {
             self.counts.n_expired += 1;
             return Ok(());
         }

@@ -6,10 +6,15 @@
 //!   SHUTDOWN, DEBUG RELOAD  the transaction holds everything and writes in one go
 //! ```
 //!
+//!   BGREWRITEAOF            the saver's thread writes a base of the append-only file, see `docs/aof.md`
+//!
 //! A file is written under another name and takes its place only when it is whole and on the disk.
 
+pub mod append;
 pub mod ending;
+pub mod found;
 mod gather;
 pub mod load;
+pub mod rewrite;
 pub mod save;
 pub mod saver;

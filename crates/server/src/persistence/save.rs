@@ -42,9 +42,17 @@ struct Saved {
 impl Saved {
     fn create(state: &State, temporary: &str) -> io::Result<Saved> {
         let (name, config) = (state.config.rdb_file(), &state.config);
+        Saved::named(state, (temporary, &name), config.syncs_often())
+    }
+
+    fn named(
+        state: &State,
+        (temporary, target): (&str, &str),
+        syncs_often: bool,
+    ) -> io::Result<Saved> {
         Ok(Saved {
-            file: NewFile::create(temporary, &name, config.syncs_often())?,
-            checksum: config.takes_checksum().then(Checksum::default),
+            file: NewFile::create(temporary, target, syncs_often)?,
+            checksum: state.config.takes_checksum().then(Checksum::default),
         })
     }
 
@@ -88,7 +96,7 @@ fn manner(state: &State) -> Manner {
 }
 
 /// What stands before the keys.
-fn write_head(writer: &mut Writer, state: &State) {
+fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
     let version = if has_deadlines {
         VERSION
@@ -101,7 +109,7 @@ fn write_head(writer: &mut Writer, state: &State) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
-    file::about(writer, "aof-base", "0");
+    file::about(writer, "aof-base", if is_base { "1" } else { "0" });
     for library in state.scripts.functions.lock().libraries() {
         file::function(writer, &library.source);
     }
@@ -147,7 +155,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
-    write_head(&mut writer, state);
+    write_head(&mut writer, state, false);
     let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
     for size in sizes {
@@ -187,7 +195,7 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
     let started = Instant::now();
     state.saving.begun(0);
     log::info!("Background saving started");
-    let (is_ok, changes) = match walk(state, words) {
+    let (is_ok, changes) = match save(state, words) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
@@ -215,9 +223,23 @@ struct Cut {
     changes: u64,
 }
 
-fn cut(state: &'static State) -> Result<Cut, String> {
+/// A walk, and what is particular about it.
+pub struct Job<'a> {
+    /// The name that the file has until it is whole, and the one that it gets.
+    pub names: (&'a str, &'a str),
+    /// What is written goes to the disk piece by piece.
+    pub syncs_often: bool,
+    /// It is a base of the append-only file.
+    pub is_base: bool,
+    /// Whether it is to be given up.
+    pub must_stop: &'a dyn Fn() -> bool,
+    /// Called at the moment that is saved, with every shard held, with the number of keys.
+    pub at_cut: &'a mut dyn FnMut(u64),
+}
+
+fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let locked = loop {
-        if state.saving.must_stop() {
+        if (job.must_stop)() {
             return Err(STOPPED.to_owned());
         }
         if let Ok(locked) = Locked::transaction(&state.keyspace, PATIENCE) {
@@ -229,10 +251,10 @@ fn cut(state: &'static State) -> Result<Cut, String> {
     let sink: Arc<dyn Sink> = gather.clone();
     let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
     let mut head = Writer::new(manner.packs);
-    write_head(&mut head, state);
+    write_head(&mut head, state, job.is_base);
     let sizes = sizes(state);
     write_sizes(&mut head, &sizes);
-    state.saving.begun(sizes.iter().map(|size| size.1).sum());
+    (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     Ok(Cut {
         walk,
         gather,
@@ -243,11 +265,29 @@ fn cut(state: &'static State) -> Result<Cut, String> {
 
 const STOPPED: &str = "it was told to stop";
 
-fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
-    let mut saved = Saved::create(state, &temporary_name("temp-bg")).map_err(|e| reason(&e))?;
-    let mut cut = cut(state)?;
-    // Who asked may not wait any more.
-    let _ = words.send(Word::Begun);
+fn save(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
+    let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
+    walk(
+        state,
+        Job {
+            names: (&temporary, &name),
+            syncs_often: state.config.syncs_often(),
+            is_base: false,
+            must_stop: &|| state.saving.must_stop(),
+            at_cut: &mut |n_keys| {
+                state.saving.begun(n_keys);
+                // Who asked may not wait any more.
+                let _ = words.send(Word::Begun);
+            },
+        },
+    )
+}
+
+/// Saves the data of a moment; the count of changes at it.
+pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<u64, String> {
+    let saved = Saved::named(state, job.names, job.syncs_often);
+    let mut saved = saved.map_err(|error| reason(&error))?;
+    let mut cut = cut(state, &mut job)?;
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
@@ -255,7 +295,7 @@ fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
         if written.is_err() {
             continue; // the rest is only marked
         }
-        if state.saving.must_stop() {
+        if (job.must_stop)() {
             written = Err(STOPPED.to_owned());
         } else if cut.gather.is_over() {
             written = Err("the disk is too slow for what changes meanwhile".to_owned());

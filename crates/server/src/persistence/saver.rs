@@ -1,8 +1,10 @@
 //! The thread that saves in the background: when somebody asks, and when `save` says so.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::save;
+use super::{rewrite, save};
+use crate::aof::Phase;
 use crate::io::process::unix_time;
 use crate::saving::Wish;
 use crate::state::State;
@@ -16,7 +18,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Saves until it is told to end.
 pub fn run(state: &'static State) {
     loop {
-        let patience = state.config.has_save_points().then_some(LOOK);
+        let is_owed = state.saving.owes_rewrite.load(Relaxed);
+        let patience = (is_owed || state.config.has_save_points()).then_some(LOOK);
         match state.saving.next(patience) {
             Wish::Save(words) => {
                 save::in_background(state, &words);
@@ -24,14 +27,25 @@ pub fn run(state: &'static State) {
                     drop(state.saving.wish());
                 }
             }
+            Wish::Rewrite => rewrite::in_background(state),
             Wish::None => look(state),
             Wish::End => return,
         }
     }
 }
 
-/// Asks for a save if a save point is reached.
+/// Asks for the rewrite that is owed, and for a save if a save point is reached.
 fn look(state: &State) {
+    let rewrites = state.saving.rewrites();
+    let is_soon = rewrites.n_failed > 0 && rewrites.ended_at.is_some_and(|at| at.elapsed() < RETRY);
+    if !is_soon && state.saving.owes_rewrite.swap(false, Relaxed) {
+        match state.aof.phase() {
+            Phase::Waiting => {
+                state.saving.wish_rewrite();
+            }
+            Phase::Off | Phase::On => {}
+        }
+    }
     if state.saving.is_running() || state.saving.is_loading() {
         return;
     }

@@ -163,6 +163,41 @@ pub struct PersistenceInfo {
     pub n_loaded: u64,
     /// Keys in it that were due.
     pub n_expired: u64,
+    /// The append-only file.
+    pub aof: AofInfo,
+}
+
+/// The append-only file.
+#[derive(Clone, Debug, Default)]
+pub struct AofInfo {
+    /// It is written, or will be when its first base is there.
+    pub is_on: bool,
+    /// It is being rewritten.
+    pub is_rewriting: bool,
+    /// It will be, when the save that runs has ended.
+    pub is_scheduled: bool,
+    /// How long the last rewrite took, in seconds.
+    pub took_s: Option<u64>,
+    /// For how long the present one runs.
+    pub runs_s: Option<u64>,
+    /// Whether the last one went well.
+    pub is_ok: bool,
+    /// Rewrites that were begun.
+    pub n_rewrites: u64,
+    /// Rewrites that failed one after the other.
+    pub n_failed: u64,
+    /// Whether the last write went well.
+    pub is_written: bool,
+    /// Bytes of all files, if it is written.
+    pub n_bytes: Option<u64>,
+    /// The same after the last rewrite, or at the start.
+    pub n_bytes_at_rewrite: Option<u64>,
+    /// Bytes that were not given to the system yet.
+    pub n_waiting_bytes: u64,
+    /// The disk is being waited for.
+    pub is_syncing: bool,
+    /// Writes that waited for that for too long.
+    pub n_delayed: u64,
 }
 
 /// A file on its way in.

@@ -212,7 +212,7 @@ pub const FIELDS: &[Field] = &[
     memory("mem_not_counted_for_evict", |_| never()),
     memory("mem_replication_backlog", |_| never()),
     memory("mem_total_replication_buffers", |_| never()),
-    memory("mem_aof_buffer", |_| never()),
+    memory("mem_aof_buffer", |s| number(s.persistence.aof.n_waiting_bytes)),
     memory("mem_allocator", |s| text(s.memory.allocated?.allocator)),
     memory("active_defrag_running", |_| never()),
     memory("lazyfree_pending_objects", |s| number(s.memory.lazyfree_pending)),
@@ -232,11 +232,34 @@ pub const FIELDS: &[Field] = &[
     persistence("rdb_saves", |s| number(s.persistence.n_saves)),
     persistence("rdb_last_load_keys_expired", |s| number(s.persistence.n_expired)),
     persistence("rdb_last_load_keys_loaded", |s| number(s.persistence.n_loaded)),
-    persistence("aof_enabled", |_| never()),
-    persistence("aof_rewrite_in_progress", |_| never()),
-    persistence("aof_rewrite_scheduled", |_| never()),
-    persistence("aof_last_bgrewrite_status", |_| text("ok")),
-    persistence("aof_last_write_status", |_| text("ok")),
+    persistence("aof_enabled", |s| number(u8::from(s.persistence.aof.is_on))),
+    persistence("aof_rewrite_in_progress", |s| number(u8::from(s.persistence.aof.is_rewriting))),
+    persistence("aof_rewrite_scheduled", |s| number(u8::from(s.persistence.aof.is_scheduled))),
+    persistence("aof_last_rewrite_time_sec", |s| or_none(s.persistence.aof.took_s)),
+    persistence("aof_current_rewrite_time_sec", |s| or_none(s.persistence.aof.runs_s)),
+    persistence("aof_last_bgrewrite_status", |s| status(s.persistence.aof.is_ok)),
+    persistence("aof_rewrites", |s| number(s.persistence.aof.n_rewrites)),
+    persistence("aof_rewrites_consecutive_failures", |s| number(s.persistence.aof.n_failed)),
+    persistence("aof_last_write_status", |s| status(s.persistence.aof.is_written)),
+    persistence("aof_last_cow_size", |_| never()),
+    persistence("aof_current_size", |s| number(s.persistence.aof.n_bytes?)),
+    persistence("aof_base_size", |s| number(s.persistence.aof.n_bytes_at_rewrite?)),
+    persistence("aof_pending_rewrite", |s| {
+        s.persistence.aof.n_bytes?;
+        never()
+    }),
+    persistence("aof_buffer_length", |s| {
+        s.persistence.aof.n_bytes?;
+        number(s.persistence.aof.n_waiting_bytes)
+    }),
+    persistence("aof_pending_bio_fsync", |s| {
+        s.persistence.aof.n_bytes?;
+        number(u8::from(s.persistence.aof.is_syncing))
+    }),
+    persistence("aof_delayed_fsync", |s| {
+        s.persistence.aof.n_bytes?;
+        number(s.persistence.aof.n_delayed)
+    }),
     persistence("loading_start_time", |s| number(s.persistence.loading?.since_s)),
     persistence("loading_total_bytes", |s| number(s.persistence.loading?.n_bytes)),
     persistence("loading_loaded_bytes", |s| number(s.persistence.loading?.n_read)),
@@ -314,6 +337,10 @@ pub const FIELDS: &[Field] = &[
 /// keys evicted, replicas, forks.
 fn never() -> Option<String> {
     Some("0".to_owned())
+}
+
+fn status(is_ok: bool) -> Option<String> {
+    text(if is_ok { "ok" } else { "err" })
 }
 
 /// A number of seconds, -1 if there is none.

@@ -261,7 +261,7 @@ fn expire(
     let key = args.take()?;
     let now_ms = ctx.now_ms();
     ctx.db.hash(key)?;
-    let deadline_ms = time.deadline_ms(args, now_ms)?;
+    let deadline_ms = time.deadline_ms(args, ctx.present_ms())?;
     let condition = Condition::ALL.into_iter().find(|(_, name)| args.eat(name));
     let fields = fields(args, "ERR Parameter `numFields` should be greater than 0")?;
     reply.array(fields.len());
@@ -427,8 +427,9 @@ impl Touch {
 fn hgetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
     let now_ms = ctx.now_ms();
+    let present_ms = ctx.present_ms();
     let hash = ctx.db.hash_mut(key)?;
-    let touch = Touch::parse(args, now_ms)?;
+    let touch = Touch::parse(args, present_ms)?;
     let fields = fields(args, NOT_POSITIVE)?;
     reply.array(fields.len());
     let Some(mut hash) = hash else {
@@ -552,7 +553,7 @@ fn pairs<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>> {
 fn hsetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
     let now_ms = ctx.now_ms();
-    let options = SetOptions::parse(args, now_ms)?;
+    let options = SetOptions::parse(args, ctx.present_ms())?;
     let old = ctx.db.hash(key)?;
     if let Some(must_exist) = options.must_exist {
         let exists = |field| old.is_some_and(|hash| hash.contains(field));

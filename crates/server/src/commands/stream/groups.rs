@@ -188,7 +188,7 @@ fn create_consumer(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     let (key, name, consumer) = (args.take()?, args.take()?, args.take()?);
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.present_ms();
     let mut stream = ctx.db.stream_mut(key)?.ok_or(NO_KEY)?;
     let group = stream
         .group_mut(name)

@@ -155,7 +155,7 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     if !datatypes::stream::fits(fields.clone()) {
         return Err(Error::Plain("ERR Elements are too large to be stored"));
     }
-    let (now_ms, limit) = (ctx.now_ms(), ctx.limits().stream_block);
+    let (now_ms, limit) = (ctx.present_ms(), ctx.limits().stream_block);
     let mut stream = ctx.db.stream_or_new(key)?;
     let last = stream.facts().last_id;
     if last == StreamId::MAX {

@@ -319,7 +319,7 @@ fn xclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         consumer,
     };
     group_must_exist(ctx, key, group)?;
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.present_ms();
     let idle_ms = min_idle(args, "ERR Invalid min-idle-time argument for XCLAIM")?;
     let mut ids = Vec::new();
     while let Some(Ok(id)) = args.peek().map(|id| ids::parse(id, 0)) {
@@ -440,7 +440,7 @@ fn xautoclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
         }
     }
     group_must_exist(ctx, key, group)?;
-    let now_ms = ctx.now_ms();
+    let now_ms = ctx.present_ms();
     let Some(mut stream) = ctx.db.stream_mut(key)? else {
         return Ok(());
     };

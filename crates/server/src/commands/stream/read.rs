@@ -310,7 +310,7 @@ impl Visit<'_> {
         answer: &mut Answer,
         reply: &mut Reply<'_>,
     ) -> Result<()> {
-        let now_ms = ctx.now_ms();
+        let now_ms = ctx.present_ms();
         let Some(mut stream) = ctx.db.stream_mut(self.key)? else {
             return Ok(());
         };

@@ -1,0 +1,365 @@
+//! The append-only file: what was acknowledged is there after a crash, and files that are broken,
+//! rewritten, switched, or written by others load as far as they should.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use client::connection::Connection;
+
+use super::{MINIUM, Server, exit_code, folder, free_port, text, wait_for};
+
+const AOF: &[&str] = &[
+    "--appendonly",
+    "yes",
+    "--save",
+    "",
+    "--enable-debug-command",
+    "local",
+];
+
+fn start(folder: &Path, more: &[&str]) -> Server {
+    Server::start_in(folder, &[AOF, more].concat())
+}
+
+fn crash(server: &mut Server) {
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+}
+
+fn info(field: &str, client: &mut Connection) -> String {
+    let all = text("INFO persistence", client);
+    let start = all.find(&format!("{field}:")).expect(field) + field.len() + 1;
+    let end = all[start..].find("\\r").unwrap();
+    all[start..start + end].to_owned()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("appendonlydir")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn increment(folder: &Path) -> PathBuf {
+    folder.join("appendonlydir/appendonly.aof.1.incr.aof")
+}
+
+fn append(path: &Path, bytes: &str) {
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(bytes.as_bytes()).unwrap();
+}
+
+fn wait_until_rewritten(client: &mut Connection) {
+    wait_for("the rewrite ends", || {
+        let is_over = info("aof_rewrite_in_progress", client) == "0";
+        (is_over && info("aof_rewrite_scheduled", client) == "0").then_some(())
+    });
+    assert_eq!(info("aof_last_bgrewrite_status", client), "ok");
+}
+
+/// Runs a server that must not come up; its exit code and what it said.
+fn refused(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let log = folder.join("log");
+    let _ = fs::remove_file(&log);
+    let mut process = Command::new(MINIUM)
+        .current_dir(folder)
+        .args(["--bind", "127.0.0.1", "--port", &free_port().to_string()])
+        .args(["--logfile", "log"])
+        .args([AOF, more].concat())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let code = exit_code(&mut process);
+    (code, fs::read_to_string(log).unwrap_or_default())
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_crash() {
+    for (policy, threads) in [("always", "2"), ("everysec", "1"), ("no", "2")] {
+        let folder = folder(&format!("aof-crash-{policy}"));
+        let flags = ["--appendfsync", policy, "--threads", threads];
+        let mut server = start(&folder, &flags);
+        const CLIENTS: usize = 4;
+        let acknowledged: [AtomicU64; CLIENTS] = Default::default();
+        let is_over = AtomicBool::new(false);
+        let (acknowledged, is_over) = (&acknowledged, &is_over);
+        std::thread::scope(|scope| {
+            for (number, counter) in acknowledged.iter().enumerate() {
+                let mut client = server.client();
+                scope.spawn(move || {
+                    let (counter_key, set) = (format!("n{number}"), format!("s{number}"));
+                    for n in 1_u64.. {
+                        let one = ["MULTI".to_owned(), format!("INCR {counter_key}")];
+                        let two = [format!("SADD {set} {n}"), "EXEC".to_owned()];
+                        let commands: Vec<Vec<Vec<u8>>> = [one, two]
+                            .concat()
+                            .iter()
+                            .map(|line| line.split(' ').map(|word| word.into()).collect())
+                            .collect();
+                        if client.pipeline(&commands).is_err() || is_over.load(SeqCst) {
+                            return;
+                        }
+                        counter.store(n, SeqCst);
+                    }
+                });
+            }
+            wait_for("all have written", || {
+                let all = acknowledged.iter().all(|one| one.load(SeqCst) >= 50);
+                all.then_some(())
+            });
+            crash(&mut server);
+            is_over.store(true, SeqCst);
+        });
+        let server = start(&folder, &flags);
+        let mut client = server.client();
+        for (number, acknowledged) in acknowledged.iter().enumerate() {
+            let counter = text(&format!("GET n{number}"), &mut client);
+            let counter: u64 = counter.trim_matches('"').parse().unwrap();
+            // Everysec may lose what came within a sync.
+            let is_kept = counter >= acknowledged.load(SeqCst);
+            assert!(is_kept || policy == "everysec", "{policy}: {counter}");
+            assert_eq!(text(&format!("SCARD s{number}"), &mut client), format!(":{counter}"));
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_and_half_a_transaction_are_dropped() {
+    const HALF: &str = "*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n";
+    for tail in ["*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$5\r\nab", "*3\r\n$3", HALF] {
+        let folder = folder("aof-torn");
+        let mut server = start(&folder, &[]);
+        assert_eq!(text("SET k value", &mut server.client()), "+OK");
+        crash(&mut server);
+        let whole = fs::read(increment(&folder)).unwrap();
+        append(&increment(&folder), tail);
+        let (code, log) = refused(&folder, &["--aof-load-truncated", "no"]);
+        assert_eq!(code, Some(1));
+        assert!(log.contains("Unexpected end of file reading the append only file"), "{log}");
+
+        let mut server = start(&folder, &[]);
+        let mut client = server.client();
+        assert_eq!(text("MGET k x", &mut client), "*2\n  \"value\"\n  (nil)");
+        assert_eq!(fs::read(increment(&folder)).unwrap(), whole);
+        assert_eq!(text("SET later 1", &mut client), "+OK");
+        crash(&mut server);
+        let server = start(&folder, &["--aof-load-truncated", "no"]);
+        assert_eq!(text("EXISTS k later", &mut server.client()), ":2");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_in_the_middle_stops_the_start() {
+    for (wrong, reason) in [
+        ("!nonsense\r\n", "Bad file format reading the append only file"),
+        ("*1\r\n$3\r\nbla\r\n", "unknown command 'bla'"),
+    ] {
+        let folder = folder("aof-wrong");
+        let mut server = start(&folder, &[]);
+        assert_eq!(text("SET k value", &mut server.client()), "+OK");
+        crash(&mut server);
+        append(&increment(&folder), wrong);
+        append(&increment(&folder), "*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n");
+        let (code, log) = refused(&folder, &[]);
+        assert_eq!(code, Some(1));
+        assert!(log.contains(reason) && log.contains("byte"), "{log}");
+    }
+    let folder = folder("aof-manifest");
+    fs::create_dir(folder.join("appendonlydir")).unwrap();
+    let manifest = folder.join("appendonlydir/appendonly.aof.manifest");
+    fs::write(manifest, "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
+    let (code, log) = refused(&folder, &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        log.contains("appendonly.aof.1.incr.aof cannot be opened: No such file or directory"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_rewrite_goes_on_beside_writers() {
+    let folder = folder("aof-rewrite");
+    let mut server = start(&folder, &["--threads", "2"]);
+    let mut client = server.client();
+    text("DEBUG POPULATE 20000", &mut client);
+    let is_over = AtomicBool::new(false);
+    let is_over = &is_over;
+    std::thread::scope(|scope| {
+        for number in 0..2 {
+            let mut client = server.client();
+            scope.spawn(move || {
+                let mut n = 0_u64;
+                while !is_over.load(SeqCst) {
+                    n += 1;
+                    let key = (n * 7919 + number) % 20_000;
+                    text(&format!("APPEND key:{key} x"), &mut client);
+                    text(&format!("LPUSH list:{number} {n}"), &mut client);
+                }
+            });
+        }
+        for _ in 0..3 {
+            let answer = text("BGREWRITEAOF", &mut client);
+            assert_eq!(answer, "+Background append only file rewriting started");
+            wait_until_rewritten(&mut client);
+        }
+        is_over.store(true, SeqCst);
+    });
+    let digest = text("DEBUG DIGEST", &mut client);
+    let names = names(&folder);
+    let expected = ["4.base.rdb", "4.incr.aof", "manifest"];
+    assert_eq!(names, expected.map(|end| format!("appendonly.aof.{end}")));
+    crash(&mut server);
+    let server = start(&folder, &[]);
+    assert_eq!(text("DEBUG DIGEST", &mut server.client()), digest);
+}
+
+#[test]
+fn a_file_that_has_grown_is_rewritten_unasked() {
+    let folder = folder("aof-grown");
+    let flags = [
+        "--auto-aof-rewrite-percentage",
+        "100",
+        "--auto-aof-rewrite-min-size",
+        "4kb",
+    ];
+    let server = start(&folder, &flags);
+    let mut client = server.client();
+    let value = "x".repeat(1000);
+    for _ in 0..10 {
+        text(&format!("SET k {value}"), &mut client);
+    }
+    wait_for("it is rewritten", || (info("aof_rewrites", &mut client) == "1").then_some(()));
+    wait_until_rewritten(&mut client);
+    let n_bytes: u64 = info("aof_current_size", &mut client).parse().unwrap();
+    assert!(n_bytes < 2000, "{n_bytes}");
+}
+
+#[test]
+fn it_is_switched_on_and_off_at_run_time() {
+    let folder = folder("aof-switched");
+    let off = ["--appendonly", "no", "--enable-debug-command", "local"];
+    let mut server = Server::start_in(&folder, &off);
+    let mut client = server.client();
+    text("SET before 1", &mut client);
+    assert_eq!(info("aof_enabled", &mut client), "0");
+    assert_eq!(text("CONFIG SET appendonly yes", &mut client), "+OK");
+    text("SET meanwhile 1", &mut client);
+    assert_eq!(info("aof_enabled", &mut client), "1");
+    wait_for("the first base is there", || {
+        let path = folder.join("appendonlydir/appendonly.aof.manifest");
+        path.exists().then_some(())
+    });
+    wait_until_rewritten(&mut client);
+    text("SET after 1", &mut client);
+    crash(&mut server);
+
+    let mut server = start(&folder, &[]);
+    let mut client = server.client();
+    assert_eq!(text("EXISTS before meanwhile after", &mut client), ":3");
+    assert_eq!(text("CONFIG SET appendonly no", &mut client), "+OK");
+    text("SET lost 1", &mut client);
+    assert_eq!(info("aof_enabled", &mut client), "0");
+    crash(&mut server);
+    let server = start(&folder, &[]);
+    assert_eq!(text("EXISTS before meanwhile after lost", &mut server.client()), ":3");
+}
+
+#[test]
+fn what_has_run_out_meanwhile_is_not_there_and_what_was_kept_is() {
+    let folder = folder("aof-expiry");
+    let mut server = start(&folder, &["--aof-timestamp-enabled", "yes"]);
+    let mut client = server.client();
+    // With nothing going of its own accord, deadlines pass while the file says what was done before.
+    text("DEBUG SET-ACTIVE-EXPIRE 0", &mut client);
+    text("SET kept 5 PX 100", &mut client);
+    text("SET gone 5 PX 100", &mut client);
+    text("INCR gone", &mut client);
+    text("BGREWRITEAOF", &mut client);
+    wait_until_rewritten(&mut client);
+    text("SET kept 6 KEEPTTL", &mut client);
+    text("PERSIST kept", &mut client);
+    let deadline = text("PEXPIRETIME gone", &mut client);
+    let deadline: u64 = deadline.trim_start_matches(':').parse().unwrap_or(0);
+    crash(&mut server);
+    wait_for("the time has come", || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        (now.unwrap().as_millis() as u64 > deadline).then_some(())
+    });
+    let server = start(&folder, &[]);
+    let mut client = server.client();
+    let kept = text("EXISTS kept", &mut client);
+    assert!(kept == ":1" || deadline == 0, "{kept}");
+    assert_eq!(text("EXISTS gone", &mut client), ":0");
+}
+
+#[test]
+fn a_file_of_the_old_kind_becomes_the_base() {
+    let folder = folder("aof-old");
+    let old = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    fs::write(folder.join("appendonly.aof"), old).unwrap();
+    let mut server = start(&folder, &[]);
+    let mut client = server.client();
+    assert_eq!(text("GET k", &mut client), "\"v\"");
+    assert!(!folder.join("appendonly.aof").exists());
+    text("SET more 1", &mut client);
+    crash(&mut server);
+    let expected = [
+        "appendonly.aof",
+        "appendonly.aof.1.incr.aof",
+        "appendonly.aof.manifest",
+    ];
+    assert_eq!(names(&folder), expected);
+    let server = start(&folder, &[]);
+    assert_eq!(text("EXISTS k more", &mut server.client()), ":2");
+}
+
+/// A server whose present increment is on a disk without room.
+fn start_full(name: &str, policy: &str) -> (PathBuf, Server) {
+    let folder = folder(name);
+    let server = start(&folder, &["--appendfsync", policy]);
+    let mut client = server.client();
+    assert_eq!(text("SET k 1", &mut client), "+OK");
+    let next = folder.join("appendonlydir/appendonly.aof.2.incr.aof");
+    std::os::unix::fs::symlink("/dev/full", next).unwrap();
+    text("BGREWRITEAOF", &mut client);
+    wait_until_rewritten(&mut client);
+    (folder, server)
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    let (folder, mut server) = start_full("aof-full", "everysec");
+    let mut client = server.client();
+    wait_for("writes are refused", || {
+        let answer = text("SET k 2", &mut client);
+        answer
+            .starts_with("-MISCONF Errors writing to the AOF file: No space left on device")
+            .then_some(())
+    });
+    assert_eq!(info("aof_last_write_status", &mut client), "err");
+    assert_eq!(text("GET k", &mut client), "\"2\"");
+    text("BGREWRITEAOF", &mut client);
+    wait_until_rewritten(&mut client);
+    wait_for("writes are allowed again", || (text("SET k 3", &mut client) == "+OK").then_some(()));
+    assert_eq!(info("aof_last_write_status", &mut client), "ok");
+    crash(&mut server);
+    let server = start(&folder, &[]);
+    assert_eq!(text("GET k", &mut server.client()), "\"3\"");
+}
+
+#[test]
+fn nothing_is_answered_that_must_be_on_the_disk_and_is_not() {
+    let (folder, mut server) = start_full("aof-always-full", "always");
+    let mut client = server.client();
+    assert!(client.call(&["SET", "k", "2"]).is_err());
+    assert_eq!(exit_code(&mut server.process), Some(1));
+    let _ = fs::remove_file(folder.join("appendonlydir/appendonly.aof.2.incr.aof"));
+    fs::write(folder.join("appendonlydir/appendonly.aof.2.incr.aof"), "").unwrap();
+    let server = start(&folder, &[]);
+    assert_eq!(text("GET k", &mut server.client()), "\"1\"");
+}

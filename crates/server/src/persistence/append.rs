@@ -1,0 +1,241 @@
+//! The append-only file as a whole: switched on and off, opened after the start, synced in the
+//! background, rewritten when it has grown.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::save::{self, Job};
+use crate::aof::manifest::{Manifest, Place};
+use crate::aof::{Files, Phase, Target};
+use crate::config::live::FsyncPolicy;
+use crate::error::reason;
+use crate::saving::Asked;
+use crate::state::State;
+
+/// How often the thread looks whether there is something to write, to sync or to rewrite.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often the disk is waited for.
+const SYNC: Duration = Duration::from_millis(1000);
+/// How long after a failed rewrite the next one is begun unasked.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Where the files are, as the directives say.
+pub fn place(state: &State) -> Place {
+    let folder = std::env::current_dir().unwrap_or_default();
+    Place {
+        folder: folder.join(state.config.append_folder()),
+        name: state.config.append_file(),
+    }
+}
+
+/// The length of a file, 0 if there is none.
+pub fn n_file_bytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |facts| facts.len())
+}
+
+/// Bytes of all files.
+pub fn n_bytes(state: &State) -> u64 {
+    let now = state.aof.target();
+    state.aof.n_bytes_before.load(Relaxed) + now.map_or(0, |target| target.n_bytes.load(Relaxed))
+}
+
+/// Sees to it that there is a folder, and that its manifest is known.
+pub fn know_manifest(state: &State, files: &mut Files) -> Result<(), String> {
+    if files.manifest.is_none() {
+        files.place = place(state);
+        make_folder(&files.place)?;
+        files.manifest = Some(Manifest::read(&files.place)?.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Makes the folder of the files, if it is not there.
+pub fn make_folder(place: &Place) -> Result<(), String> {
+    match fs::create_dir(&place.folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(format!(
+            "Can't open or create append-only dir {}: {}",
+            place.folder.display(),
+            reason(&error)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Goes on with the files that were loaded, before anybody is served. The error is for the operator.
+pub fn open_at_start(state: &'static State) -> Result<(), String> {
+    let mut files = state.aof.files();
+    know_manifest(state, &mut files)?;
+    let place = files.place.clone();
+    make_folder(&place)?; // the manifest may be known for not being there
+    let mut manifest = files.manifest.clone().unwrap_or_default();
+    let told =
+        |error: std::io::Error| format!("Can't open the append-only file: {}", reason(&error));
+    if manifest.is_empty() {
+        let name = manifest.new_base(&place, 0).name.clone();
+        log::info!("Creating AOF base file {name} on server start");
+        drop(files); // a walk helps itself to what it needs
+        write_first_base(state, &place, &name)?;
+        files = state.aof.files();
+    }
+    let last = match manifest.increments.last() {
+        Some(part) => part.clone(),
+        None => {
+            let part = manifest.new_increment(&place).clone();
+            log::info!("Creating AOF incr file {} on server start", part.name);
+            part
+        }
+    };
+    let target = Target::open(&place.path(&last.name)).map_err(told)?;
+    manifest.write(&place).map_err(told)?;
+    super::rewrite::remove_history(state, &place, &mut manifest);
+    let before = manifest.parts().filter(|part| **part != last);
+    let n_before = before
+        .map(|part| n_file_bytes(&place.path(&part.name)))
+        .sum();
+    state.aof.n_bytes_before.store(n_before, Relaxed);
+    files.manifest = Some(manifest);
+    state.aof.direct(Some(target));
+    state.journal.connect(state.aof.reader());
+    state
+        .aof
+        .reader()
+        .is_stamped
+        .store(state.config.stamps_appended(), Relaxed);
+    state.aof.n_bytes_at_rewrite.store(n_bytes(state), Relaxed);
+    state.aof.set_phase(Phase::On);
+    Ok(())
+}
+
+fn write_first_base(state: &'static State, place: &Place, name: &str) -> Result<(), String> {
+    let path = |name: &str| place.path(name).to_string_lossy().into_owned();
+    let temporary = path(&format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
+    let job = Job {
+        names: (&temporary, &path(name)),
+        syncs_often: false,
+        is_base: true,
+        must_stop: &|| false,
+        at_cut: &mut |_| {},
+    };
+    let written = save::walk(state, job).map(|_| ());
+    written.map_err(|reason| format!("Can't create the base of the append-only file: {reason}"))
+}
+
+/// CONFIG SET appendonly yes: the first base is written in the background, and what comes meanwhile
+/// is kept beside it. The error is for the client.
+pub fn switch_on(state: &State) -> Result<(), String> {
+    if state.aof.phase() != Phase::Off {
+        return Ok(());
+    }
+    let mut files = state.aof.files();
+    files.manifest = None; // somebody may have changed it since
+    know_manifest(state, &mut files).map_err(|reason| {
+        log::warn!("{reason}");
+        "Unable to turn on AOF. Check server logs.".to_owned()
+    })?;
+    drop(files);
+    state
+        .aof
+        .reader()
+        .is_stamped
+        .store(state.config.stamps_appended(), Relaxed);
+    state.saving.cancel_rewrite(); // one without an increment would be of no use
+    state.aof.set_phase(Phase::Waiting);
+    state.saving.wish_rewrite(); // if one still runs, the saver goes on with another
+    Ok(())
+}
+
+/// CONFIG SET appendonly no: what was written goes to the disk, and no more is.
+pub fn switch_off(state: &State) {
+    let phase = state.aof.phase();
+    if phase == Phase::Off {
+        return;
+    }
+    state.saving.cancel_rewrite();
+    close(state);
+    if phase == Phase::Waiting {
+        let place = state.aof.files().place.clone();
+        let _ = fs::remove_file(place.path(&place.temporary_increment())); // it may not be there
+    }
+}
+
+/// Writes what is left to the disk and closes the file.
+pub fn close(state: &State) {
+    let aof = &state.aof;
+    let was_on = aof.phase() == Phase::On;
+    state.journal.disconnect(aof.reader());
+    let mut files = aof.files();
+    if was_on {
+        log::info!("Calling fsync() on the AOF file.");
+        let result = aof.drain(&mut files).and_then(|()| aof.sync(&mut files));
+        if let Err(error) = result {
+            log::warn!("Cannot write the last of the AOF file: {}", reason(&error));
+        }
+    }
+    aof.direct(None);
+    aof.forget(&mut files);
+    aof.set_phase(Phase::Off);
+}
+
+/// The first base could not be written: nothing is kept until it is tried again.
+pub fn stop_waiting(state: &State) {
+    state.journal.disconnect(state.aof.reader());
+    let mut files = state.aof.files();
+    state.aof.direct(None);
+    state.aof.forget(&mut files);
+    let _ = fs::remove_file(files.place.path(&files.place.temporary_increment()));
+}
+
+/// Looks after the file until the process ends, on a thread of its own.
+pub fn run(state: &'static State) {
+    loop {
+        state.aof.pause(LOOK);
+        if state.aof.phase() == Phase::Off {
+            continue;
+        }
+        let policy = state.config.append_fsync();
+        if policy != FsyncPolicy::Always {
+            if state.aof.n_waiting_bytes() > 0 || state.aof.is_failing() {
+                let mut files = state.aof.files();
+                let _ = state.aof.drain(&mut files); // it has noted the error
+            }
+            let is_spared = state.config.spares_fsync_on_rewrite()
+                && (state.saving.is_rewriting() || state.saving.is_running());
+            let is_wanted = policy == FsyncPolicy::EverySecond && !is_spared;
+            let is_due = state.aof.since_sync() >= SYNC || state.aof.is_failing();
+            if is_wanted && is_due && state.aof.is_unsynced() {
+                state.aof.sync_aside();
+            }
+        } else {
+            state.aof.settle(&state.config);
+        }
+        look(state);
+    }
+}
+
+/// Asks for a rewrite when the file has grown enough.
+fn look(state: &State) {
+    let saving = &state.saving;
+    if saving.is_rewriting() || saving.is_running() || saving.is_loading() {
+        return;
+    }
+    let rewrites = saving.rewrites();
+    let is_soon = |at: std::time::Instant| at.elapsed() < RETRY;
+    if rewrites.n_failed > 0 && rewrites.ended_at.is_some_and(is_soon) {
+        return;
+    }
+    if state.aof.phase() != Phase::On {
+        return;
+    }
+    let percent = state.config.rewrite_growth_percent();
+    let now = n_bytes(state);
+    if percent == 0 || now <= state.config.rewrite_bytes_min() {
+        return;
+    }
+    let base = state.aof.n_bytes_at_rewrite.load(Relaxed).max(1);
+    let growth = (now.saturating_mul(100) / base).saturating_sub(100);
+    if growth >= percent && saving.wish_rewrite() == Asked::Begun {
+        log::info!("Starting automatic rewriting of AOF on {growth}% growth");
+    }
+}

@@ -1,0 +1,161 @@
+//! BGREWRITEAOF: the data of a moment becomes the base of the append-only file, and what was written
+//! before it is no longer needed.
+//!
+//! ```text
+//!   manifest   base 1, incr 1       base 1, incr 1, incr 2              base 2, incr 2
+//!   commands   ──► incr 1           ║ cut ──► incr 2 ─────────────────────────────────►
+//!   saver                           ║ walk ──► temp-rewriteaof-bg-PID.aof ──► base 2
+//! ```
+//!
+//! At every moment the manifest on the disk names files that make up all that was written: a rewrite
+//! that fails, or a process that dies within it, leaves one increment more.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::append::{self, n_file_bytes};
+use super::save::{self, Job};
+use crate::aof::manifest::{Manifest, sync_folder};
+use crate::aof::{Phase, Target};
+use crate::error::reason;
+use crate::state::State;
+
+/// Rewrites, on the saver's thread.
+pub fn in_background(state: &'static State) {
+    state.saving.rewrite_begun();
+    log::info!("Background append only file rewriting started");
+    let result = rewrite(state);
+    match &result {
+        Ok(()) => log::info!("Background AOF rewrite finished successfully"),
+        Err(reason) => log::warn!("Background AOF rewrite error: {reason}"),
+    }
+    let is_owed = state.aof.phase() == Phase::Waiting;
+    state.saving.owes_rewrite.store(is_owed, Relaxed);
+    state.saving.rewrite_ended(result.is_ok());
+}
+
+fn rewrite(state: &'static State) -> Result<(), String> {
+    let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
+    let phase = state.aof.phase();
+    let next = next_target(state, phase)?;
+    let (temporary, target) = {
+        let files = state.aof.files();
+        let own = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
+        let whole = format!("temp-rewriteaof-{}.aof", std::process::id());
+        let path = |name: &str| files.place.path(name).to_string_lossy().into_owned();
+        (path(&own), path(&whole))
+    };
+    let written = save::walk(
+        state,
+        Job {
+            names: (&temporary, &target),
+            syncs_often: state.config.rewrite_syncs_often(),
+            is_base: true,
+            must_stop: &|| state.saving.must_stop_rewrite(),
+            at_cut: &mut |n_keys| {
+                state.saving.n_saved.store(0, Relaxed);
+                state.saving.n_total.store(n_keys, Relaxed);
+                if let Some(target) = &next {
+                    state.aof.direct(Some(target.clone()));
+                    if phase == Phase::Waiting {
+                        state.journal.connect(state.aof.reader());
+                    }
+                }
+            },
+        },
+    );
+    let finished = written
+        .and_then(|_| finish(state, phase, &target).map_err(|error| told("the new files", &error)));
+    if finished.is_err() {
+        let _ = fs::remove_file(&target); // it may not be there
+        if phase == Phase::Waiting {
+            append::stop_waiting(state);
+        }
+    }
+    finished
+}
+
+/// The file for what is written after the cut, if anything is: the next increment, which is in the
+/// manifest before anything is in it, or one that stands apart until there is a base.
+fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, String> {
+    let mut files = state.aof.files();
+    append::know_manifest(state, &mut files)?;
+    let place = files.place.clone();
+    let told = |error: io::Error| format!("cannot open the next file: {}", reason(&error));
+    match phase {
+        Phase::Off => Ok(None),
+        Phase::Waiting => {
+            let path = place.path(&place.temporary_increment());
+            fs::File::create(&path).map_err(told)?; // what an earlier try has left is gone
+            Target::open(&path).map(Some).map_err(told)
+        }
+        Phase::On => {
+            let mut manifest = files.manifest.clone().unwrap_or_default();
+            let name = manifest.new_increment(&place).name.clone();
+            let target = Target::open(&place.path(&name)).map_err(told)?;
+            manifest.write(&place).map_err(told)?;
+            log::info!("Creating AOF incr file {name} on background rewrite");
+            let n_bytes = state
+                .aof
+                .target()
+                .map_or(0, |now| now.n_bytes.load(Relaxed));
+            state.aof.n_bytes_before.fetch_add(n_bytes, Relaxed);
+            files.manifest = Some(manifest);
+            Ok(Some(target))
+        }
+    }
+}
+
+/// Names the base, and lets go what stands before it.
+fn finish(state: &State, phase: Phase, whole: &str) -> io::Result<()> {
+    let mut files = state.aof.files();
+    if state.saving.must_stop_rewrite() || state.aof.phase() != phase {
+        return Err(io::Error::other("it was told to stop"));
+    }
+    let place = files.place.clone();
+    let mut manifest = files.manifest.clone().unwrap_or_default();
+    let n_kept = usize::from(phase == Phase::On);
+    let base = manifest.new_base(&place, n_kept).name.clone();
+    fs::rename(whole, place.path(&base))?;
+    if phase == Phase::Waiting {
+        let name = manifest.new_increment(&place).name.clone();
+        fs::rename(place.path(&place.temporary_increment()), place.path(&name))?;
+        log::info!("Successfully renamed the temporary AOF incr file into {name}");
+    }
+    sync_folder(&place.folder)?;
+    if phase == Phase::Waiting {
+        state.aof.drain(&mut files)?;
+        state.aof.sync(&mut files)?; // it was not looked after with others
+    }
+    manifest.write(&place)?;
+    log::info!("Successfully created the AOF base file {base}");
+    state.aof.forget_past(&mut files);
+    let n_bytes = n_file_bytes(&place.path(&base));
+    state.aof.n_bytes_before.store(n_bytes, Relaxed);
+    remove_history(state, &place, &mut manifest);
+    files.manifest = Some(manifest);
+    let n_bytes = append::n_bytes(state);
+    state.aof.n_bytes_at_rewrite.store(n_bytes, Relaxed);
+    if phase == Phase::Waiting {
+        state.aof.set_phase(Phase::On);
+    }
+    Ok(())
+}
+
+/// Removes what is no longer needed. What cannot be removed is tried again after the next rewrite.
+pub fn remove_history(state: &State, place: &crate::aof::manifest::Place, manifest: &mut Manifest) {
+    if state.config.keeps_history() || manifest.history.is_empty() {
+        return;
+    }
+    manifest.history.retain(|part| {
+        let removed = fs::remove_file(place.path(&part.name));
+        let is_there = removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+        log::info!("Removing the history file {}", part.name);
+        is_there
+    });
+    if let Err(error) = manifest.write(place) {
+        log::warn!("Cannot write the AOF manifest: {}", reason(&error));
+    }
+}
