@@ -8,6 +8,7 @@ mod limits;
 mod process;
 mod saving;
 mod scripts;
+mod shedding;
 mod users;
 
 use client::connection::Connection;

@@ -105,8 +105,8 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.saving.nudge();
             Ok(())
         }
-        "timeout" => {
-            state.mailboxes.wake_all(); // it decides how long they sleep
+        "timeout" | "maxmemory" | "maxmemory-clients" => {
+            state.mailboxes.wake_all(); // how long they sleep, and what they may keep
             Ok(())
         }
         _ => Ok(()),
