@@ -53,7 +53,12 @@ fn the_limit_may_be_a_part_of_maxmemory_and_counts_what_arrives() {
 
 #[test]
 fn a_reply_beyond_the_limit_closes_its_client_and_reaches_nobody() {
-    let limit = ["--client-output-buffer-limit", "normal 100000 0 0", "--threads", "1"];
+    let limit = [
+        "--client-output-buffer-limit",
+        "normal 100000 0 0",
+        "--threads",
+        "1",
+    ];
     let server = Server::start(&limit);
     let mut client = server.client();
     client.call(&["SET", "k", &"x".repeat(150_000)]).unwrap();
