@@ -213,22 +213,25 @@ impl Registry {
         self.waiters.keys().cloned().collect()
     }
 
-    /// Adds a watcher of `key`; `was_expired`: the key had run out but was still there.
-    pub fn watch(&mut self, key: &[u8], watch: Arc<Watch>, was_expired: bool) {
-        self.watchers
-            .entry(key.into())
-            .or_default()
-            .push((watch, was_expired));
+    /// Adds a watcher of `key`; `was_expired`: the key had run out but was still there. Whether it is
+    /// the first one.
+    pub fn watch(&mut self, key: &[u8], watch: Arc<Watch>, was_expired: bool) -> bool {
+        let watchers = self.watchers.entry(key.into()).or_default();
+        watchers.push((watch, was_expired));
+        watchers.len() == 1
     }
 
-    /// Forgets a watcher of `key`.
-    pub fn forget_watch(&mut self, key: &[u8], watch: &Arc<Watch>) {
-        if let Some(watchers) = self.watchers.get_mut(key) {
-            watchers.retain(|(other, _)| !Arc::ptr_eq(other, watch));
-            if watchers.is_empty() {
-                self.watchers.remove(key);
-            }
+    /// Forgets a watcher of `key`; whether nobody watches it any more.
+    pub fn forget_watch(&mut self, key: &[u8], watch: &Arc<Watch>) -> bool {
+        let Some(watchers) = self.watchers.get_mut(key) else {
+            return false;
+        };
+        watchers.retain(|(other, _)| !Arc::ptr_eq(other, watch));
+        let is_over = watchers.is_empty();
+        if is_over {
+            self.watchers.remove(key);
         }
+        is_over
     }
 
     /// Tells the watchers of `key` that it changed.

@@ -105,6 +105,7 @@ impl Group {
             local: "127.0.0.1:6379".to_owned(),
             is_local: true,
             is_unix: false,
+            socket: -1,
             since_ms: self.engine.now_ms(),
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
@@ -112,6 +113,7 @@ impl Group {
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
+            charged_bytes: Default::default(),
         });
         self.state.clients.add(client.clone());
         entry.insert(Party {
@@ -264,7 +266,7 @@ impl Group {
             Mail::Unblocked { to, with_error } => {
                 if let Some(place) = self.find(to) {
                     let party = &mut self.parties[place];
-                    let on_timeout = self.engine.end_wait(&mut party.session);
+                    let on_timeout = self.engine.end_wait(&mut party.session, !with_error);
                     let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
                     let reply = if with_error { &error[..] } else { &on_timeout };
                     self.wake(place, reply);

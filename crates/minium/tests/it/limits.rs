@@ -19,7 +19,7 @@ fn on_few_and_many_threads(flags: &[&str], work: impl Fn(&Server)) {
 }
 
 /// A figure of INFO.
-fn figure(client: &mut Connection, field: &str) -> u64 {
+pub fn figure(client: &mut Connection, field: &str) -> u64 {
     let info = client.call(&["INFO", "everything"]).unwrap();
     let info = client::transcript::render(&info);
     let at = info.find(&format!("{field}:")).expect("INFO has the field");
@@ -28,7 +28,7 @@ fn figure(client: &mut Connection, field: &str) -> u64 {
     digits.parse().unwrap()
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < PATIENCE, "{what}");

@@ -9,6 +9,7 @@ mod limits;
 mod process;
 mod saving;
 mod scripts;
+mod shedding;
 mod users;
 
 use client::connection::Connection;

@@ -1,5 +1,6 @@
 //! CLIENT: what sessions are called, how they are listed, and how they end.
 
+mod filter;
 mod tracking;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::mailbox::Mail;
 use crate::pause::Paused;
 use crate::session::Replies;
 use crate::session::client::Client;
+use filter::Filter;
 
 /// The subcommands of CLIENT.
 pub const CLIENT: &[Command] = &[
@@ -102,7 +104,8 @@ pub fn valid_name(name: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn setname(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    *ctx.session.client.name.lock() = valid_name(args.take()?)?;
+    let name = valid_name(args.take()?)?;
+    ctx.session.set_name(name);
     reply.ok();
     Ok(())
 }
@@ -179,164 +182,40 @@ fn info(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     Ok(())
 }
 
-/// The type names that CLIENT LIST and KILL take; replicas and primaries are never found.
-fn kind(word: &[u8]) -> Result<&'static str> {
-    match &word.to_ascii_lowercase()[..] {
-        b"normal" => Ok("normal"),
-        b"pubsub" => Ok("pubsub"),
-        b"master" | b"primary" => Ok("master"),
-        b"slave" | b"replica" => Ok("replica"),
-        _ => {
-            let word = String::from_utf8_lossy(word);
-            Err(Error::Owned(format!("ERR Unknown client type '{word}'")))
+fn list(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let filter = Filter::parse(ctx, args, true)?;
+    let own = ctx.session.address();
+    let spares_self = filter.spares_self.unwrap_or(false);
+    let mut text = Vec::new();
+    for client in ctx.state.clients.all() {
+        let is_spared = spares_self && client.address == own;
+        if !is_spared && filter.matches(&client, ctx.now_ms) {
+            text.extend(line(ctx, &client));
         }
     }
-}
-
-fn list(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let clients = match args.word().as_deref() {
-        None => ctx.state.clients.all(),
-        Some(b"TYPE") if args.len() == 1 => {
-            let kind = kind(args.take()?)?;
-            let mut all = ctx.state.clients.all();
-            all.retain(|client| client.kind() == kind);
-            all
-        }
-        Some(b"ID") if !args.is_empty() => {
-            let mut found = Vec::new();
-            for id in args.rest() {
-                found.extend(ctx.state.clients.get(client_id(id)?));
-            }
-            found
-        }
-        Some(_) => return Err(Error::Syntax),
-    };
-    let text: Vec<u8> = clients
-        .iter()
-        .flat_map(|client| line(ctx, client))
-        .collect();
     reply.verbatim("txt", &text);
     Ok(())
 }
 
-fn client_id(text: &[u8]) -> Result<u64> {
-    let id = parse_i64(text).filter(|id| *id > 0);
-    id.map(|id| id as u64)
-        .ok_or(Error::Plain("ERR Invalid client ID"))
-}
-
-/// Which connections CLIENT KILL means.
-#[derive(Default)]
-struct KillFilter {
-    ids: Option<Vec<u64>>,
-    kind: Option<&'static str>,
-    peer: Option<String>,
-    local: Option<String>,
-    user: Option<Vec<u8>>,
-    max_age_s: Option<u64>,
-    spares_self: bool,
-}
-
-impl KillFilter {
-    fn parse(ctx: &AdminCtx<'_>, args: &mut Args<'_>) -> Result<KillFilter> {
-        let mut filter = KillFilter {
-            spares_self: true,
-            ..KillFilter::default()
-        };
-        let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
-        while let Some(word) = args.word() {
-            if args.is_empty() {
-                return Err(Error::Syntax);
-            }
-            match &*word {
-                b"ID" => filter.take_ids(args)?,
-                b"TYPE" => filter.kind = Some(kind(args.take()?)?),
-                b"ADDR" => filter.peer = Some(text(args.take()?)),
-                b"LADDR" => filter.local = Some(text(args.take()?)),
-                b"USER" => filter.user = Some(known_user(ctx, args.take()?)?),
-                b"MAXAGE" => {
-                    let age = args.int()?;
-                    let text = "ERR value is out of range, must be positive";
-                    let age = u64::try_from(age).ok().filter(|age| *age > 0);
-                    filter.max_age_s = Some(age.ok_or(Error::Plain(text))?);
-                }
-                b"SKIPME" => {
-                    filter.spares_self = match args.word().as_deref() {
-                        Some(b"YES") => true,
-                        Some(b"NO") => false,
-                        _ => return Err(Error::Syntax),
-                    }
-                }
-                _ => return Err(Error::Syntax),
-            }
-        }
-        Ok(filter)
-    }
-
-    fn take_ids(&mut self, args: &mut Args<'_>) -> Result<()> {
-        const TEXT: &str = "ERR client-id should be greater than 0";
-        let ids = self.ids.get_or_insert_default();
-        let first = parse_i64(args.take()?).filter(|id| *id > 0);
-        ids.push(first.ok_or(Error::Plain(TEXT))? as u64);
-        while let Some(id) = args.peek().and_then(parse_i64) {
-            args.take()?;
-            if id <= 0 {
-                return Err(Error::Plain(TEXT));
-            }
-            ids.push(id as u64);
-        }
-        Ok(())
-    }
-
-    fn matches(&self, client: &Client, now_ms: u64) -> bool {
-        let age_s = now_ms.saturating_sub(client.since_ms) / 1000;
-        self.ids
-            .as_ref()
-            .is_none_or(|ids| ids.contains(&client.address.session))
-            && self.kind.is_none_or(|kind| client.kind() == kind)
-            && self.peer.as_ref().is_none_or(|peer| client.peer == *peer)
-            && self
-                .local
-                .as_ref()
-                .is_none_or(|local| client.local == *local)
-            && self
-                .user
-                .as_ref()
-                .is_none_or(|user| client.user.lock().name() == &user[..])
-            && self.max_age_s.is_none_or(|max| age_s >= max)
-    }
-}
-
-fn known_user(ctx: &AdminCtx<'_>, name: &[u8]) -> Result<Vec<u8>> {
-    if ctx.state.acl.get(name).is_some() {
-        return Ok(name.to_vec());
-    }
-    let name = String::from_utf8_lossy(name);
-    Err(Error::Owned(format!("ERR No such user '{name}'")))
-}
-
 fn kill(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     if args.len() == 1 {
-        let filter = KillFilter {
-            peer: Some(String::from_utf8_lossy(args.take()?).into_owned()),
-            ..KillFilter::default()
-        };
+        let filter = Filter::of_peer(args.take()?);
         if kill_matching(ctx, &filter) == 0 {
             return Err(Error::Plain("ERR No such client"));
         }
         reply.ok();
         return Ok(());
     }
-    let filter = KillFilter::parse(ctx, args)?;
+    let filter = Filter::parse(ctx, args, false)?;
     reply.count(kill_matching(ctx, &filter));
     Ok(())
 }
 
-fn kill_matching(ctx: &mut AdminCtx<'_>, filter: &KillFilter) -> usize {
+fn kill_matching(ctx: &mut AdminCtx<'_>, filter: &Filter) -> usize {
     let own = ctx.session.address();
     let mut n_killed = 0;
     for client in ctx.state.clients.all() {
-        let is_spared = filter.spares_self && client.address == own;
+        let is_spared = filter.spares_self.unwrap_or(true) && client.address == own;
         if is_spared || !filter.matches(&client, ctx.now_ms) {
             continue;
         }

@@ -123,8 +123,8 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.bound_tracking();
             Ok(())
         }
-        "timeout" => {
-            state.mailboxes.wake_all(); // it decides how long they sleep
+        "timeout" | "maxmemory" | "maxmemory-clients" => {
+            state.mailboxes.wake_all(); // how long they sleep, and what they may keep
             Ok(())
         }
         _ => Ok(()),

@@ -183,7 +183,7 @@ fn hello(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         return Err(Error::Plain(text));
     }
     if let Some(name) = name {
-        *ctx.session.client.name.lock() = name;
+        ctx.session.set_name(name);
     }
     ctx.session.proto = proto;
     reply.set_proto(proto);
@@ -219,7 +219,7 @@ fn quit(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
 fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.session.database = 0;
     ctx.session.proto = Proto::Resp2;
-    ctx.session.client.name.lock().clear();
+    ctx.session.set_name(Vec::new());
     ctx.session.queue = None;
     ctx.session.replies = Replies::On;
     (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);

@@ -192,6 +192,9 @@ pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
             (what, state.pause.left_ms(now_ms))
         }),
         tracking: state.tracking.n_trackers() as u64,
+        watched_keys: state.clients.n_watched_keys.load(Relaxed),
+        timed: state.clients.n_timed.load(Relaxed),
+        memory_bytes: state.clients.memory_bytes() as u64,
         ..ClientsInfo::default()
     };
     for client in state.clients.all() {
@@ -199,7 +202,9 @@ pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
         info.pubsub += u64::from(facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0);
         info.watching += u64::from(facts.n_watched > 0);
         let buffers = facts.buffers;
-        info.buffer_bytes += (buffers.input + buffers.input_free + buffers.output) as u64;
+        let input_bytes = (buffers.input + buffers.input_free) as u64;
+        info.input_bytes_max = info.input_bytes_max.max(input_bytes);
+        info.output_bytes_max = info.output_bytes_max.max(buffers.output as u64);
     }
     info
 }

@@ -94,7 +94,7 @@ impl Figures {
             used: memory.allocated?.used_bytes,
             peak: memory.peak?.bytes,
             startup: memory.startup_bytes?,
-            clients: info::clients(state, now_ms).buffer_bytes,
+            clients: info::clients(state, now_ms).memory_bytes,
             scripts: memory.script_bytes,
             interpreter: memory.lua_bytes,
             n_keys: n_keys as u64,

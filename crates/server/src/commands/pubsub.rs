@@ -147,6 +147,7 @@ fn begin(
     for name in args.rest() {
         let subscriptions = ctx.session.subscriptions.get_or_insert_default();
         if subscriptions.of(topic).insert(name.into()) {
+            subscriptions.bytes += name.len();
             ctx.state.pubsub.subscribe(topic, name, address);
         }
         confirm(reply, word, Some(name), subscriptions.count(topic));
@@ -173,6 +174,7 @@ fn end(
     }
     for name in &names {
         if subscriptions.of(topic).remove(name) {
+            subscriptions.bytes -= name.len();
             ctx.state.pubsub.unsubscribe(topic, name, address);
         }
         confirm(reply, word, Some(name), subscriptions.count(topic));

@@ -450,6 +450,20 @@ impl Config {
         self.number(const { slot("maxmemory") }) as u64
     }
 
+    /// `maxmemory-clients`: what all clients together may take up; `None` is no limit. It is never so
+    /// low that nobody could connect to raise it.
+    pub fn max_client_memory_bytes(&self) -> Option<usize> {
+        const LEAST_BYTES: u64 = 128 << 10;
+        let limit_bytes = match self.number(const { slot("maxmemory-clients") }) {
+            percent @ ..0 => {
+                let part = u128::from(self.max_memory_bytes()) * u128::from(percent.unsigned_abs());
+                (part / 100) as u64
+            }
+            bytes => bytes as u64,
+        };
+        (limit_bytes > 0).then(|| limit_bytes.max(LEAST_BYTES) as usize)
+    }
+
     /// `maxmemory-policy`. Copies.
     pub fn eviction_policy_name(&self) -> String {
         self.string(const { slot("maxmemory-policy") })

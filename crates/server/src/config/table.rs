@@ -253,7 +253,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning(NO_TLS),
     integer("maxclients", "10000", 1, 4_294_967_295).unsigned(),
     memory("maxmemory", "0", 0, u64::MAX),
-    memory_or_percent("maxmemory-clients", "0").refused(&["0"], "memory use cannot be limited yet"),
+    memory_or_percent("maxmemory-clients", "0"),
     integer("maxmemory-eviction-tenacity", "10", 0, 100),
     choice(
         "maxmemory-policy",

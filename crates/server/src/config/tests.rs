@@ -105,7 +105,6 @@ fn promises_are_refused_and_their_off_values_taken() {
     let config = Config::new();
     for (name, promise, off) in [
         ("aof-use-rdb-preamble", "no", "yes"),
-        ("maxmemory-clients", "1gb", "0"),
         ("tls-port", "6380", "0"),
     ] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);

@@ -211,18 +211,15 @@ impl Engine {
     /// Ends a wait whose time is up. `None`: the reply, or word that there is none, is on its way.
     pub fn time_out(&mut self, session: &mut Session) -> Option<Vec<u8>> {
         let is_mine = session.waiter.as_ref()?.cancel();
-        is_mine.then(|| self.end_wait(session))
+        is_mine.then(|| self.end_wait(session, true))
     }
 
-    /// Ends a wait whose time is up. The reply.
-    pub fn end_wait(&mut self, session: &mut Session) -> Vec<u8> {
+    /// Ends a wait whose time is up, or which somebody ends with an error. The reply in the first case.
+    pub fn end_wait(&mut self, session: &mut Session, is_ok: bool) -> Vec<u8> {
         if let Some(waiter) = session.waiter.clone() {
             let parked = parked(&waiter);
             let reply_bytes = parked.on_timeout.len();
-            let ended = Ended {
-                is_ok: true,
-                reply_bytes,
-            };
+            let ended = Ended { is_ok, reply_bytes };
             let words = parked.request.words();
             session.n_commands += 1;
             self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));

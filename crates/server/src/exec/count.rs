@@ -314,7 +314,7 @@ impl Engine {
 
     /// Counts an error that a command ended with.
     #[cold]
-    pub(super) fn count_error(&self, line: &[u8]) {
+    pub fn count_error(&self, line: &[u8]) {
         self.counters.add(Counter::ErrorReplies, 1);
         self.state.stats.error_reply(line);
     }

@@ -286,7 +286,12 @@ impl Engine {
                 self.look(&locked, database, key);
                 let id = self.state.keyspace.shard_of(database, hash(key));
                 let flag = Arc::clone(&watching.flag);
-                locked.registry_or_new(id).watch(key, flag, false);
+                watching.bytes += key.len();
+                let is_first = locked.registry_or_new(id).watch(key, flag, false);
+                self.state
+                    .clients
+                    .n_watched_keys
+                    .fetch_add(is_first.into(), Relaxed);
             }
         });
         self.release(locked);
@@ -308,11 +313,15 @@ impl Engine {
 
     /// Takes a session's flag off the keys it watched, which are within reach.
     pub(super) fn forget_watching(&self, locked: &Locked<'static>, watching: Watching) {
-        let Watching { flag, keys } = watching;
+        let Watching { flag, keys, .. } = watching;
         for (database, key) in keys {
             let id = self.state.keyspace.shard_of(database, hash(&key));
             if let Some(registry) = locked.registry(id) {
-                registry.forget_watch(&key, &flag);
+                let is_last = registry.forget_watch(&key, &flag);
+                self.state
+                    .clients
+                    .n_watched_keys
+                    .fetch_sub(is_last.into(), Relaxed);
                 locked.trim_registry(id);
             }
         }

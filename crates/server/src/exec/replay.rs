@@ -75,6 +75,7 @@ impl Engine {
                 slot: u32::MAX,
                 session: self.state.clients.next_id(),
             },
+            socket: -1,
             peer: String::new(),
             local: String::new(),
             is_local: true,
@@ -86,6 +87,7 @@ impl Engine {
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
+            charged_bytes: Default::default(),
         };
         Session::new(Arc::new(client), true)
     }

@@ -4,6 +4,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
 
 /// See the top of the file.
 #[derive(Debug)]
@@ -25,6 +26,16 @@ pub struct Incoming {
     pub local_address: String,
     /// Whether the other side is on this machine.
     pub is_local: bool,
+}
+
+impl Stream {
+    /// The number that the system knows it by.
+    pub fn number(&self) -> i32 {
+        match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
 }
 
 impl Read for Stream {

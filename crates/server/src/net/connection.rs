@@ -6,6 +6,7 @@
 
 use crate::io::stream::Stream;
 use crate::session::Session;
+use crate::session::client::Buffers;
 use crate::session::queue::Queued;
 use resp::reply::Proto;
 use resp::request::Parser;
@@ -33,6 +34,8 @@ pub struct Connection {
     pub kept: VecDeque<Queued>,
     /// When the command that blocks gives up, Unix time.
     pub until_ms: Option<u64>,
+    /// The most that was allocated for `output`.
+    pub output_peak: usize,
     /// Since when there is more unsent than the soft limit allows.
     pub soft_since: Option<Instant>,
     /// It is on its loop's list of those with something to send.
@@ -78,6 +81,7 @@ impl Connection {
             last_heard: Instant::now(),
             kept: VecDeque::new(),
             until_ms: None,
+            output_peak: 0,
             soft_since: None,
             is_listed: false,
             is_read_again: false,
@@ -93,6 +97,19 @@ impl Connection {
     pub fn waiting_bytes(&self) -> usize {
         let kept: usize = self.kept.iter().map(Queued::len_bytes).sum();
         kept + self.session.queue.as_ref().map_or(0, |all| all.len_bytes())
+    }
+
+    /// Bytes that its buffers hold.
+    pub fn buffers(&mut self) -> Buffers {
+        self.output_peak = self.output_peak.max(self.output.capacity());
+        Buffers {
+            input: self.input.len(),
+            input_free: self.input.capacity() - self.input.len(),
+            kept: self.kept.iter().map(Queued::len_bytes).sum(),
+            output: self.unsent_bytes(),
+            output_held: self.output.capacity(),
+            output_peak: self.output_peak,
+        }
     }
 
     /// Whether it is to be closed and has nothing left to send.

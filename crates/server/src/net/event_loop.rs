@@ -36,6 +36,8 @@ use crate::stats::counters::{Counter, ThreadCounters};
 const READ_BYTES: usize = 64 * 1024;
 /// Reply bytes gathered before they are sent within one read.
 const REPLY_BYTES: usize = 64 * 1024;
+/// Replies to what was read at once that count for no limit: those of one small request.
+const FREE_REPLY_BYTES: usize = 16 * 1024;
 /// Unsent replies at which a connection is read no further until the other side takes some.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Unsent replies at which a connection is closed that has not said who it is.
@@ -214,6 +216,7 @@ impl EventLoop {
             engine.make_room();
         }
         self.sweep(engine);
+        self.shed(engine);
         let active = engine.last_clock().saturating_duration_since(self.woken_at);
         engine.counters().add(Counter::LoopCycles, 1);
         engine
@@ -276,7 +279,7 @@ impl EventLoop {
             .connections
             .iter_mut()
             .filter_map(|(idx, one)| {
-                (is_silent(one) || is_hoarding(self.state, one)).then_some(idx)
+                (is_silent(one) || is_hoarding(self.state, one, 0)).then_some(idx)
             })
             .collect();
         over.into_iter().for_each(|idx| self.close(engine, idx));
@@ -301,6 +304,7 @@ impl EventLoop {
                 session: self.state.clients.next_id(),
             },
             is_unix: matches!(stream, Stream::Unix(_)),
+            socket: stream.number(),
             peer: incoming.address,
             local: incoming.local_address,
             is_local: incoming.is_local,
@@ -311,6 +315,7 @@ impl EventLoop {
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
+            charged_bytes: Default::default(),
         });
         self.state.clients.add(client.clone());
         if self.state.control.is_ending() {
@@ -319,6 +324,7 @@ impl EventLoop {
         let is_authenticated = !self.state.acl.needs_login();
         let session = Session::new(client, is_authenticated);
         self.connections.insert(Connection::new(stream, session));
+        self.take_stock(place);
     }
 
     fn close(&mut self, engine: &mut Engine, idx: usize) {
@@ -334,8 +340,60 @@ impl EventLoop {
     }
 
     fn drop_timer(&mut self, idx: usize, session: u64, until_ms: Option<u64>) {
-        if let Some(until_ms) = until_ms {
-            self.timers.remove(&(until_ms, idx, session));
+        if let Some(until_ms) = until_ms
+            && self.timers.remove(&(until_ms, idx, session))
+        {
+            self.state.clients.n_timed.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Counts what a connection takes up, and lets others see it.
+    fn take_stock(&mut self, idx: usize) {
+        if let Some(connection) = self.connections.get_mut(idx) {
+            let buffers = connection.buffers();
+            let session = &connection.session;
+            session.client.facts.lock().buffers = buffers;
+            self.state
+                .clients
+                .charge(&session.client, held_bytes(session, &buffers));
+        }
+    }
+
+    /// Whether a connection has to go at once for a request of so many bytes, before that is run.
+    fn is_shed(&mut self, engine: &mut Engine, idx: usize, n_bytes: usize) -> bool {
+        if self.state.config.max_client_memory_bytes().is_none() {
+            return false;
+        }
+        if let Some(connection) = self.connections.get_mut(idx) {
+            let buffers = connection.buffers();
+            let held = held_bytes(&connection.session, &buffers);
+            self.state
+                .clients
+                .charge(&connection.session.client, held + n_bytes);
+        }
+        self.shed(engine);
+        self.connections.get(idx).is_none()
+    }
+
+    /// Closes the largest connections while all together take up more than `maxmemory-clients`.
+    fn shed(&mut self, engine: &mut Engine) {
+        let Some(limit) = self.state.config.max_client_memory_bytes() else {
+            return;
+        };
+        if self.state.clients.memory_bytes() < limit {
+            return;
+        }
+        for client in self.state.clients.shed(limit, engine.now_ms()) {
+            log::info!(
+                "Evicting client: {}",
+                String::from_utf8_lossy(&client.line(engine.now_ms()))
+            );
+            self.state.stats.count(Counter::EvictedClients, 1);
+            let to = client.address;
+            match self.find(to).map(|(idx, _)| idx) {
+                Some(idx) if usize::from(to.group) == self.group => self.close(engine, idx),
+                _ => self.state.mailboxes.post(to.group.into(), Mail::Kill(to)),
+            }
         }
     }
 
@@ -354,6 +412,7 @@ impl EventLoop {
         } else if was_full {
             self.read_again(idx);
         }
+        self.take_stock(idx);
     }
 
     // ---- Requests ------------------------------------------------------------------------------
@@ -379,8 +438,9 @@ impl EventLoop {
         if buffer.is_empty() {
             buffer.resize(READ_BYTES, 0); // the first time; an idle server needs none
         } else if !is_fresh {
-            // Grows with what has come, up to what the request is known to lack.
-            let room = connection.parser.hint().min(n_kept).max(READ_BYTES);
+            // Grows by a quarter of what has come, up to what the request is known to lack.
+            let room = connection.parser.hint().min(n_kept / 4).max(READ_BYTES);
+            buffer.reserve_exact(room);
             buffer.resize(n_kept + room, 0);
         }
         let received = receive(&mut connection.stream, &mut buffer[n_kept..]);
@@ -398,6 +458,12 @@ impl EventLoop {
         connection.session.bytes_in += n as u64;
         engine.counters().add(Counter::NetInputBytes, n as u64);
         engine.counters().add(Counter::ReadsProcessed, 1);
+        if !is_fresh && self.is_shed(engine, idx, buffer.capacity()) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(idx) else {
+            return;
+        };
         let (n_used, is_alive) = match connection.is_held() {
             true => (0, true),
             false => self.answer(engine, idx, &mut buffer[..n_kept + n]),
@@ -415,15 +481,14 @@ impl EventLoop {
         };
         let limit = self.state.config.query_buffer_limit_bytes();
         let is_done = connection.is_done() && !self.state.control.is_ending();
-        let n_in = connection.input.len();
-        let n_waiting = n_in + connection.waiting_bytes();
+        let n_waiting = connection.input.len() + connection.waiting_bytes();
         self.has_unsent |= connection.unsent_bytes() > 0;
-        let buffers = Buffers {
-            input: n_in,
-            input_free: connection.input.capacity() - n_in,
-            output: connection.unsent_bytes(),
-        };
-        connection.session.publish(engine.now_ms(), buffers);
+        let buffers = connection.buffers();
+        let session = &connection.session;
+        session.publish(engine.now_ms(), buffers);
+        self.state
+            .clients
+            .charge(&session.client, held_bytes(session, &buffers));
         if n_waiting > limit {
             self.state
                 .stats
@@ -459,6 +524,9 @@ impl EventLoop {
         {
             buffer.truncate(rest.end);
             buffer.drain(..rest.start);
+            if buffer.capacity() > READ_BYTES + 4 * buffer.len() {
+                buffer.shrink_to(buffer.len()); // a long request is over
+            }
             connection.input = buffer;
         }
     }
@@ -533,11 +601,14 @@ impl EventLoop {
             }
             let is_over = is_starved || session.is_closing || stopped.is_some();
             let mut is_alive = true;
-            if is_over || replies.len() > REPLY_BYTES {
+            let mut is_hoarding = is_hoarding(self.state, connection, replies.len());
+            if is_hoarding {
+                replies.clear(); // the buffer is the thread's
+            } else if is_over || replies.len() > REPLY_BYTES {
                 let is_held = self.state.aof.is_fed();
                 is_alive = send_replies(connection, replies, is_held, engine.counters());
+                is_hoarding = self::is_hoarding(self.state, connection, 0);
             }
-            let is_hoarding = is_hoarding(self.state, connection);
             if let Some((stop, kept)) = stopped {
                 connection.kept.extend(kept);
                 return (pos, is_alive && !is_hoarding, Some(stop));
@@ -569,6 +640,7 @@ impl EventLoop {
                 connection.until_ms = until_ms;
                 if let Some(until_ms) = until_ms {
                     self.timers.insert((until_ms, idx, connection.session.id()));
+                    self.state.clients.n_timed.fetch_add(1, Relaxed);
                 }
             }
         }
@@ -674,9 +746,12 @@ impl EventLoop {
             }
             Mail::Unblocked { to, with_error } => {
                 if let Some((idx, connection)) = self.find(to) {
-                    let on_timeout = engine.end_wait(&mut connection.session);
+                    let on_timeout = engine.end_wait(&mut connection.session, !with_error);
                     let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
                     let reply = if with_error { &error[..] } else { &on_timeout };
+                    if with_error {
+                        engine.count_error(&error[1..error.len() - 2]);
+                    }
                     self.go_on(engine, idx, reply);
                 }
             }
@@ -709,7 +784,10 @@ impl EventLoop {
                 true => connection.output.extend_from_slice(bytes),
                 false => connection.push(bytes),
             }
+            connection.session.bytes_out += bytes.len() as u64;
             self.list(idx);
+            let counters = self.state.stats.thread(self.group);
+            counters.add(Counter::NetOutputBytes, bytes.len() as u64);
         }
     }
 
@@ -743,10 +821,11 @@ impl EventLoop {
             connection.is_listed = false;
             let is_alive = connection.flush();
             let is_done = connection.is_done() && !self.state.control.is_ending();
-            if !is_alive || is_done || is_hoarding(self.state, connection) {
+            if !is_alive || is_done || is_hoarding(self.state, connection, 0) {
                 self.close(engine, idx);
             } else {
                 self.has_unsent |= connection.unsent_bytes() > 0;
+                self.take_stock(idx);
             }
         }
     }
@@ -767,6 +846,10 @@ impl EventLoop {
         let until_ms = connection.until_ms.take();
         let id = connection.session.id();
         connection.output.extend_from_slice(reply);
+        connection.session.bytes_out += reply.len() as u64;
+        engine
+            .counters()
+            .add(Counter::NetOutputBytes, reply.len() as u64);
         self.drop_timer(idx, id, until_ms);
         self.resume(engine, idx);
     }
@@ -777,6 +860,7 @@ impl EventLoop {
                 return;
             }
             self.timers.pop_first();
+            self.state.clients.n_timed.fetch_sub(1, Relaxed);
             let connection = self.connections.get_mut(idx);
             let Some(connection) = connection.filter(|one| one.session.id() == id) else {
                 continue;
@@ -812,6 +896,12 @@ impl Meanwhile for EventLoop {
     }
 }
 
+/// What a connection takes up.
+fn held_bytes(session: &Session, buffers: &Buffers) -> usize {
+    let held = buffers.input + buffers.input_free + buffers.kept + buffers.output_held;
+    size_of::<Connection>() - size_of::<Session>() + session.memory_bytes() + held
+}
+
 /// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken.
 fn send_replies(
     connection: &mut Connection,
@@ -835,9 +925,10 @@ fn send_replies(
     is_alive
 }
 
-/// Whether a connection is to be closed for what it leaves unread; counts that.
-fn is_hoarding(state: &State, connection: &mut Connection) -> bool {
-    let is_over = is_over_limit(state, connection);
+/// Whether a connection is to be closed for what it leaves unread, and for `n_more` bytes of replies
+/// that were not sent yet; counts that.
+fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> bool {
+    let is_over = is_over_limit(state, connection, n_more);
     if is_over {
         state.stats.count(Counter::OutputBufferDisconnections, 1);
         log::warn!(
@@ -849,8 +940,8 @@ fn is_hoarding(state: &State, connection: &mut Connection) -> bool {
 }
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.
-fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
-    let unsent = connection.unsent_bytes() as u64;
+fn is_over_limit(state: &State, connection: &mut Connection, n_more: usize) -> bool {
+    let unsent = (connection.unsent_bytes() + n_more.saturating_sub(FREE_REPLY_BYTES)) as u64;
     if unsent == 0 {
         connection.soft_since = None;
         return false;
@@ -874,5 +965,5 @@ fn is_over_limit(state: &State, connection: &mut Connection) -> bool {
         return false;
     }
     let since = *connection.soft_since.get_or_insert_with(Instant::now);
-    since.elapsed().as_secs() > limit.soft_s
+    since.elapsed() > Duration::from_secs(limit.soft_s)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use keyspace::registry::Waiter;
 use parking_lot::Mutex;
@@ -19,8 +19,14 @@ pub struct Buffers {
     pub input: usize,
     /// Allocated for more of it.
     pub input_free: usize,
+    /// Of requests that wait for one before them.
+    pub kept: usize,
     /// Of unsent replies.
     pub output: usize,
+    /// Allocated for them.
+    pub output_held: usize,
+    /// The most that ever was allocated for them.
+    pub output_peak: usize,
 }
 
 /// How a session tracks.
@@ -33,6 +39,9 @@ pub struct TrackingFacts {
     /// It is told of all keys with its prefixes.
     pub is_broadcast: bool,
 }
+
+/// The letters that CLIENT LIST may show as flags.
+pub const FLAGS: &[u8] = b"NOPxbcUeTtRB";
 
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +101,8 @@ pub struct Client {
     pub is_local: bool,
     /// It came through the unix socket.
     pub is_unix: bool,
+    /// The number of its socket; -1 where there is none.
+    pub socket: i32,
     /// When it connected, Unix time.
     pub since_ms: u64,
     /// CLIENT SETNAME.
@@ -106,6 +117,8 @@ pub struct Client {
     pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// How it stood lately.
     pub facts: Mutex<Facts>,
+    /// Bytes that it takes up, as they are counted in [`Clients::memory_bytes`].
+    pub charged_bytes: AtomicUsize,
 }
 
 impl Client {
@@ -118,32 +131,36 @@ impl Client {
         }
     }
 
-    /// What the session takes up, its buffers included.
-    fn memory_bytes(&self, facts: &Facts) -> usize {
-        let Buffers {
-            input,
-            input_free,
-            output,
-        } = facts.buffers;
-        let texts = self.peer.len() + self.local.len() + self.name.lock().len();
-        let fixed = size_of::<Client>() + size_of::<super::Session>();
-        fixed + texts + input + input_free + output + facts.queued_bytes
+    /// For how many seconds it is connected. `now_ms` is Unix time.
+    pub fn age_s(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.since_ms) / 1000
+    }
+
+    /// For how many seconds it has sent nothing. `now_ms` is Unix time.
+    pub fn idle_s(&self, now_ms: u64) -> u64 {
+        let last_ms = self.facts.lock().last_ms.max(self.since_ms);
+        now_ms.saturating_sub(last_ms) / 1000
+    }
+
+    /// What is true of it, as letters of [`FLAGS`].
+    pub fn flags(&self) -> String {
+        flags(&self.facts.lock(), self)
     }
 
     /// A line of CLIENT LIST, without its end. `now_ms` is Unix time.
     pub fn line(&self, now_ms: u64) -> Vec<u8> {
         let facts = self.facts.lock().clone();
-        let age_s = now_ms.saturating_sub(self.since_ms) / 1000;
-        let idle_s = now_ms.saturating_sub(facts.last_ms.max(self.since_ms)) / 1000;
-        let mut text =
-            format!("id={} addr={} laddr={} name=", self.address.session, self.peer, self.local)
-                .into_bytes();
+        let (age_s, idle_s) = (self.age_s(now_ms), self.idle_s(now_ms));
+        let (id, peer, local) = (self.address.session, &self.peer, &self.local);
+        let socket = self.socket;
+        let mut text = format!("id={id} addr={peer} laddr={local} fd={socket} name=").into_bytes();
         text.extend_from_slice(&self.name.lock());
         let multi = facts.n_queued.map_or(-1, |n| n as i64);
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
         let mut rest = format!(
             " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
-             qbuf={} qbuf-free={} multi-mem={} omem={} tot-mem={} events=r cmd=",
+             qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem={} \
+             tot-mem={} events={} cmd=",
             flags(&facts, self),
             facts.database,
             facts.n_channels,
@@ -152,9 +169,14 @@ impl Client {
             facts.n_watched,
             facts.buffers.input,
             facts.buffers.input_free,
+            facts.buffers.kept,
             facts.queued_bytes,
+            facts.buffers.output_held,
+            facts.buffers.output_peak,
             facts.buffers.output,
-            self.memory_bytes(&facts),
+            facts.buffers.output_held,
+            self.charged_bytes.load(Relaxed),
+            if facts.buffers.output > 0 { "rw" } else { "r" },
         );
         let redir = facts
             .tracking
@@ -204,12 +226,23 @@ fn flags(facts: &Facts, client: &Client) -> String {
     }
 }
 
+/// How long nobody is closed for memory after that did not help.
+const SHED_PAUSE_MS: u64 = 100;
+
 /// All sessions of all loops.
 #[derive(Default)]
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
     n_blocked: AtomicU64,
+    /// Keys that somebody watches.
+    pub n_watched_keys: AtomicU64,
+    /// Blocked sessions that give up some day.
+    pub n_timed: AtomicU64,
+    /// What all sessions take up.
+    memory_bytes: AtomicUsize,
+    /// Held by the loop that closes sessions for memory: when that was in vain, Unix time.
+    closing: Mutex<u64>,
 }
 
 impl Clients {
@@ -225,7 +258,11 @@ impl Clients {
 
     /// Removes a session.
     pub fn remove(&self, id: u64) {
-        self.by_id.lock().remove(&id);
+        let client = self.by_id.lock().remove(&id);
+        if let Some(client) = client {
+            client.is_killed.store(true, Relaxed);
+            self.charge(&client, 0);
+        }
     }
 
     /// The session with this id.
@@ -253,6 +290,51 @@ impl Clients {
     /// Sessions that wait in a blocking command.
     pub fn n_blocked(&self) -> u64 {
         self.n_blocked.load(Relaxed)
+    }
+
+    /// What all sessions take up, as it was when each last stood still.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Relaxed)
+    }
+
+    /// A session takes up so much now. One that is killed and about to go is counted no more.
+    pub fn charge(&self, client: &Client, bytes: usize) {
+        let bytes = match client.is_killed.load(Relaxed) {
+            true => 0,
+            false => bytes,
+        };
+        let before = client.charged_bytes.swap(bytes, Relaxed);
+        if bytes > before {
+            self.memory_bytes.fetch_add(bytes - before, Relaxed);
+        } else if bytes < before {
+            self.memory_bytes.fetch_sub(before - bytes, Relaxed);
+        }
+    }
+
+    /// Marks the largest sessions as killed until the rest takes up less than `limit` bytes; those are
+    /// to be closed. Those of CLIENT NO-EVICT stay. O(clients * log(clients)), so not for a while
+    /// after it did not help, and not by two loops at once.
+    pub fn shed(&self, limit: usize, now_ms: u64) -> Vec<Arc<Client>> {
+        let Some(mut in_vain_ms) = self.closing.try_lock() else {
+            return Vec::new();
+        };
+        if now_ms < in_vain_ms.saturating_add(SHED_PAUSE_MS) {
+            return Vec::new();
+        }
+        let mut all = self.all();
+        all.retain(|client| !client.facts.lock().is_kept);
+        all.sort_by_cached_key(|client| client.charged_bytes.load(Relaxed));
+        let mut shed = Vec::new();
+        while self.memory_bytes() >= limit {
+            let Some(client) = all.pop() else {
+                *in_vain_ms = now_ms;
+                break;
+            };
+            client.is_killed.store(true, Relaxed);
+            self.charge(&client, 0);
+            shed.push(client);
+        }
+        shed
     }
 
     /// Keys that somebody waits for, and those of them whose loss is waited for, too. O(clients).

@@ -39,6 +39,16 @@ pub struct Watching {
     pub flag: Arc<Watch>,
     /// The keys, with their databases.
     pub keys: HashSet<(u16, Box<[u8]>)>,
+    /// Bytes of the keys.
+    pub bytes: usize,
+}
+
+impl Watching {
+    /// Bytes of it and of what the registries keep for each key.
+    fn memory_bytes(&self) -> usize {
+        let each = size_of::<(u16, Box<[u8]>)>() + 2 * size_of::<Box<[u8]>>();
+        size_of::<Watching>() + self.keys.capacity() * each + 2 * self.bytes
+    }
 }
 
 /// What a session is subscribed to.
@@ -50,9 +60,19 @@ pub struct Subscriptions {
     pub patterns: HashSet<Box<[u8]>>,
     /// Shard channels by name.
     pub shard_channels: HashSet<Box<[u8]>>,
+    /// Bytes of the names.
+    pub bytes: usize,
 }
 
 impl Subscriptions {
+    /// Bytes of it and of its places in the books.
+    fn memory_bytes(&self) -> usize {
+        let sets = [&self.channels, &self.patterns, &self.shard_channels];
+        let places: usize = sets.iter().map(|set| set.capacity()).sum();
+        let each = size_of::<Box<[u8]>>() + size_of::<Address>();
+        size_of::<Subscriptions>() + places * each + self.bytes
+    }
+
     /// How many there are in all.
     pub fn len(&self) -> usize {
         self.channels.len() + self.patterns.len() + self.shard_channels.len()
@@ -124,6 +144,8 @@ pub struct Session {
     pub waiter: Option<Arc<Waiter>>,
     /// The full name of the last command.
     pub last_command: &'static str,
+    /// Bytes of its name.
+    name_bytes: usize,
     /// Commands run.
     pub n_commands: u64,
     /// Bytes received.
@@ -157,6 +179,7 @@ impl Session {
             tracking: None,
             waiter: None,
             last_command: "",
+            name_bytes: 0,
             n_commands: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -169,6 +192,12 @@ impl Session {
         self.user = user;
         self.is_authenticated = is_authenticated;
         (self.rules_at, self.free_at) = (0, 0);
+    }
+
+    /// CLIENT SETNAME.
+    pub fn set_name(&mut self, name: Vec<u8>) {
+        self.name_bytes = name.len();
+        *self.client.name.lock() = name;
     }
 
     /// CLIENT ID.
@@ -196,6 +225,7 @@ impl Session {
             channels,
             patterns,
             shard_channels,
+            ..
         } = *subscriptions;
         for (topic, names) in [
             (Topic::Channel, channels),
@@ -206,6 +236,22 @@ impl Session {
                 pubsub.unsubscribe(topic, name, self.address());
             }
         }
+    }
+
+    /// Bytes that the session holds, but for the buffers of its connection.
+    pub fn memory_bytes(&self) -> usize {
+        let client = &self.client;
+        let texts = client.peer.len() + client.local.len() + self.name_bytes;
+        let own = size_of::<Session>() + size_of::<Client>() + texts;
+        own + self.queue.as_ref().map_or(0, |queue| queue.len_bytes())
+            + self
+                .watching
+                .as_ref()
+                .map_or(0, |watching| watching.memory_bytes())
+            + self
+                .subscriptions
+                .as_ref()
+                .map_or(0, |all| all.memory_bytes())
     }
 
     /// Lets other threads see how it stands.

@@ -44,6 +44,8 @@ pub enum Counter {
     ExpiredFields,
     /// Keys that went for memory.
     EvictedKeys,
+    /// Clients that were closed for memory.
+    EvictedClients,
     /// Microseconds that memory was over its limit while keys were evicted.
     EvictionExceededUs,
     /// Failed AUTH.

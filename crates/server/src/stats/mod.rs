@@ -59,6 +59,8 @@ struct Rates {
     commands: Rate,
     input: Rate,
     output: Rate,
+    cycles: Rate,
+    active_ns: Rate,
 }
 
 /// The most memory that was ever in use.
@@ -181,6 +183,10 @@ impl Stats {
         rates
             .output
             .sample(totals.get(Counter::NetOutputBytes), now_ms);
+        rates.cycles.sample(totals.get(Counter::LoopCycles), now_ms);
+        rates
+            .active_ns
+            .sample(totals.get(Counter::LoopActiveNs), now_ms);
         drop(rates);
         if let Some(allocated) = memory::allocated() {
             self.note_memory(allocated.used_bytes, now_ms / 1000);
@@ -195,6 +201,11 @@ impl Stats {
             ops_per_s: rates.commands.per_second(),
             input_bytes_per_s: rates.input.per_second(),
             output_bytes_per_s: rates.output.per_second(),
+            cycles_per_s: rates.cycles.per_second(),
+            cycle_us: match rates.cycles.per_second() {
+                0.0 => 0.0,
+                cycles => rates.active_ns.per_second() / cycles / 1000.0,
+            },
             ..ActivityInfo::default()
         }
     }

@@ -49,6 +49,9 @@ pub struct SlowLog {
 impl SlowLog {
     /// Adds a command, and forgets the oldest ones beyond `max_len`.
     pub fn add(&mut self, slow: &Slow<'_>, max_len: usize) {
+        if max_len == 0 {
+            return self.entries.clear();
+        }
         self.entries.push_front(SlowEntry {
             id: self.next_id,
             time_s: slow.time_s,

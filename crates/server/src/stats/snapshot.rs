@@ -86,8 +86,16 @@ pub struct ClientsInfo {
     pub tracking: u64,
     /// Watching a key.
     pub watching: u64,
-    /// Bytes of unfinished requests and unsent replies.
-    pub buffer_bytes: u64,
+    /// Keys that somebody watches.
+    pub watched_keys: u64,
+    /// Blocked, but not for ever.
+    pub timed: u64,
+    /// The largest buffer of requests that a client has now.
+    pub input_bytes_max: u64,
+    /// The largest buffer of replies that a client has now.
+    pub output_bytes_max: u64,
+    /// Bytes that clients take up.
+    pub memory_bytes: u64,
 }
 
 /// The memory.
@@ -128,6 +136,10 @@ pub struct ActivityInfo {
     pub input_bytes_per_s: f64,
     /// Bytes written per second.
     pub output_bytes_per_s: f64,
+    /// Turns of the event loops per second.
+    pub cycles_per_s: f64,
+    /// Microseconds of a turn.
+    pub cycle_us: f64,
     /// Channels with subscribers.
     pub pubsub_channels: u64,
     /// Patterns with subscribers.

@@ -155,6 +155,8 @@ pub const FIELDS: &[Field] = &[
     server("threads", |s| number(s.server.n_threads)),
     clients("connected_clients", |s| number(s.clients.connected)),
     clients("maxclients", |s| number(s.clients.max)),
+    clients("client_recent_max_input_buffer", |s| number(s.clients.input_bytes_max)),
+    clients("client_recent_max_output_buffer", |s| number(s.clients.output_bytes_max)),
     clients("tracking_clients", |s| number(s.clients.tracking)),
     clients("blocked_clients", |s| number(s.clients.blocked)),
     clients("total_blocking_keys", |s| number(s.clients.waited_keys.0)),
@@ -164,6 +166,8 @@ pub const FIELDS: &[Field] = &[
     clients("paused_actions", |s| text(s.clients.paused.map_or("none", |(what, _)| what))),
     clients("paused_timeout_milliseconds", |s| number(s.clients.paused.map_or(0, |(_, ms)| ms))),
     clients("watching_clients", |s| number(s.clients.watching)),
+    clients("clients_in_timeout_table", |s| number(s.clients.timed)),
+    clients("total_watched_keys", |s| number(s.clients.watched_keys)),
     memory("used_memory", |s| number(s.memory.allocated?.used_bytes)),
     memory("used_memory_human", |s| human(s.memory.allocated?.used_bytes)),
     memory("used_memory_rss", |s| number(s.process?.rss_bytes)),
@@ -207,7 +211,7 @@ pub const FIELDS: &[Field] = &[
         let used_bytes = s.memory.allocated?.used_bytes;
         Some((i128::from(s.process?.rss_bytes) - i128::from(used_bytes)).to_string())
     }),
-    memory("mem_clients_normal", |s| number(s.clients.buffer_bytes)),
+    memory("mem_clients_normal", |s| number(s.clients.memory_bytes)),
     memory("mem_clients_slaves", |_| never()),
     memory("mem_not_counted_for_evict", |_| never()),
     memory("mem_replication_backlog", |_| never()),
@@ -282,7 +286,7 @@ pub const FIELDS: &[Field] = &[
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
-    stats("evicted_clients", |_| never()),
+    stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
     stats("total_eviction_exceeded_time", |s| {
         number(s.totals.get(Counter::EvictionExceededUs) / 1000)
@@ -313,6 +317,10 @@ pub const FIELDS: &[Field] = &[
         let command_ns = s.commands.iter().map(|(_, totals)| totals.duration_ns);
         number(command_ns.sum::<u64>() / 1000)
     }),
+    stats("instantaneous_eventloop_cycles_per_sec", |s| {
+        number(s.activity.cycles_per_s.round() as u64)
+    }),
+    stats("instantaneous_eventloop_duration_usec", |s| number(s.activity.cycle_us.round() as u64)),
     stats("acl_access_denied_auth", |s| counted(s, Counter::DeniedAuth)),
     stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
     stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),

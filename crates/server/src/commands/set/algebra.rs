@@ -26,6 +26,11 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N)", "The members of the first set that no other has."),
+    Command::read("sdiffcard", -3, sdiffcard)
+        .syntax("numkeys key ... [LIMIT limit]")
+        .numkeys(1)
+        .group("set")
+        .about("8.10.0", "O(N)", "How many members of the first set no other has."),
     Command::write("sdiffstore", -3, sdiffstore)
         .syntax("destination key ...")
         .keys(1, -1, 1)
@@ -57,6 +62,11 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output_order"])
         .group("set")
         .about("1.0.0", "O(N)", "The members that any of the sets has."),
+    Command::read("sunioncard", -3, sunioncard)
+        .syntax("numkeys key ... [APPROX] [LIMIT limit]")
+        .numkeys(1)
+        .group("set")
+        .about("8.10.0", "O(N)", "How many members the sets have together."),
     Command::write("sunionstore", -3, sunionstore)
         .syntax("destination key ...")
         .keys(1, -1, 1)
@@ -85,8 +95,8 @@ fn intersect(mut sets: Vec<SetRef<'_>>, mut see: impl FnMut(Item<'_>) -> bool) {
     }
 }
 
-/// Shows the members that any set has, each once. O(members).
-fn unite(sets: &[SetRef<'_>], mut see: impl FnMut(Item<'_>)) {
+/// Shows the members that any set has, each once, until `see` answers false. O(members).
+fn unite(sets: &[SetRef<'_>], mut see: impl FnMut(Item<'_>) -> bool) {
     let n_max = sets.iter().map(|set| set.len()).sum(); // sized once: growing would hash all anew
     let mut texts = HashSet::with_capacity_and_hasher(n_max, RandomState::default());
     let mut integers = HashSet::with_hasher(RandomState::default());
@@ -98,21 +108,22 @@ fn unite(sets: &[SetRef<'_>], mut see: impl FnMut(Item<'_>)) {
                 None => texts.insert(bytes),
             },
         };
-        if is_new {
-            see(member);
+        if is_new && !see(member) {
+            return;
         }
     }
 }
 
-/// Shows the members of the first set that no other has. O(first * sets).
-fn subtract(sets: &[SetRef<'_>], see: impl FnMut(Item<'_>)) {
+/// Shows the members of the first set that no other has, until `see` answers false.
+/// O(first * sets).
+fn subtract(sets: &[SetRef<'_>], mut see: impl FnMut(Item<'_>) -> bool) {
     let Some((first, others)) = sets.split_first() else {
         return;
     };
     first
         .iter()
         .filter(|&member| !others.iter().any(|set| set.contains_item(member)))
-        .for_each(see);
+        .all(&mut see);
 }
 
 fn sinter(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -133,6 +144,7 @@ fn sunion(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     unite(&sets, |member| {
         n += 1;
         bulk_item(reply, member);
+        true
     });
     reply.finish(later, n);
     Ok(())
@@ -144,12 +156,15 @@ fn sdiff(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     subtract(&sets, |member| {
         n += 1;
         bulk_item(reply, member);
+        true
     });
     reply.finish(later, n);
     Ok(())
 }
 
-fn sintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+/// The keys and the limit of a command that counts; 0 is no limit. An estimate may be asked for where
+/// `is_union`; the exact number is one.
+fn card_options<'a>(args: &mut Args<'a>, is_union: bool) -> Result<(Vec<&'a [u8]>, usize)> {
     if args.peek().and_then(parse_i64).is_none() {
         return Err(Error::Plain("ERR numkeys should be greater than 0"));
     }
@@ -160,13 +175,43 @@ fn sintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     }
     let mut limit = 0;
     while !args.is_empty() {
+        if is_union && args.eat(b"APPROX") {
+            continue;
+        }
         if !args.eat(b"LIMIT") || args.is_empty() {
             return Err(Error::Syntax);
         }
         limit = at_least(0, args.take()?, NEGATIVE_LIMIT)?;
     }
+    Ok((keys, limit))
+}
+
+fn sintercard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (keys, limit) = card_options(args, false)?;
     let mut n = 0;
     intersect(sets(&ctx.db, keys.into_iter())?, |_| {
+        n += 1;
+        n != limit
+    });
+    reply.count(n);
+    Ok(())
+}
+
+fn sunioncard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (keys, limit) = card_options(args, true)?;
+    let mut n = 0;
+    unite(&sets(&ctx.db, keys.into_iter())?, |_| {
+        n += 1;
+        n != limit
+    });
+    reply.count(n);
+    Ok(())
+}
+
+fn sdiffcard(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (keys, limit) = card_options(args, false)?;
+    let mut n = 0;
+    subtract(&sets(&ctx.db, keys.into_iter())?, |_| {
         n += 1;
         n != limit
     });
@@ -211,13 +256,19 @@ fn sinterstore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_
 fn sunionstore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let destination = args.take()?;
     let mut members = Members::new();
-    unite(&sets(&ctx.db, args.rest())?, |member| members.push(member.to_vec()));
+    unite(&sets(&ctx.db, args.rest())?, |member| {
+        members.push(member.to_vec());
+        true
+    });
     store(ctx, ("sunionstore", destination), &members, reply)
 }
 
 fn sdiffstore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let destination = args.take()?;
     let mut members = Members::new();
-    subtract(&sets(&ctx.db, args.rest())?, |member| members.push(member.to_vec()));
+    subtract(&sets(&ctx.db, args.rest())?, |member| {
+        members.push(member.to_vec());
+        true
+    });
     store(ctx, ("sdiffstore", destination), &members, reply)
 }
