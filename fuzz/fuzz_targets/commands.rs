@@ -130,7 +130,13 @@ impl Trial {
         let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
         for database in 0..keyspace.n_databases() {
-            let terms = Terms { now_ms: 0, trace: clock.leaving(), limits: &limits, departed: &departed };
+            let terms = Terms {
+                now_ms: 0,
+                trace: clock.leaving(),
+                limits: &limits,
+                keeps_due: false,
+                departed: &departed,
+            };
             View::new(&locked, database, terms).each(&mut |entry| check_entry(entry));
         }
     }
