@@ -56,7 +56,7 @@ fn refuse_inside(ctx: &AdminCtx<'_>, line: &'static str) -> Result<()> {
 }
 
 fn multi(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    refuse_inside(ctx, "ERR MULTI calls can not be nested")?;
+    refuse_inside(ctx, "ERR Command 'multi' not allowed inside a transaction")?;
     ctx.session.queue = Some(Box::default());
     reply.ok();
     Ok(())
@@ -87,7 +87,7 @@ fn discard(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> R
 }
 
 fn watch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    refuse_inside(ctx, "ERR WATCH inside MULTI is not allowed")?;
+    refuse_inside(ctx, "ERR Command 'watch' not allowed inside a transaction")?;
     let _ = args.rest(); // the engine takes the keys from the request
     ctx.order = Some(Order::Watch);
     reply.ok();
