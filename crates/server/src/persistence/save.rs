@@ -144,6 +144,7 @@ pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
 
 fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     locked.take_everything();
+    let cut = state.saving.cut();
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
@@ -169,7 +170,8 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
         result?;
     }
     saved.flush(&mut writer, 0)?;
-    saved.commit()
+    state.saving.put(cut, || saved.commit())?;
+    Ok(())
 }
 
 fn temporary_name(prefix: &str) -> String {
@@ -191,12 +193,14 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
-            (false, 0)
+            (false, None)
         }
     };
-    if is_ok {
+    if let Some(changes) = changes {
         state.saving.saved(changes);
         log::info!("DB saved on disk");
+    }
+    if is_ok {
         log::info!(
             "Background saving terminated with success in {:.3} seconds",
             started.elapsed().as_secs_f64()
@@ -213,6 +217,7 @@ struct Cut {
     gather: Arc<Gather>,
     head: Writer,
     changes: u64,
+    number: u64,
 }
 
 fn cut(state: &'static State) -> Result<Cut, String> {
@@ -238,12 +243,14 @@ fn cut(state: &'static State) -> Result<Cut, String> {
         gather,
         head,
         changes: changes(state),
+        number: state.saving.cut(),
     })
 }
 
 const STOPPED: &str = "it was told to stop";
 
-fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
+/// The changes that are in the file; `None` if that of a later moment is there.
+fn walk(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
     let mut saved = Saved::create(state, &temporary_name("temp-bg")).map_err(|e| reason(&e))?;
     let mut cut = cut(state)?;
     // Who asked may not wait any more.
@@ -269,8 +276,13 @@ fn walk(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
     }
     written?;
     write_chunk(&mut saved, &cut.gather, 0)?;
-    saved.commit().map_err(|error| reason(&error))?;
-    Ok(cut.changes)
+    let is_put = state
+        .saving
+        .put(cut.number, || match state.saving.must_stop() {
+            true => Err(STOPPED.to_owned()),
+            false => saved.commit().map_err(|error| reason(&error)),
+        })?;
+    Ok(is_put.then_some(cut.changes))
 }
 
 fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {

@@ -18,12 +18,7 @@ pub fn run(state: &'static State) {
     loop {
         let patience = state.config.has_save_points().then_some(LOOK);
         match state.saving.next(patience) {
-            Wish::Save(words) => {
-                save::in_background(state, &words);
-                if state.saving.take_follower() {
-                    drop(state.saving.wish());
-                }
-            }
+            Wish::Save(words) => save::in_background(state, &words),
             Wish::None => look(state),
             Wish::End => return,
         }
