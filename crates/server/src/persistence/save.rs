@@ -32,6 +32,9 @@ use crate::stats::table::REDIS_VERSION;
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How often the cut gives way to a command that holds a shard for long, before it holds the others
+/// while it waits.
+const POLITE_ROUNDS: usize = 200;
 
 /// A file on its way.
 struct Saved {
@@ -221,13 +224,19 @@ struct Cut {
 }
 
 fn cut(state: &'static State) -> Result<Cut, String> {
+    let mut n_rounds = 0;
     let locked = loop {
         if state.saving.must_stop() {
             return Err(STOPPED.to_owned());
         }
-        if let Ok(locked) = Locked::transaction(&state.keyspace, PATIENCE) {
+        let taken = match n_rounds < POLITE_ROUNDS {
+            true => Locked::everything(&state.keyspace, PATIENCE),
+            false => Locked::transaction(&state.keyspace, PATIENCE),
+        };
+        if let Ok(locked) = taken {
             break locked;
         }
+        n_rounds += 1;
     };
     let manner = manner(state);
     let gather = Arc::new(Gather::new(manner));
