@@ -89,6 +89,36 @@ impl<'k> Locked<'k> {
         Ok(Locked::new(keyspace, Reach::All, None))
     }
 
+    /// Becomes the transaction and takes every shard of the databases that have had keys, without
+    /// holding any while it waits: if a holder takes its time, everything is released and that one
+    /// waited for. Then, and if the transaction is not to be had, the caller tries again.
+    pub fn everything(keyspace: &'k Keyspace, patience: Duration) -> Result<Locked<'k>, Refusal> {
+        let locked = Locked::transaction(keyspace, patience)?;
+        let databases = 0..keyspace.n_databases();
+        let busy = databases
+            .filter(|&database| keyspace.existing_shards(database).is_some())
+            .flat_map(|database| {
+                (0..keyspace.n_shards()).map(move |shard| ShardId::new(database, shard))
+            })
+            .find(|&id| {
+                let is_taken = take_one(&keyspace.shard(id).lock).is_ok();
+                if is_taken {
+                    locked.add(id);
+                }
+                !is_taken
+            });
+        let Some(busy) = busy else {
+            return Ok(locked);
+        };
+        drop(locked);
+        let lock = &keyspace.shard(busy).lock;
+        if lock.lock_for(patience) {
+            // SAFETY: taken in the line above.
+            unsafe { lock.unlock() };
+        }
+        Err(Refusal::Busy)
+    }
+
     /// Holds nothing, and takes shards one at a time.
     pub fn roaming(keyspace: &'k Keyspace) -> Locked<'k> {
         Locked::new(keyspace, Reach::Roaming, None)
@@ -164,15 +194,20 @@ impl<'k> Locked<'k> {
         assert!(self.is_transaction(), "a command touched a key that it did not declare");
         let shard = self.keyspace.shard(id);
         shard.lock.lock();
+        self.add(id);
+        shard
+    }
+
+    /// Notes a shard whose lock was taken.
+    fn add(&self, id: ShardId) {
         let held = Held::new(self.keyspace, id);
         if self.first.get().is_none() {
             self.first.set(Some(held));
-            return shard;
+            return;
         }
         let mut more = self.more.borrow_mut();
         let at = more.partition_point(|other| other.id < id);
         more.insert(at, held);
-        shard
     }
 
     /// The inside of a shard, which is locked now at the latest.
@@ -289,5 +324,29 @@ impl Drop for Locked<'_> {
                 self.keyspace.transaction.unlock();
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::keyspace::Layout;
+
+    #[test]
+    fn who_wants_everything_holds_nothing_while_one_shard_is_busy() {
+        let keyspace = Keyspace::new(Layout {
+            n_databases: 2,
+            n_shards: 4,
+            n_groups: 1,
+        });
+        let last = Locked::one(&keyspace, ShardId::new(1, 3)).ok();
+        assert!(last.is_some());
+        let refusal = Locked::everything(&keyspace, Duration::from_millis(1)).err();
+        assert_eq!(refusal, Some(Refusal::Busy));
+        assert!(Locked::one(&keyspace, ShardId::new(1, 0)).is_ok());
+        assert!(Locked::transaction(&keyspace, Duration::ZERO).is_ok());
+        drop(last);
+        let all = Locked::everything(&keyspace, Duration::ZERO).ok();
+        assert!(all.is_some_and(|all| all.holds(ShardId::new(1, 0))));
     }
 }

@@ -66,6 +66,13 @@ struct Work {
     place: Place,
 }
 
+/// A table that was flushed during the walk, with its database at the cut and how far it was saved.
+struct Detached {
+    database_at_cut: u16,
+    table: Entries,
+    cursor: u64,
+}
+
 enum Place {
     InShard(ShardId, Box<[u8]>),
     Taken(Entry),
@@ -80,13 +87,15 @@ pub struct Snapshot {
     /// A walk is under way: entries without the mark must be saved before they change.
     is_walking: AtomicBool,
     sink: Mutex<Option<Arc<dyn Sink>>>,
-    /// Tables that were flushed during the walk, with their database at the cut.
-    detached: Mutex<Vec<(u16, Entries)>>,
+    detached: Mutex<Vec<Detached>>,
     /// Databases were exchanged, so that there may be entries behind the walk.
     is_swapped: AtomicBool,
     n_swaps: AtomicU64,
     /// Collections that are being saved in pieces.
     works: Mutex<Vec<Work>>,
+    /// The one that is taken first, so that one is whole before the next: the last that was, until
+    /// it ends.
+    preferred: AtomicU64,
     last_id: AtomicU64,
     /// Collections that were begun and not ended, wherever they are: one that is renamed belongs
     /// to no work for a moment.
@@ -157,9 +166,26 @@ impl Snapshot {
         }
     }
 
+    /// A collection to go on with: that of the last time, unless it is ended or on its way elsewhere.
+    fn next_work(&self) -> Option<Work> {
+        let mut works = self.works.lock();
+        let preferred = self.preferred.load(Relaxed);
+        let at = works.iter().rposition(|work| work.id == preferred);
+        let at = at.or(works.len().checked_sub(1))?;
+        let work = works.swap_remove(at);
+        if preferred == 0 {
+            self.preferred.store(work.id, Relaxed);
+        }
+        Some(work)
+    }
+
     /// Hands a flushed table over; it is freed when the walk has saved it.
     pub(crate) fn detach(&self, database_at_cut: u16, table: Entries) {
-        self.detached.lock().push((database_at_cut, table));
+        self.detached.lock().push(Detached {
+            database_at_cut,
+            table,
+            cursor: 0,
+        });
     }
 }
 
@@ -215,11 +241,10 @@ impl<'k> Walk<'k> {
         if self.is_done {
             return false;
         }
-        self.save_detached();
         if self.keyspace.snapshot.is_swapped.swap(false, Relaxed) {
             (self.next, self.cursor) = (ShardId::new(0, 0), 0);
         }
-        if self.step_work() {
+        if self.step_work() || self.step_detached() {
             return true;
         }
         if self.next.database() < self.keyspace.n_databases() {
@@ -268,32 +293,46 @@ impl<'k> Walk<'k> {
         }
     }
 
-    fn save_detached(&self) {
-        let detached = std::mem::take(&mut *self.keyspace.snapshot.detached.lock());
+    /// Saves a slice of a table that was flushed; whether there was one. Collections that take long are
+    /// taken out of it and are works of their own.
+    fn step_detached(&self) -> bool {
         let snapshot = &self.keyspace.snapshot;
-        for (database_at_cut, table) in detached {
-            for entry in table.iter() {
-                let walk_id = entry.walk_id();
-                let mut handle = handle_of(&entry);
-                match walk_id {
-                    Some(id) => while self.step_collection(id, &mut handle) {},
-                    None if handle.is_marked() != snapshot.mark() => {
-                        if let Some(sink) = &*snapshot.sink.lock() {
-                            sink.save(database_at_cut, &handle);
-                        }
-                    }
-                    None => {}
+        let Some(mut detached) = snapshot.detached.lock().pop() else {
+            return false;
+        };
+        let (mut n_seen, mut n_bytes, mut long) = (0, 0, Vec::new());
+        // It is nobody else's, so there is a shard only in name.
+        let place = (ShardId::new(detached.database_at_cut, 0), detached.database_at_cut);
+        loop {
+            let cursor = detached.cursor;
+            detached.cursor = detached.table.scan(cursor, &mut |entry| {
+                n_seen += 1;
+                n_bytes += bytes_about(&entry);
+                save(snapshot, place, &entry);
+                if entry.walk_id().is_some() {
+                    long.push(entry.key().to_vec());
                 }
+            });
+            if detached.cursor == 0 || n_seen >= SLICE_ENTRIES || n_bytes >= SLICE_BYTES {
+                break;
             }
-            self.keyspace.discard(Trash::Tables(vec![table]));
         }
+        for key in long {
+            if let Some(place) = detached.table.find_mut(hash(&key), &key) {
+                snapshot.keep_walking(place.remove());
+            }
+        }
+        match detached.cursor {
+            0 => self.keyspace.discard(Trash::Tables(vec![detached.table])),
+            _ => snapshot.detached.lock().push(detached),
+        }
+        true
     }
 
     /// Saves a slice of a collection that was begun; whether there was one.
     fn step_work(&self) -> bool {
         let snapshot = &self.keyspace.snapshot;
-        let work = snapshot.works.lock().pop();
-        let Some(Work { id, place }) = work else {
+        let Some(Work { id, place }) = snapshot.next_work() else {
             return false;
         };
         let rest = match place {
@@ -310,8 +349,9 @@ impl<'k> Walk<'k> {
                 .step_in_shard(id, shard, &key)
                 .then_some(Place::InShard(shard, key)),
         };
-        if let Some(place) = rest {
-            snapshot.works.lock().push(Work { id, place });
+        match rest {
+            Some(place) => snapshot.works.lock().push(Work { id, place }),
+            None => snapshot.preferred.store(0, Relaxed),
         }
         true
     }

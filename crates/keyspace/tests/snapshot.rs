@@ -131,6 +131,10 @@ struct Saved {
     state: Mutex<State>,
     open: Mutex<BTreeMap<u64, Open>>,
     n_begun: Mutex<usize>,
+    /// Keys and pieces since the last look.
+    n_recent: Mutex<usize>,
+    /// The collections that pieces came of, each time another one.
+    order: Mutex<Vec<u64>>,
 }
 
 impl Saved {
@@ -142,6 +146,7 @@ impl Saved {
 
 impl Sink for Saved {
     fn save(&self, database: u16, entry: &Entry) {
+        *self.n_recent.lock().unwrap() += 1;
         self.put((database, entry.key().to_vec()), Content::of(entry));
     }
 
@@ -153,6 +158,12 @@ impl Sink for Saved {
     }
 
     fn piece(&self, id: u64, piece: Piece<'_>) {
+        *self.n_recent.lock().unwrap() += 1;
+        let mut order = self.order.lock().unwrap();
+        if order.last() != Some(&id) {
+            order.push(id);
+        }
+        drop(order);
         let mut open = self.open.lock().unwrap();
         open.get_mut(&id).expect("it was begun").1.add(piece);
     }
@@ -395,4 +406,82 @@ fn long_collections_are_saved_as_they_were_at_the_cut() {
         }
     }
     assert!(n_begun > 100, "only {n_begun} collections were long");
+}
+
+/// Changes database 0.
+fn with_db(keyspace: &Keyspace, work: impl FnOnce(&mut Db<'_>)) {
+    let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+    let clock = AccessClock::default();
+    let locked = Locked::transaction(keyspace, Duration::ZERO).unwrap();
+    let terms = Terms {
+        now_ms: 1,
+        trace: clock.leaving(),
+        limits: &limits,
+        keeps_due: false,
+        departed: &departed,
+    };
+    work(&mut Db::new(&locked, 0, terms));
+}
+
+fn one_shard() -> Keyspace {
+    Keyspace::new(Layout {
+        n_databases: 1,
+        n_shards: 1,
+        n_groups: 1,
+    })
+}
+
+fn add_set(keyspace: &Keyspace, key: &[u8]) {
+    with_db(keyspace, |db| {
+        let mut set = db.set_or_new(key, b"x", LONG as usize).unwrap();
+        for n in 0..LONG {
+            set.add(format!("a long member of a set, number {n}").as_bytes());
+        }
+    });
+}
+
+fn cut(keyspace: &Keyspace) -> (Arc<Saved>, Walk<'_>) {
+    let sink = Arc::new(Saved::default());
+    let locked = Locked::transaction(keyspace, Duration::ZERO).unwrap();
+    (sink.clone(), Walk::cut(&locked, sink).unwrap())
+}
+
+#[test]
+fn a_flushed_table_is_saved_in_slices() {
+    let keyspace = one_shard();
+    with_db(&keyspace, |db| {
+        (0..5_000).for_each(|n| {
+            db.set_string(format!("key:{n}").as_bytes(), b"text", Expiry::Clear);
+        });
+    });
+    add_set(&keyspace, b"set");
+    let (sink, mut walk) = cut(&keyspace);
+    with_db(&keyspace, |db| {
+        db.clear();
+    });
+    while walk.step() {
+        let n = std::mem::take(&mut *sink.n_recent.lock().unwrap());
+        assert!(n < 600, "{n} in one step");
+    }
+    let saved = sink.state.lock().unwrap();
+    assert_eq!(saved.len(), 5_001);
+    assert!(matches!(&saved[&(0, b"set".to_vec())], Content::Set(set) if set.len() == 4_000));
+}
+
+#[test]
+fn a_long_collection_is_whole_before_the_next_is_walked() {
+    let keyspace = one_shard();
+    let keys: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+    keys.iter().for_each(|key| add_set(&keyspace, key));
+    let (sink, mut walk) = cut(&keyspace);
+    let mut others = keys.iter().cycle();
+    while walk.step() {
+        // Somebody begins or deletes another one at each step.
+        with_db(&keyspace, |db| {
+            db.remove(others.next().unwrap());
+        });
+    }
+    assert_eq!(sink.state.lock().unwrap().len(), keys.len());
+    let order = sink.order.lock().unwrap();
+    assert_eq!(order.len(), keys.len(), "each in one run: {order:?}");
 }

@@ -43,6 +43,8 @@ pub enum Wish {
 struct Desk {
     wanted: Option<Sender<Word>>,
     wants_rewrite: bool,
+    /// Another save is to follow the present one.
+    must_follow: bool,
     must_end: bool,
 }
 
@@ -116,7 +118,10 @@ pub struct Saving {
     record: Mutex<Record>,
     is_running: AtomicBool,
     must_stop: AtomicBool,
-    must_follow: AtomicBool,
+    /// Moments that were fixed so far.
+    last_cut: AtomicU64,
+    /// The moment that the file is about. Who puts a file in its place holds it.
+    file_cut: Mutex<u64>,
     /// [`FAILING`] and [`LOADING`], in one place for the gate, which looks at every command.
     hindrances: AtomicU8,
     is_rewriting: AtomicBool,
@@ -148,7 +153,8 @@ impl Default for Saving {
             }),
             is_running: false.into(),
             must_stop: false.into(),
-            must_follow: false.into(),
+            last_cut: 0.into(),
+            file_cut: Mutex::new(0),
             hindrances: 0.into(),
             is_rewriting: false.into(),
             must_stop_rewrite: false.into(),
@@ -172,10 +178,18 @@ impl Saving {
     /// Asks for a save in the background. Who asks may wait for word of it. `None` if one runs.
     pub fn wish(&self) -> Option<Receiver<Word>> {
         let mut desk = self.desk.lock();
-        if desk.must_end || self.is_running.swap(true, SeqCst) {
+        match self.is_running() {
+            true => None,
+            false => self.wish_at(&mut desk),
+        }
+    }
+
+    fn wish_at(&self, desk: &mut Desk) -> Option<Receiver<Word>> {
+        if desk.must_end {
             return None;
         }
         let (sender, receiver) = channel();
+        self.is_running.store(true, SeqCst);
         self.must_stop.store(false, SeqCst);
         desk.wanted = Some(sender);
         self.bell.notify_all();
@@ -302,17 +316,31 @@ impl Saving {
     /// Notes that all data was thrown away: the present save stops, and another follows if the empty
     /// data set is to be on the disk at once.
     pub fn flushed(&self, must_save: bool) {
+        let mut desk = self.desk.lock();
         if self.is_running() {
-            self.must_follow.store(must_save, SeqCst);
-            self.cancel();
+            desk.must_follow |= must_save;
+            self.must_stop.store(true, SeqCst);
+            self.bell.notify_all();
         } else if must_save {
-            drop(self.wish());
+            drop(self.wish_at(&mut desk));
         }
     }
 
-    /// Whether another save is to follow the one that has ended.
-    pub fn take_follower(&self) -> bool {
-        self.must_follow.swap(false, SeqCst)
+    /// Fixes the moment of a save, for who holds the transaction: a later one has a higher number.
+    pub fn cut(&self) -> u64 {
+        self.last_cut.fetch_add(1, SeqCst) + 1
+    }
+
+    /// Lets `place` put the file of a moment in its place, unless that of a later one is there. Whether
+    /// it was put there.
+    pub fn put<E>(&self, cut: u64, place: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
+        let mut file_cut = self.file_cut.lock();
+        if cut < *file_cut {
+            return Ok(false);
+        }
+        place()?;
+        *file_cut = cut;
+        Ok(true)
     }
 
     /// Ends the saver; the present save stops.
@@ -339,7 +367,8 @@ impl Saving {
         record.runs_since = record.tried_at;
     }
 
-    /// Notes how the present save ended. One that was told to stop has not failed.
+    /// Notes how the present save ended, and asks for the one that is to follow. One that was told
+    /// to stop has not failed.
     pub fn ended(&self, is_ok: bool) {
         let mut record = self.record.lock();
         let since = record.runs_since.take();
@@ -348,7 +377,12 @@ impl Saving {
             record.is_ok = is_ok;
             self.hinder(FAILING, !is_ok);
         }
+        drop(record);
+        let mut desk = self.desk.lock();
         self.is_running.store(false, SeqCst);
+        if std::mem::take(&mut desk.must_follow) {
+            drop(self.wish_at(&mut desk));
+        }
     }
 
     /// Notes that the data is on the disk as it was when `changes` were counted.
@@ -412,5 +446,41 @@ impl Saving {
     /// Notes that the data is there.
     pub fn end_loading(&self) {
         self.hinder(LOADING, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_follows_a_flush_whenever_it_comes() {
+        for flushes_before in [true, false] {
+            let saving = Saving::default();
+            let _words = saving.wish().unwrap();
+            assert!(matches!(saving.next(None), Wish::Save(_)));
+            if flushes_before {
+                saving.flushed(true);
+                assert!(saving.must_stop());
+            }
+            saving.ended(!flushes_before);
+            if !flushes_before {
+                saving.flushed(true);
+            }
+            assert!(saving.is_running() && !saving.must_stop());
+            assert!(matches!(saving.next(None), Wish::Save(_)));
+            saving.ended(true);
+            assert!(!saving.is_running(), "only one follows");
+        }
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_moment_does_not_replace_that_of_a_later_one() {
+        let saving = Saving::default();
+        let (earlier, later) = (saving.cut(), saving.cut());
+        assert_eq!(saving.put(later, || Ok::<(), ()>(())), Ok(true));
+        assert_eq!(saving.put(earlier, || panic!("it is put there")), Ok::<bool, ()>(false));
+        assert_eq!(saving.put(saving.cut(), || Err("full")), Err("full"));
+        assert_eq!(saving.put(later, || Ok::<(), ()>(())), Ok(true), "that one failed");
     }
 }

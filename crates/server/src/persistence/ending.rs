@@ -28,14 +28,17 @@ pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
     } else if saves {
         log::info!("Saving the final RDB snapshot before exiting.");
         let time = Duration::from_secs(state.config.shutdown_timeout_s());
-        let Ok(locked) = Locked::transaction(&state.keyspace, time) else {
-            log::warn!("A command or a script does not come to its end, can't save and exit.");
-            return Err("the data is held by a command".to_owned());
+        let locked = Locked::transaction(&state.keyspace, time);
+        let saved = match &locked {
+            Ok(locked) => save::at_once(state, locked),
+            Err(_) => Err("a command or a script does not come to its end".to_owned()),
         };
-        let saved = save::at_once(state, &locked);
-        if saved.is_err() && !manner.is_forced {
-            log::warn!("Error trying to save the DB, can't exit.");
-            return saved;
+        if let Err(reason) = saved {
+            if !manner.is_forced {
+                log::warn!("Error trying to save the DB, can't exit: {reason}");
+                return Err(reason);
+            }
+            log::warn!("Error trying to save the DB, exiting all the same: {reason}");
         }
         end_clients(state);
         drop(locked);

@@ -154,6 +154,8 @@ struct Gathered {
     /// The collection that is written to `out`, and its first deadline.
     streamed: Option<(u64, Option<u64>)>,
     open: HashMap<u64, Open>,
+    /// Bytes of `open`.
+    open_bytes: usize,
     n_keys: u64,
 }
 
@@ -173,6 +175,7 @@ impl Gather {
                 held: Stretch::new(manner.packs),
                 streamed: None,
                 open: HashMap::new(),
+                open_bytes: 0,
                 n_keys: 0,
             }),
         }
@@ -199,12 +202,23 @@ impl Gather {
 
     /// Whether more waits for the disk than may.
     pub fn is_over(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.out.waiting() + inner.held.waiting() > WAITING_BYTES_MAX
+        self.inner.lock().waiting() > WAITING_BYTES_MAX
     }
 }
 
 impl Gathered {
+    /// Bytes that wait for the disk.
+    fn waiting(&self) -> usize {
+        self.out.waiting() + self.held.waiting() + self.open_bytes
+    }
+
+    /// Takes a collection out of those that were begun.
+    fn close(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        self.open_bytes -= open.writer.out.len();
+        Some(open)
+    }
+
     /// Where a whole key goes.
     fn whole(&mut self) -> &mut Stretch {
         self.n_keys += 1;
@@ -216,7 +230,7 @@ impl Gathered {
 
     /// Writes a collection to `out` from now on.
     fn stream(&mut self, id: u64) {
-        if let Some(open) = self.open.remove(&id) {
+        if let Some(open) = self.close(id) {
             self.n_keys += 1;
             self.out.select(open.database).raw(&open.writer.out);
             self.streamed = Some((id, open.first_ms));
@@ -243,7 +257,9 @@ impl Sink for Gather {
             writer,
             first_ms,
         };
-        self.inner.lock().open.insert(id, open);
+        let inner = &mut *self.inner.lock();
+        inner.open_bytes += open.writer.out.len();
+        inner.open.insert(id, open);
     }
 
     fn piece(&self, id: u64, piece: Piece<'_>) {
@@ -257,7 +273,9 @@ impl Sink for Gather {
             }
             _ => {
                 if let Some(open) = inner.open.get_mut(&id) {
+                    let before = open.writer.out.len();
                     save::piece(&mut open.writer, open.first_ms, piece);
+                    inner.open_bytes += open.writer.out.len() - before;
                 }
             }
         }
@@ -269,7 +287,7 @@ impl Sink for Gather {
             inner.streamed = None;
             let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner.packs));
             inner.out.append(held);
-        } else if let Some(open) = inner.open.remove(&id) {
+        } else if let Some(open) = inner.close(id) {
             inner.whole().select(open.database).raw(&open.writer.out);
         }
     }

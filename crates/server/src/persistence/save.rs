@@ -32,6 +32,9 @@ use crate::stats::table::REDIS_VERSION;
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How often the cut gives way to a command that holds a shard for long, before it holds the others
+/// while it waits.
+const POLITE_ROUNDS: usize = 200;
 
 /// A file on its way.
 struct Saved {
@@ -152,6 +155,7 @@ pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
 
 fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     locked.take_everything();
+    let cut = state.saving.cut();
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
@@ -177,7 +181,8 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
         result?;
     }
     saved.flush(&mut writer, 0)?;
-    saved.commit()
+    state.saving.put(cut, || saved.commit())?;
+    Ok(())
 }
 
 fn temporary_name(prefix: &str) -> String {
@@ -199,12 +204,14 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
-            (false, 0)
+            (false, None)
         }
     };
-    if is_ok {
+    if let Some(changes) = changes {
         state.saving.saved(changes);
         log::info!("DB saved on disk");
+    }
+    if is_ok {
         log::info!(
             "Background saving terminated with success in {:.3} seconds",
             started.elapsed().as_secs_f64()
@@ -221,6 +228,7 @@ struct Cut {
     gather: Arc<Gather>,
     head: Writer,
     changes: u64,
+    number: u64,
 }
 
 /// A walk, and what is particular about it.
@@ -238,13 +246,19 @@ pub struct Job<'a> {
 }
 
 fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
+    let mut n_rounds = 0;
     let locked = loop {
         if (job.must_stop)() {
             return Err(STOPPED.to_owned());
         }
-        if let Ok(locked) = Locked::transaction(&state.keyspace, PATIENCE) {
+        let taken = match n_rounds < POLITE_ROUNDS {
+            true => Locked::everything(&state.keyspace, PATIENCE),
+            false => Locked::transaction(&state.keyspace, PATIENCE),
+        };
+        if let Ok(locked) = taken {
             break locked;
         }
+        n_rounds += 1;
     };
     let manner = manner(state);
     let gather = Arc::new(Gather::new(manner));
@@ -260,12 +274,13 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
         gather,
         head,
         changes: changes(state),
+        number: state.saving.cut(),
     })
 }
 
 const STOPPED: &str = "it was told to stop";
 
-fn save(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
+fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
     let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
     walk(
         state,
@@ -283,8 +298,8 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<u64, String> {
     )
 }
 
-/// Saves the data of a moment; the count of changes at it.
-pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<u64, String> {
+/// Saves the data of a moment; the count of changes at it, or `None` if the file is about a later one.
+pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, String> {
     let saved = Saved::named(state, job.names, job.syncs_often);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
@@ -309,8 +324,16 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<u64, String> {
     }
     written?;
     write_chunk(&mut saved, &cut.gather, 0)?;
-    saved.commit().map_err(|error| reason(&error))?;
-    Ok(cut.changes)
+    let place = || match (job.must_stop)() {
+        true => Err(STOPPED.to_owned()),
+        false => saved.commit().map_err(|error| reason(&error)),
+    };
+    // Bases of the append-only file have names of their own.
+    let is_put = match job.is_base {
+        true => place().map(|()| true)?,
+        false => state.saving.put(cut.number, place)?,
+    };
+    Ok(is_put.then_some(cut.changes))
 }
 
 fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {

@@ -21,12 +21,7 @@ pub fn run(state: &'static State) {
         let is_owed = state.saving.owes_rewrite.load(Relaxed);
         let patience = (is_owed || state.config.has_save_points()).then_some(LOOK);
         match state.saving.next(patience) {
-            Wish::Save(words) => {
-                save::in_background(state, &words);
-                if state.saving.take_follower() {
-                    drop(state.saving.wish());
-                }
-            }
+            Wish::Save(words) => save::in_background(state, &words),
             Wish::Rewrite => rewrite::in_background(state),
             Wish::None => look(state),
             Wish::End => return,
