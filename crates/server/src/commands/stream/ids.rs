@@ -104,11 +104,16 @@ pub fn write_id(reply: &mut Reply<'_>, id: StreamId) {
 
 /// Writes an entry: its id, and its fields in one flat array.
 pub fn write_entry(reply: &mut Reply<'_>, entry: Entry<'_>) -> Result<()> {
+    write_entry_of(2, reply, entry)
+}
+
+/// The same as the beginning of an array of `n`, whose rest the caller writes.
+pub fn write_entry_of(n: usize, reply: &mut Reply<'_>, entry: Entry<'_>) -> Result<()> {
     // Names that a block has once are repeated for each entry: the reply may outgrow the data.
     if reply.is_full() {
         return Err(Error::ReplyTooLong);
     }
-    reply.array(2);
+    reply.array(n);
     write_id(reply, entry.id);
     reply.array(2 * entry.len());
     let mut buffer = itoa::Buffer::new();

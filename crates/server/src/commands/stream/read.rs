@@ -9,7 +9,7 @@ use datatypes::stream::{Stream, StreamId};
 use resp::reply::{Proto, Reply};
 
 use super::groups::{note_new_consumer, propagate_position};
-use super::ids::{self, IdText, write_entry, write_id};
+use super::ids::{self, IdText, write_entry, write_entry_of, write_id};
 use super::pending::propagate_claim;
 use crate::command::grammar::block_until;
 use crate::command::traits::{BLOCKING, Flag};
@@ -524,17 +524,7 @@ fn write_delivery(
     idle_ms: u64,
     n_deliveries: u64,
 ) -> Result<()> {
-    if reply.is_full() {
-        return Err(Error::ReplyTooLong);
-    }
-    reply.array(4);
-    write_id(reply, entry.id);
-    reply.array(2 * entry.len());
-    let mut buffer = itoa::Buffer::new();
-    for (name, value) in entry.fields() {
-        reply.bulk(name.text(&mut buffer));
-        reply.bulk(value.text(&mut buffer));
-    }
+    write_entry_of(4, reply, entry)?;
     reply.int(idle_ms as i64);
     reply.int(n_deliveries as i64);
     Ok(())
