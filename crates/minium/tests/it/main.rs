@@ -10,6 +10,7 @@ mod process;
 mod saving;
 mod scripts;
 mod shedding;
+mod stress;
 mod users;
 
 use client::connection::Connection;
