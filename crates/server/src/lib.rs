@@ -18,6 +18,7 @@ pub mod pubsub;
 pub mod monitor;
 pub mod journal;
 pub mod aof;
+pub mod role;
 pub mod scripts;
 pub mod tracking;
 pub mod session;
@@ -27,6 +28,7 @@ pub mod command;
 pub mod exec;
 pub mod commands;
 pub mod dispatch;
+pub mod replication;
 pub mod net;
 pub mod run;
 #[cfg(any(test, feature = "testing"))]

@@ -58,6 +58,8 @@ pub enum Mail {
     },
     /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
     Review(Address),
+    /// There is something to send to replicas.
+    Feed,
     /// MEMORY PURGE: the thread gives back what is free in its heap.
     Purge,
     /// CLIENT KILL.

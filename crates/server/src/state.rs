@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use keyspace::keyspace::{Keyspace, Layout};
-use parking_lot::Mutex;
 
 use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
@@ -15,10 +14,11 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
-use crate::mailbox::Mailboxes;
+use crate::mailbox::{Mail, Mailboxes};
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
+use crate::role::Role;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::Clients;
@@ -58,6 +58,8 @@ pub struct State {
     pub journal: Journal,
     /// The stream of writes on the disk.
     pub aof: Aof,
+    /// Primary or replica, and who follows.
+    pub role: Role,
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
@@ -80,8 +82,6 @@ pub struct State {
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.
     pub run_id: String,
-    /// 40 hexadecimal digits, which name the history of the data.
-    pub replid: Mutex<String>,
     /// Who was told of the start.
     pub supervisor: Supervisor,
     /// Event-loop threads.
@@ -120,6 +120,7 @@ impl State {
             tracking: Tracking::default(),
             journal: Journal::default(),
             aof: Aof::default(),
+            role: Role::new(random_id()?),
             clients: Clients::default(),
             scripts: Scripts::default(),
             n_clients: 0.into(),
@@ -131,7 +132,6 @@ impl State {
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,
-            replid: random_id()?.into(),
             supervisor,
             n_threads,
         })))
@@ -153,6 +153,63 @@ impl State {
             && self.config.stops_writes_on_save_error()
     }
 
+    /// Whether writes are refused because too few replicas follow closely.
+    #[inline]
+    pub fn lacks_replicas(&self) -> bool {
+        let wanted = self.config.replicas_wanted();
+        wanted > 0 && !self.role.is_replica() && self.role.n_good() < wanted
+    }
+
+    /// Whether only the primary may write here.
+    #[inline]
+    pub fn refuses_writes(&self) -> bool {
+        self.role.is_replica() && self.config.replica_is_read_only()
+    }
+
+    /// Whether this is a replica without its primary that may not answer from what it has.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.role.is_replica() && !self.role.is_link_up() && !self.config.serves_stale_data()
+    }
+
+    /// Follows another server from now on.
+    pub fn follow(&self, host: String, port: u16) {
+        self.config.note_primary(&format!("{host} {port}"));
+        self.role.follow(host, port);
+        self.close_replicas(); // they come again, and get what the new primary sends
+    }
+
+    /// Follows nobody from now on; false if that is so already. The error is for the client.
+    pub fn lead(&self) -> Result<bool, String> {
+        let replid = random_id()?;
+        let _applied = self.role.applying.lock(); // what runs now still belongs to the old history
+        if !self.role.lead() {
+            return Ok(false);
+        }
+        self.config.note_primary("");
+        self.role.rename_history(replid, self.journal.backlog.end());
+        self.journal.backlog.lead();
+        self.close_replicas(); // they come again and go on under the new name
+        self.mailboxes.wake_all(); // keys may run out again
+        Ok(true)
+    }
+
+    /// Tells the loops that send to replicas that there is more. Who calls it wakes them.
+    pub fn announce_stream(&self) {
+        for group in self.role.groups() {
+            self.mailboxes.post(group.into(), Mail::Feed);
+        }
+    }
+
+    /// Ends the sessions of all replicas.
+    pub fn close_replicas(&self) {
+        for replica in self.role.replicas() {
+            let to = replica.address;
+            self.mailboxes.post(to.group.into(), Mail::Kill(to));
+        }
+        self.mailboxes.wake();
+    }
+
     /// Holds the table of client-side caching to `tracking-table-max-keys`.
     pub fn bound_tracking(&self) {
         let n_keys_max = self.config.tracking_keys_max();
@@ -172,6 +229,7 @@ impl State {
             && !self.is_cron_paused.load(Relaxed)
             && self.pause.now(now_ms).is_none()
             && !self.saving.is_loading()
+            && !self.role.is_replica()
     }
 }
 

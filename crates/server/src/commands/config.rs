@@ -106,7 +106,9 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
         "appendonly" => {
             match state.config.appends() {
                 true => append::switch_on(state)?,
-                false => append::switch_off(state),
+                false => {
+                    append::switch_off(state);
+                }
             }
             Ok(())
         }

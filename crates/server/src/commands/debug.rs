@@ -230,7 +230,8 @@ fn is_on(text: &[u8]) -> bool {
 }
 
 fn change_repl_id(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    *ctx.state.replid.lock() = random_id().map_err(Error::Owned)?;
+    let replid = random_id().map_err(Error::Owned)?;
+    ctx.state.role.begin_history(replid);
     reply.ok();
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod pubsub;
+pub mod replication;
 pub mod saving;
 pub mod scripting;
 pub mod functions;
@@ -54,6 +55,7 @@ pub const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    replication::COMMANDS,
     saving::COMMANDS,
     slowlog::COMMANDS,
     commandlog::COMMANDS,

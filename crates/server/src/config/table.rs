@@ -239,12 +239,10 @@ pub const DIRECTIVES: &[Directive] = &[
         .refused(&["no"], "the removed Lua functions stay removed"),
     text("masterauth", "")
         .alias("primaryauth")
-        .sensitive()
-        .tuning(NO_REPLICATION),
+        .sensitive(),
     text("masteruser", "")
         .alias("primaryuser")
-        .sensitive()
-        .tuning(NO_REPLICATION),
+        .sensitive(),
     integer("max-new-connections-per-cycle", "10", 1, 1000)
         .unsigned()
         .tuning("every accepted connection is served at once"),
@@ -324,53 +322,45 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .valkey()
         .tuning(NO_RDMA),
-    memory("repl-backlog-size", "1048576", 1, HALF).tuning(NO_REPLICATION),
-    integer("repl-backlog-ttl", "3600", 0, i64::MAX).tuning(NO_REPLICATION),
+    memory("repl-backlog-size", "1048576", 1, HALF),
+    integer("repl-backlog-ttl", "3600", 0, i64::MAX),
     boolean("repl-disable-tcp-nodelay", "no").tuning(NO_REPLICATION),
     choice("repl-diskless-load", "disabled", &["disabled", "on-empty-db", "swapdb"])
         .tuning(NO_REPLICATION),
-    boolean("repl-diskless-sync", "yes").tuning(NO_REPLICATION),
-    integer("repl-diskless-sync-delay", "5", 0, INT).tuning(NO_REPLICATION),
-    integer("repl-diskless-sync-max-replicas", "0", 0, INT).tuning(NO_REPLICATION),
+    boolean("repl-diskless-sync", "yes"),
+    integer("repl-diskless-sync-delay", "5", 0, INT),
+    integer("repl-diskless-sync-max-replicas", "0", 0, INT),
     boolean("repl-mptcp", "no")
         .fixed()
         .valkey()
         .refused(&["no"], "multipath TCP is not used"),
     integer("repl-ping-replica-period", "10", 1, INT)
-        .alias("repl-ping-slave-period")
-        .tuning(NO_REPLICATION),
+        .alias("repl-ping-slave-period"),
     boolean("repl-rdb-channel", "yes")
         .hidden()
         .tuning(NO_REPLICATION),
-    integer("repl-timeout", "60", 1, INT).tuning(NO_REPLICATION),
+    integer("repl-timeout", "60", 1, INT),
     text("replica-announce-ip", "")
-        .alias("slave-announce-ip")
-        .tuning(NO_REPLICATION),
+        .alias("slave-announce-ip"),
     integer("replica-announce-port", "0", 0, 65_535)
-        .alias("slave-announce-port")
-        .tuning(NO_REPLICATION),
-    boolean("replica-announced", "yes").tuning(NO_REPLICATION),
+        .alias("slave-announce-port"),
+    boolean("replica-announced", "yes"),
     memory("replica-full-sync-buffer-limit", "0", 0, HALF).tuning(NO_REPLICATION),
     boolean("replica-ignore-disk-write-errors", "no").tuning(NO_REPLICATION),
     boolean("replica-ignore-maxmemory", "yes")
-        .alias("slave-ignore-maxmemory")
-        .tuning(NO_REPLICATION),
+        .alias("slave-ignore-maxmemory"),
     boolean("replica-lazy-flush", "no")
         .alias("slave-lazy-flush")
         .tuning(NO_REPLICATION),
     integer("replica-priority", "100", 0, INT)
-        .alias("slave-priority")
-        .tuning(NO_REPLICATION),
+        .alias("slave-priority"),
     boolean("replica-read-only", "yes")
-        .alias("slave-read-only")
-        .tuning(NO_REPLICATION),
+        .alias("slave-read-only"),
     boolean("replica-serve-stale-data", "yes")
-        .alias("slave-serve-stale-data")
-        .tuning(NO_REPLICATION),
+        .alias("slave-serve-stale-data"),
     special("replicaof", "", replicaof)
         .alias("slaveof")
-        .fixed()
-        .refused(&[""], "this server cannot be a replica yet"),
+        .fixed(),
     text("req-res-logfile", "")
         .fixed()
         .hidden()

@@ -136,6 +136,8 @@ pub struct Engine {
     notices: Notices,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
+    /// It runs what a primary has sent.
+    pub is_follower: bool,
 }
 
 /// The thresholds of small encodings as the directives set them.
@@ -227,6 +229,7 @@ impl Engine {
             teller: None,
             notices: Notices::default(),
             has_lowered_due: false,
+            is_follower: false,
         }
     }
 
@@ -268,6 +271,10 @@ impl Engine {
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
         self.access_clock.set_time(self.now_ms);
+        if self.is_follower {
+            // Only the primary says what is due.
+            self.directives.present_ms = Some(std::mem::take(&mut self.now_ms));
+        }
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -318,7 +325,7 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
-        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() && !session.is_primary {
             return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
@@ -506,7 +513,7 @@ impl Engine {
         };
         let result = match command.kind {
             Kind::Read(run) => {
-                let keeps_due = self.is_paused();
+                let keeps_due = self.is_paused() || self.state.role.is_replica();
                 let db = View::new(locked, database, Terms { keeps_due, ..terms });
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {

@@ -93,7 +93,7 @@ impl Engine {
     /// Whether the session's user is known to be allowed everything.
     #[inline]
     pub fn is_free(&self, session: &Session) -> bool {
-        session.free_at == self.state.acl.generation()
+        session.is_primary || session.free_at == self.state.acl.generation()
     }
 
     /// Whether a session may run a request. Notes the refusal if not.

@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Who sends the commands of files.
-    fn reader_of_files(&self) -> Session {
+    pub(super) fn reader_of_files(&self) -> Session {
         let client = Client {
             address: crate::mailbox::Address {
                 group: 0,

@@ -191,8 +191,12 @@ impl Host for Bridge<'_> {
             let line = Error::Unwritable(self.engine.state.aof.failure()).to_string();
             return reply.error(line.as_bytes());
         }
-        if is_write && !running.has_written() && self.engine.state.config.lacks_replicas() {
+        if is_write && !running.has_written() && self.engine.state.lacks_replicas() {
             let line = Error::NoReplicas.to_string();
+            return reply.error(line.as_bytes());
+        }
+        if is_write && self.engine.state.refuses_writes() {
+            let line = Error::ReadOnlyReplica.to_string();
             return reply.error(line.as_bytes());
         }
         if is_write && !running.note_write() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::save::{self, Job};
+use super::save::{self, Job, Purpose};
 use crate::aof::manifest::{Manifest, Place};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
@@ -114,7 +114,7 @@ fn write_first_base(state: &'static State, place: &Place, name: &str) -> Result<
     let job = Job {
         names: (&temporary, &path(name)),
         syncs_often: false,
-        is_base: true,
+        purpose: Purpose::Base,
         must_stop: &|| false,
         at_cut: &mut |_| {},
     };
@@ -146,11 +146,11 @@ pub fn switch_on(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// CONFIG SET appendonly no: what was written goes to the disk, and no more is.
-pub fn switch_off(state: &State) {
+/// CONFIG SET appendonly no: what was written goes to the disk, and no more is. Whether it was on.
+pub fn switch_off(state: &State) -> bool {
     let phase = state.aof.phase();
     if phase == Phase::Off {
-        return;
+        return false;
     }
     state.saving.cancel_rewrite();
     close(state);
@@ -158,6 +158,7 @@ pub fn switch_off(state: &State) {
         let place = state.aof.files().place.clone();
         let _ = fs::remove_file(place.path(&place.temporary_increment())); // it may not be there
     }
+    true
 }
 
 /// Writes what is left to the disk and closes the file.

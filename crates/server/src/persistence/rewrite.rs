@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::append::{self, n_file_bytes};
-use super::save::{self, Job};
+use super::save::{self, Job, Purpose};
 use crate::aof::manifest::{Manifest, sync_folder};
 use crate::aof::{Phase, Target};
 use crate::error::reason;
@@ -52,7 +52,7 @@ fn rewrite(state: &'static State) -> Result<(), String> {
         Job {
             names: (&temporary, &target),
             syncs_often: state.config.rewrite_syncs_often(),
-            is_base: true,
+            purpose: Purpose::Base,
             must_stop: &|| state.saving.must_stop_rewrite(),
             at_cut: &mut |n_keys| {
                 state.saving.n_saved.store(0, Relaxed);

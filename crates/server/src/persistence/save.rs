@@ -18,7 +18,7 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Manner, Segment, write_entry};
+use super::gather::{Gather, Manner, write_entry};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
@@ -98,8 +98,19 @@ fn manner(state: &State) -> Manner {
     }
 }
 
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The file of `dbfilename`.
+    Snapshot,
+    /// A base of the append-only file.
+    Base,
+    /// The beginning of replicas.
+    Replicas,
+}
+
 /// What stands before the keys.
-fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
+fn write_head(writer: &mut Writer, state: &State, purpose: Purpose) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
     let version = if has_deadlines {
         VERSION
@@ -112,6 +123,16 @@ fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
+    if purpose == Purpose::Replicas {
+        let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
+        if state.role.is_replica() {
+            let database = state.role.stream_database.load(Relaxed);
+            file::about(writer, "repl-stream-db", &database.to_string());
+        }
+        file::about(writer, "repl-id", &ids.replid);
+        file::about(writer, "repl-offset", &offset.to_string());
+    }
+    let is_base = purpose == Purpose::Base;
     file::about(writer, "aof-base", if is_base { "1" } else { "0" });
     for library in state.scripts.functions.lock().libraries() {
         file::function(writer, &library.source);
@@ -159,7 +180,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
-    write_head(&mut writer, state, false);
+    write_head(&mut writer, state, Purpose::Snapshot);
     let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
     for size in sizes {
@@ -223,10 +244,10 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
 }
 
 /// The moment that a save in the background is about.
-struct Cut {
-    walk: Walk<'static>,
-    gather: Arc<Gather>,
-    head: Writer,
+pub(super) struct Cut {
+    pub(super) walk: Walk<'static>,
+    pub(super) gather: Arc<Gather>,
+    pub(super) head: Writer,
     changes: u64,
     number: u64,
 }
@@ -237,15 +258,16 @@ pub struct Job<'a> {
     pub names: (&'a str, &'a str),
     /// What is written goes to the disk piece by piece.
     pub syncs_often: bool,
-    /// It is a base of the append-only file.
-    pub is_base: bool,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Whether it is to be given up.
     pub must_stop: &'a dyn Fn() -> bool,
     /// Called at the moment that is saved, with every shard held, with the number of keys.
     pub at_cut: &'a mut dyn FnMut(u64),
 }
 
-fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
+/// Fixes the moment: every shard is held while the walk begins.
+pub(super) fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let mut n_rounds = 0;
     let locked = loop {
         if (job.must_stop)() {
@@ -263,12 +285,12 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let manner = manner(state);
     let gather = Arc::new(Gather::new(manner));
     let sink: Arc<dyn Sink> = gather.clone();
-    let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
+    let walk = Walk::cut(&locked, sink).ok_or(WALKING)?;
     let mut head = Writer::new(manner.packs);
-    write_head(&mut head, state, job.is_base);
     let sizes = sizes(state);
-    write_sizes(&mut head, &sizes);
     (job.at_cut)(sizes.iter().map(|size| size.1).sum());
+    write_head(&mut head, state, job.purpose);
+    write_sizes(&mut head, &sizes);
     Ok(Cut {
         walk,
         gather,
@@ -278,6 +300,8 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     })
 }
 
+/// Why there is no cut while there is another.
+pub(super) const WALKING: &str = "another snapshot is being taken";
 const STOPPED: &str = "it was told to stop";
 
 fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
@@ -287,7 +311,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
         Job {
             names: (&temporary, &name),
             syncs_often: state.config.syncs_often(),
-            is_base: false,
+            purpose: Purpose::Snapshot,
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
@@ -329,23 +353,16 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         false => saved.commit().map_err(|error| reason(&error)),
     };
     // Bases of the append-only file have names of their own.
-    let is_put = match job.is_base {
-        true => place().map(|()| true)?,
-        false => state.saving.put(cut.number, place)?,
+    let is_put = match job.purpose {
+        Purpose::Base | Purpose::Replicas => place().map(|()| true)?,
+        Purpose::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))
 }
 
 fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
-        let written = match segment {
-            Segment::Ready(bytes) => saved.write(&bytes),
-            Segment::Text(text) => {
-                let mut writer = Writer::new(gather.packs());
-                writer.string(&text);
-                saved.write(&writer.out)
-            }
-        };
+        let written = saved.write(&segment.into_bytes(gather.packs()));
         written.map_err(|error| reason(&error))?;
     }
     Ok(())

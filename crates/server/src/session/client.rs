@@ -41,7 +41,7 @@ pub struct TrackingFacts {
 }
 
 /// The letters that CLIENT LIST may show as flags.
-pub const FLAGS: &[u8] = b"NOPxbcUeTtRB";
+pub const FLAGS: &[u8] = b"NOSPxbcUeTtRB";
 
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,8 @@ pub struct Facts {
     pub leaves_clock: bool,
     /// MONITOR.
     pub is_monitor: bool,
+    /// It follows this server.
+    pub is_replica: bool,
     /// CLIENT TRACKING.
     pub tracking: Option<TrackingFacts>,
     /// Bytes of the commands queued since MULTI.
@@ -125,6 +127,9 @@ impl Client {
     /// The type as CLIENT LIST TYPE names it.
     pub fn kind(&self) -> &'static str {
         let facts = self.facts.lock();
+        if facts.is_replica {
+            return "slave";
+        }
         match facts.n_channels + facts.n_patterns + facts.n_shard_channels {
             0 => "normal",
             _ => "pubsub",
@@ -207,6 +212,7 @@ impl Client {
 fn flags(facts: &Facts, client: &Client) -> String {
     let all = [
         (facts.is_monitor, 'O'),
+        (facts.is_replica, 'S'),
         (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),

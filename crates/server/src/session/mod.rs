@@ -14,6 +14,7 @@ use crate::acl::User;
 use crate::acl::rules::Rules;
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
+use crate::role::Replica;
 use client::{Buffers, Client, Facts, TrackingFacts};
 use queue::Queue;
 use tracking::TrackingMode;
@@ -142,6 +143,10 @@ pub struct Session {
     pub tracking: Option<Box<TrackingMode>>,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
+    /// What it said of itself as a replica of this server.
+    pub replica: Option<Arc<Replica>>,
+    /// It is the link to the primary: what comes has happened already.
+    pub is_primary: bool,
     /// The full name of the last command.
     pub last_command: &'static str,
     /// Bytes of its name.
@@ -178,6 +183,8 @@ impl Session {
             is_postponed: false,
             tracking: None,
             waiter: None,
+            replica: None,
+            is_primary: false,
             last_command: "",
             name_bytes: 0,
             n_commands: 0,
@@ -214,6 +221,11 @@ impl Session {
     /// replies.
     pub fn is_subscriber(&self) -> bool {
         self.proto == Proto::Resp2 && self.subscriptions.is_some()
+    }
+
+    /// Whether it has begun to follow this server.
+    pub fn is_replica(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.has_begun())
     }
 
     /// Ends every subscription.
@@ -279,6 +291,7 @@ impl Session {
             }),
             leaves_clock: self.leaves_clock,
             is_monitor: self.is_monitor,
+            is_replica: self.is_replica(),
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
             buffers,
             n_commands: self.n_commands,

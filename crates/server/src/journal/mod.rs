@@ -2,11 +2,14 @@
 //!
 //! A unit is what one outermost command came to: a single command, or several that must stay
 //! together, which stand between MULTI and EXEC. Units are appended while the shard locks are held,
-//! so for every key their order is the order of execution. Without a reader nothing is recorded.
+//! so for every key their order is the order of execution. Without a reader nothing is recorded. Replicas
+//! share one reader, the [`backlog`].
 //!
 //! ```text
 //!   *2 $6 SELECT $1 0    *3 $3 SET $1 k $1 v    *1 $5 MULTI  ...  *1 $4 EXEC
 //! ```
+
+pub mod backlog;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +18,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::io::process::unix_time;
+use backlog::Backlog;
 
 /// A command with its arguments and the database it works on.
 pub type Record = (u16, Vec<Vec<u8>>);
@@ -24,6 +28,8 @@ pub type Record = (u16, Vec<Vec<u8>>);
 pub struct Journal {
     has_readers: AtomicBool,
     readers: Mutex<Vec<Weak<Reader>>>,
+    /// What replicas read.
+    pub backlog: Backlog,
 }
 
 /// Takes the journal from where it was attached, until it is detached or dropped.
@@ -47,7 +53,7 @@ impl Journal {
     /// Whether anybody reads.
     #[inline]
     pub fn has_readers(&self) -> bool {
-        self.has_readers.load(Ordering::Relaxed)
+        self.has_readers.load(Ordering::Relaxed) || self.backlog.is_led()
     }
 
     /// Attaches a reader that holds at most `bytes_max` unread bytes. For a stream that fits a
@@ -84,6 +90,26 @@ impl Journal {
         });
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
+        self.backlog.append(unit); // in the same order, under the same lock
+    }
+
+    /// Appends a unit for replicas alone.
+    pub fn append_for_replicas(&self, unit: &[Record]) {
+        if self.backlog.is_led() {
+            let _order = self.readers.lock();
+            self.backlog.append(unit);
+        }
+    }
+}
+
+/// A command as it is sent.
+fn write_command<T: AsRef<[u8]>>(bytes: &mut Vec<u8>, command: &[T]) {
+    // Writing to a vector cannot fail.
+    let _ = write!(bytes, "*{}\r\n", command.len());
+    for word in command.iter().map(AsRef::as_ref) {
+        let _ = write!(bytes, "${}\r\n", word.len());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
     }
 }
 
@@ -120,14 +146,7 @@ impl Unread {
     }
 
     fn write<T: AsRef<[u8]>>(&mut self, command: &[T]) {
-        let bytes = &mut self.bytes;
-        // Writing to a vector cannot fail.
-        let _ = write!(bytes, "*{}\r\n", command.len());
-        for word in command.iter().map(AsRef::as_ref) {
-            let _ = write!(bytes, "${}\r\n", word.len());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
+        write_command(&mut self.bytes, command);
     }
 }
 
