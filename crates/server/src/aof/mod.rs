@@ -74,6 +74,9 @@ pub struct Files {
     pub manifest: Option<Manifest>,
     unwritten: Vec<Segment>,
     unsynced: Vec<Arc<Target>>,
+    /// A sync of these has failed: what the disk holds of them is unknown, whatever later ones say,
+    /// until a base makes up for them.
+    suspects: Vec<Arc<Target>>,
     postponed_since: Option<Instant>,
 }
 
@@ -136,7 +139,7 @@ impl Target {
     }
 
     /// Waits until the file is on the disk, if it is on one: a device need not be.
-    fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         match self.file.sync_data() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             result => result,
@@ -310,10 +313,7 @@ impl Aof {
     /// Waits until what was written is on the disk.
     pub fn sync(&self, files: &mut Files) -> io::Result<()> {
         let end = self.written.load(SeqCst);
-        for target in &files.unsynced {
-            target.sync()?;
-        }
-        files.unsynced.clear();
+        files.sync()?;
         self.synced.fetch_max(end, SeqCst);
         *self.last_sync.lock() = Instant::now();
         Ok(())
@@ -328,11 +328,14 @@ impl Aof {
             let targets: Vec<_> = files.unsynced.iter().map(with_length).collect();
             (targets, self.written.load(SeqCst))
         };
-        let result = targets.iter().try_for_each(|(target, _)| target.sync());
+        let failed = targets.iter().find_map(|(target, _)| {
+            let error = target.sync().err()?;
+            Some((target.clone(), error))
+        });
         *self.last_sync.lock() = Instant::now();
         self.is_syncing.store(false, SeqCst);
-        match result {
-            Ok(()) => {
+        match failed {
+            None => {
                 self.synced.fetch_max(end, SeqCst);
                 // What was written to meanwhile stays.
                 let is_done = |one: &Arc<Target>| {
@@ -342,16 +345,19 @@ impl Aof {
                         .any(|(target, n_bytes)| Arc::ptr_eq(target, &now.0) && *n_bytes == now.1)
                 };
                 self.files.lock().unsynced.retain(|one| !is_done(one));
-                if self.note(&self.sync_error, None) {
-                    log::warn!("AOF fsync error looks solved. The server can write again.");
-                }
             }
-            Err(error) => {
+            Some((target, error)) => {
+                self.files.lock().suspects.push(target);
                 if !self.note(&self.sync_error, Some(reason(&error))) {
                     log::warn!("Fail to fsync the AOF file: {}", reason(&error));
                 }
             }
         }
+    }
+
+    /// Whether only another base can make what was written durable: a sync has failed.
+    pub fn needs_base(&self) -> bool {
+        self.is_failing() && self.files.lock().need_base()
     }
 
     /// Notes an error, or that there is none; whether there was one before.
@@ -409,12 +415,17 @@ impl Aof {
             .unwritten
             .retain(|one| Arc::ptr_eq(&one.target, &target));
         files.unsynced.retain(|one| Arc::ptr_eq(one, &target));
+        files.suspects.retain(|one| Arc::ptr_eq(one, &target));
+        if files.suspects.is_empty() && self.note(&self.sync_error, None) {
+            log::warn!("AOF fsync error looks solved. The server can write again.");
+        }
     }
 
     /// Forgets errors, files and what was not written: it is off.
     pub fn forget(&self, files: &mut Files) {
         files.unwritten.clear();
         files.unsynced.clear();
+        files.suspects.clear();
         self.note(&self.write_error, None);
         self.note(&self.sync_error, None);
         let end = self.reader.n_appended();
@@ -430,13 +441,36 @@ impl Aof {
 }
 
 impl Files {
+    /// See [`Aof::needs_base`].
+    pub fn need_base(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if !self.suspects.is_empty() {
+            return Err(io::Error::other("an earlier fsync has failed"));
+        }
+        for target in &self.unsynced {
+            if let Err(error) = target.sync() {
+                self.suspects.push(target.clone());
+                return Err(error);
+            }
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
     fn write(&mut self) -> io::Result<()> {
         self.postponed_since = None;
         while let Some(segment) = self.unwritten.first_mut() {
             let target = segment.target.clone();
             if !self.unsynced.iter().any(|one| Arc::ptr_eq(one, &target)) {
+                self.sync()?; // a file must not get to the disk before the one that precedes it
                 self.unsynced.push(target);
             }
+            let Some(segment) = self.unwritten.first_mut() else {
+                return Ok(());
+            };
             if let Err((n_done, error)) = segment.target.append(&segment.bytes) {
                 segment.bytes.drain(..n_done);
                 return Err(error);

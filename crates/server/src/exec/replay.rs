@@ -17,6 +17,7 @@ use super::Engine;
 use crate::aof::records::{Flaw, Record, Records};
 use crate::command::lookup::resolve;
 use crate::command::{Kind, context::Order};
+use crate::persistence::append;
 use crate::persistence::found::Found;
 use crate::persistence::load;
 use crate::session::Session;
@@ -47,7 +48,9 @@ impl Engine {
         let mut result = Ok(());
         let mut n_before = 0;
         for (at, part) in found.parts.iter().enumerate() {
-            let is_last = at + 1 == found.parts.len();
+            // One that a rewrite has named and nothing was written to does not count.
+            let mut later = found.parts[at + 1..].iter();
+            let is_last = later.all(|(path, _)| append::n_file_bytes(path) == 0);
             result = self.replay_part(locked, &mut session, part, (n_before, is_last));
             if result.is_err() {
                 break;

@@ -2,12 +2,13 @@
 //! background, rewritten when it has grown.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::save::{self, Job};
-use crate::aof::manifest::{Manifest, Place};
+use crate::aof::manifest::{Manifest, Place, sync_folder};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
 use crate::error::reason;
@@ -51,16 +52,29 @@ pub fn know_manifest(state: &State, files: &mut Files) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the folder of the files, if it is not there.
+/// Makes the folder of the files, if it is not there, and brings its name to the disk: who made it may
+/// have been killed before that.
 pub fn make_folder(place: &Place) -> Result<(), String> {
-    match fs::create_dir(&place.folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(format!(
+    let made = match fs::create_dir(&place.folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => place.folder.parent().map_or(Ok(()), sync_folder),
+    };
+    made.map_err(|error| {
+        format!(
             "Can't open or create append-only dir {}: {}",
             place.folder.display(),
             reason(&error)
-        )),
-        _ => Ok(()),
+        )
+    })
+}
+
+/// Brings to the disk what was loaded and is served from now on: who wrote it may have been killed
+/// before that.
+fn sync_loaded(place: &Place, manifest: &Manifest) -> io::Result<()> {
+    for part in &manifest.increments {
+        Target::open(&place.path(&part.name))?.sync()?;
     }
+    Ok(())
 }
 
 /// Goes on with the files that were loaded, before anybody is served. The error is for the operator.
@@ -70,8 +84,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     let place = files.place.clone();
     make_folder(&place)?; // the manifest may be known for not being there
     let mut manifest = files.manifest.clone().unwrap_or_default();
-    let told =
-        |error: std::io::Error| format!("Can't open the append-only file: {}", reason(&error));
+    let told = |error: io::Error| format!("Can't open the append-only file: {}", reason(&error));
     if manifest.is_empty() {
         let name = manifest.new_base(&place, 0).name.clone();
         log::info!("Creating AOF base file {name} on server start");
@@ -88,6 +101,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
         }
     };
     let target = Target::open(&place.path(&last.name)).map_err(told)?;
+    sync_loaded(&place, &manifest).map_err(told)?;
     manifest.write(&place).map_err(told)?;
     super::rewrite::remove_history(state, &place, &mut manifest);
     let before = manifest.parts().filter(|part| **part != last);
@@ -204,7 +218,7 @@ pub fn run(state: &'static State) {
                 && (state.saving.is_rewriting() || state.saving.is_running());
             let is_wanted = policy == FsyncPolicy::EverySecond && !is_spared;
             let is_due = state.aof.since_sync() >= SYNC || state.aof.is_failing();
-            if is_wanted && is_due && state.aof.is_unsynced() {
+            if is_wanted && is_due && state.aof.is_unsynced() && !state.aof.needs_base() {
                 state.aof.sync_aside();
             }
         } else {
@@ -226,6 +240,11 @@ fn look(state: &State) {
         return;
     }
     if state.aof.phase() != Phase::On {
+        return;
+    }
+    if state.aof.needs_base() {
+        log::info!("Starting automatic rewriting of AOF, as what was not synced may be lost");
+        saving.wish_rewrite();
         return;
     }
     let percent = state.config.rewrite_growth_percent();

@@ -75,13 +75,16 @@ impl Saved {
         Ok(())
     }
 
-    fn commit(mut self) -> io::Result<()> {
+    fn commit(mut self, is_base: bool) -> io::Result<()> {
         let mut writer = Writer::new(false);
         file::end(&mut writer);
         self.write(&writer.out)?;
         let sum = self.checksum.as_ref().map_or(0, Checksum::value);
         self.file.write(&sum.to_le_bytes())?;
-        self.file.commit()
+        match is_base {
+            true => self.file.name(), // the manifest that speaks of it syncs the folder
+            false => self.file.commit(),
+        }
     }
 }
 
@@ -181,11 +184,15 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
         result?;
     }
     saved.flush(&mut writer, 0)?;
-    state.saving.put(cut, || saved.commit())?;
+    state.saving.put(cut, || saved.commit(false))?;
     Ok(())
 }
 
-fn temporary_name(prefix: &str) -> String {
+/// What the name of a file begins with that is written in the background.
+pub const IN_BACKGROUND: &str = "temp-bg";
+
+/// The name of a file that is not whole yet.
+pub fn temporary_name(prefix: &str) -> String {
     format!("{prefix}-{}.rdb", std::process::id())
 }
 
@@ -281,7 +288,7 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
 const STOPPED: &str = "it was told to stop";
 
 fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
-    let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
+    let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
         Job {
@@ -326,7 +333,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     write_chunk(&mut saved, &cut.gather, 0)?;
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
-        false => saved.commit().map_err(|error| reason(&error)),
+        false => saved.commit(job.is_base).map_err(|error| reason(&error)),
     };
     // Bases of the append-only file have names of their own.
     let is_put = match job.is_base {
