@@ -4,6 +4,7 @@
 
 mod aof;
 mod debug;
+mod ending;
 mod eviction;
 mod limits;
 mod process;
