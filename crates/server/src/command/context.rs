@@ -32,6 +32,8 @@ pub struct Effects {
     pub wanted: EventClasses,
     /// The whole data set was thrown away.
     pub has_flushed: bool,
+    /// Lines for the log.
+    pub notes: Vec<String>,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Who runs the command, if anybody is to be told of changed keys.

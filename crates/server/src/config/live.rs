@@ -383,6 +383,11 @@ impl Config {
         self.number(const { slot("auto-aof-rewrite-min-size") }) as u64
     }
 
+    /// `hide-user-data-from-log`: no key is named in the log.
+    pub fn hides_user_data(&self) -> bool {
+        self.flag(const { slot("hide-user-data-from-log") })
+    }
+
     /// `rdbchecksum`: files end with their checksum, and it is looked at.
     pub fn takes_checksum(&self) -> bool {
         self.flag(const { slot("rdbchecksum") })

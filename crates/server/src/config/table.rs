@@ -192,7 +192,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .valkey()
         .refused(&[""], "the seed is drawn at start"),
-    boolean("hide-user-data-from-log", "no").tuning("user data is never logged"),
+    boolean("hide-user-data-from-log", "no"),
     memory("hll-sparse-max-bytes", "3000", 0, HALF),
     integer("hz", "10", 0, INT).tuning("event loops have no fixed pace; the value is only shown"),
     text("ignore-warnings", "").tuning("start-up prints no such warnings"),

@@ -351,17 +351,30 @@ impl Engine {
         if self.has_effects() {
             self.commit(&locked); // those it serves may change something, too
         }
+        let has_flushed = std::mem::take(&mut self.effects.has_flushed);
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
-            if std::mem::take(&mut self.effects.has_flushed) {
-                let has_points = self.state.config.has_save_points();
-                self.state.saving.flushed(has_points);
-            }
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);
         self.state.mailboxes.released();
+        if has_flushed {
+            self.state
+                .saving
+                .flushed(self.state.config.has_save_points());
+        }
+        if !self.effects.notes.is_empty() {
+            self.write_notes();
+        }
+    }
+
+    /// What commands had to say is logged when nobody waits for their locks.
+    #[cold]
+    fn write_notes(&mut self) {
+        for note in self.effects.notes.drain(..) {
+            log::warn!("{note}");
+        }
     }
 
     /// Runs a command about the connection or the server, and what it asks for.
