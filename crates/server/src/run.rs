@@ -42,6 +42,7 @@ const HELP: &str = "\
 Usage: minium [/path/to/redis.conf] [--directive value ...] [-]
        minium cli [options] [command ...]
        minium check-rdb FILE
+       minium check-aof [--fix] FILE.manifest|FILE.aof
        minium -v | --version
        minium -h | --help
 

@@ -10,8 +10,12 @@
 //! stream is then on the disk up to its end at that moment, otherwise with the system, which keeps it
 //! when the process dies. One loop writes and syncs for all that wait behind it: group commit.
 
+pub mod check;
+pub mod lock;
 pub mod manifest;
 pub mod records;
+pub mod restore;
+pub mod scan;
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::save::{self, Job};
+use super::save::{self, Form, Job};
 use crate::aof::manifest::{Manifest, Place};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
@@ -73,10 +73,14 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     let told =
         |error: std::io::Error| format!("Can't open the append-only file: {}", reason(&error));
     if manifest.is_empty() {
-        let name = manifest.new_base(&place, 0).name.clone();
+        let form = Form::of_base(state);
+        let name = manifest
+            .new_base(&place, 0, form == Form::Base)
+            .name
+            .clone();
         log::info!("Creating AOF base file {name} on server start");
         drop(files); // a walk helps itself to what it needs
-        write_first_base(state, &place, &name)?;
+        write_first_base(state, &place, &name, form)?;
         files = state.aof.files();
     }
     let last = match manifest.increments.last() {
@@ -98,28 +102,36 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     files.manifest = Some(manifest);
     state.aof.direct(Some(target));
     state.journal.connect(state.aof.reader());
-    state
-        .aof
-        .reader()
-        .is_stamped
-        .store(state.config.stamps_appended(), Relaxed);
+    mark_records(state);
     state.aof.n_bytes_at_rewrite.store(n_bytes(state), Relaxed);
     state.aof.set_phase(Phase::On);
     Ok(())
 }
 
-fn write_first_base(state: &'static State, place: &Place, name: &str) -> Result<(), String> {
+fn write_first_base(
+    state: &'static State,
+    place: &Place,
+    name: &str,
+    form: Form,
+) -> Result<(), String> {
     let path = |name: &str| place.path(name).to_string_lossy().into_owned();
     let temporary = path(&format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
     let job = Job {
         names: (&temporary, &path(name)),
         syncs_often: false,
-        is_base: true,
+        form,
         must_stop: &|| false,
         at_cut: &mut |_| {},
     };
     let written = save::walk(state, job).map(|_| ());
     written.map_err(|reason| format!("Can't create the base of the append-only file: {reason}"))
+}
+
+/// Has records bear what the directives say: times, checksums.
+pub fn mark_records(state: &State) {
+    let (reader, config) = (state.aof.reader(), &state.config);
+    reader.is_stamped.store(config.stamps_appended(), Relaxed);
+    reader.is_summed.store(config.sums_appended(), Relaxed);
 }
 
 /// CONFIG SET appendonly yes: the first base is written in the background, and what comes meanwhile
@@ -135,11 +147,7 @@ pub fn switch_on(state: &State) -> Result<(), String> {
         "Unable to turn on AOF. Check server logs.".to_owned()
     })?;
     drop(files);
-    state
-        .aof
-        .reader()
-        .is_stamped
-        .store(state.config.stamps_appended(), Relaxed);
+    mark_records(state);
     state.saving.cancel_rewrite(); // one without an increment would be of no use
     state.aof.set_phase(Phase::Waiting);
     state.saving.wish_rewrite(); // if one still runs, the saver goes on with another
