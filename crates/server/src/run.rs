@@ -179,6 +179,7 @@ enum Data {
 /// is not looked at.
 fn find_data(state: &State) -> Result<Data, String> {
     if state.config.appends() {
+        append::hold_at_start(state)?;
         let found = found::find(state)?;
         state.saving.begin_loading(found.n_bytes);
         return Ok(Data::Log(found));

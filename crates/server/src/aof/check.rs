@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::lock::Hold;
+use super::lock::{Hold, PATIENCE};
 use super::manifest::{Manifest, Place};
 use super::restore::{self, moment};
 use super::scan::{Span, is_snapshot, scan};
@@ -109,7 +109,7 @@ fn check(path: &Path, task: Task, out: &mut impl Write) -> Result<(), String> {
     let folder = place_of(path).folder;
     let _hold = match task {
         Task::Look => None,
-        Task::Fix | Task::Truncate(_) => Some(Hold::take(&folder)?),
+        Task::Fix | Task::Truncate(_) => Some(Hold::take(&folder, PATIENCE)?),
     };
     if !is_manifest(path)? {
         println_to(out, "Start checking Old-Style AOF");

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::save::{self, Form, Job};
+use crate::aof::lock::PATIENCE;
 use crate::aof::manifest::{Manifest, Place};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
-use crate::error::reason;
+use crate::error::{Error, reason};
 use crate::saving::Asked;
 use crate::state::State;
 
@@ -49,6 +50,26 @@ pub fn know_manifest(state: &State, files: &mut Files) -> Result<(), String> {
         files.manifest = Some(Manifest::read(&files.place)?.unwrap_or_default());
     }
     Ok(())
+}
+
+/// Keeps other servers from the files, before anything of them is looked at. The error is for the operator.
+pub fn hold_at_start(state: &State) -> Result<(), String> {
+    let mut files = state.aof.files();
+    files.place = place(state);
+    make_folder(&files.place)?;
+    files.hold(PATIENCE).map(|_| ())
+}
+
+/// Keeps other servers from the files and reads the manifest, as they may have changed it; whether they
+/// were not kept from them before.
+pub fn hold(state: &State, files: &mut Files) -> Result<bool, String> {
+    know_manifest(state, files)?;
+    let is_new = files.hold(Duration::ZERO)?;
+    if is_new {
+        files.manifest = None;
+        know_manifest(state, files)?;
+    }
+    Ok(is_new)
 }
 
 /// Makes the folder of the files, if it is not there.
@@ -141,8 +162,7 @@ pub fn switch_on(state: &State) -> Result<(), String> {
         return Ok(());
     }
     let mut files = state.aof.files();
-    files.manifest = None; // somebody may have changed it since
-    know_manifest(state, &mut files).map_err(|reason| {
+    hold(state, &mut files).map_err(|reason| {
         log::warn!("{reason}");
         "Unable to turn on AOF. Check server logs.".to_owned()
     })?;
@@ -183,7 +203,10 @@ pub fn close(state: &State) {
     }
     aof.direct(None);
     aof.forget(&mut files);
+    files.let_go();
     aof.set_phase(Phase::Off);
+    aof.waits
+        .refuse(&state.mailboxes, &Error::NoAof.to_string());
 }
 
 /// The first base could not be written: nothing is kept until it is tried again.
@@ -218,6 +241,7 @@ pub fn run(state: &'static State) {
         } else {
             state.aof.settle(&state.config);
         }
+        state.aof.serve_waits(&state.mailboxes);
         look(state);
     }
 }

@@ -37,10 +37,23 @@ pub fn in_background(state: &'static State) {
 }
 
 fn rewrite(state: &'static State) -> Result<(), String> {
-    let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
     let phase = state.aof.phase();
     let form = Form::of_base(state);
+    let is_held_for_this = append::hold(state, &mut state.aof.files())?;
     let next = next_target(state, phase)?;
+    let result = rewrite_to(state, phase, (form, next));
+    if is_held_for_this && state.aof.phase() == Phase::Off {
+        state.aof.files().let_go();
+    }
+    result
+}
+
+fn rewrite_to(
+    state: &'static State,
+    phase: Phase,
+    (form, next): (Form, Option<Arc<Target>>),
+) -> Result<(), String> {
+    let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
     let (temporary, target) = {
         let files = state.aof.files();
         let own = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
