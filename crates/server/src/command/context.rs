@@ -26,6 +26,8 @@ pub struct Effects {
     pub n_changes: u64,
     /// What the journal gets instead of the command itself.
     pub propagated: Vec<Vec<Vec<u8>>>,
+    /// The journal gets the command even if it has changed nothing, as it does from FLUSHALL.
+    pub is_journaled_anyway: bool,
     /// Somebody reads the journal.
     pub is_recorded: bool,
     /// The classes of events that anybody may get.

@@ -251,7 +251,11 @@ impl Engine {
     /// Ends a wait that was served: the one who did has taken it off its keys.
     pub fn end_service(&mut self, session: &mut Session) {
         session.n_commands += 1;
-        if let Some(waiter) = session.waiter.take().filter(|one| one.cause.keys.is_empty()) {
+        if let Some(waiter) = session
+            .waiter
+            .take()
+            .filter(|one| one.cause.keys.is_empty())
+        {
             // Nobody ran it again: it is counted here.
             let parked = parked(&waiter);
             let ended = Ended {

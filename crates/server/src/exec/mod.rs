@@ -559,7 +559,9 @@ impl Engine {
             }
         }
         if self.effects.is_recorded {
-            self.record(database, request, self.effects.n_changes > n_changes);
+            let is_forced = std::mem::take(&mut self.effects.is_journaled_anyway);
+            let has_changed = self.effects.n_changes > n_changes || is_forced;
+            self.record(database, request, has_changed);
         }
         is_ok
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use keyspace::locked::Locked;
 
 use super::save;
+use crate::aof::Phase;
 use crate::state::State;
 
 /// How the server is asked to stop.
@@ -22,6 +23,11 @@ pub struct Manner {
 
 /// Makes ready for the end. The error is logged; then the server goes on.
 pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
+    let is_first = state.aof.phase() == Phase::Waiting && state.saving.is_rewriting();
+    if is_first && !manner.is_forced {
+        log::warn!("Writing initial AOF, can't exit");
+        return Err("the append-only file has no base yet".to_owned());
+    }
     let saves = manner.saves.unwrap_or(state.config.has_save_points());
     if saves && state.saving.is_loading() {
         log::warn!("The data is still being loaded: there is nothing to save yet.");

@@ -185,9 +185,9 @@ fn write_sizes(writer: &mut Writer, sizes: &[(u16, u64, u64)]) {
 pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
     let (started, changes) = (Instant::now(), changes(state));
     let saved = write_all(state, locked).map_err(|error| reason(&error));
-    state.saving.judged(saved.is_ok());
     match &saved {
         Ok(()) => {
+            state.saving.judged(true); // that it failed, who asked is told; writes go on
             state.saving.saved(changes);
             log::info!("DB saved on disk in {:.3} seconds", started.elapsed().as_secs_f64());
         }
