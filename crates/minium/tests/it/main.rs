@@ -11,6 +11,7 @@ mod process;
 mod saving;
 mod scripts;
 mod shedding;
+mod stress;
 mod users;
 
 use client::connection::Connection;
