@@ -40,7 +40,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Directives, Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -109,6 +109,8 @@ pub struct Engine {
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
+    /// Where the append-only stream ended after the command that runs, if that wrote something.
+    journaled_to: u64,
     nesting: Nesting,
     counters: &'static ThreadCounters,
     /// When the last command ended whose end was looked at, or the batch of this one began.
@@ -212,6 +214,7 @@ impl Engine {
             known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
+            journaled_to: 0,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
@@ -330,6 +333,7 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        self.note_written(session);
         if session.tracking.is_some() {
             Engine::end_choice(session, command);
         }
@@ -343,6 +347,14 @@ impl Engine {
         let reply_bytes = reply.len() - mark;
         self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
         outcome
+    }
+
+    /// Remembers where the append-only stream ended behind what a session has written.
+    #[inline]
+    fn note_written(&mut self, session: &mut Session) {
+        if self.journaled_to > 0 {
+            session.written_to = std::mem::take(&mut self.journaled_to);
+        }
     }
 
     /// The end of every outermost command: its effects, then its locks.
@@ -397,9 +409,14 @@ impl Engine {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
         };
+        self.note_written(session);
         if outcome == Outcome::Busy {
             reply.truncate(mark);
             return self.stay_busy(reply);
+        }
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, admitted.0, request);
+            return outcome;
         }
         if session.tracking.is_some() {
             Engine::end_choice(session, admitted.0);
@@ -555,7 +572,9 @@ impl Engine {
             }
         }
         if self.effects.is_recorded {
-            self.record(database, request, self.effects.n_changes > n_changes);
+            let is_forced = std::mem::take(&mut self.effects.is_journaled_anyway);
+            let has_changed = self.effects.n_changes > n_changes || is_forced;
+            self.record(database, request, has_changed);
         }
         is_ok
     }
