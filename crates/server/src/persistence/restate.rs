@@ -295,9 +295,15 @@ impl Stretch {
             self.command(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
         }
         for (id, pending) in group.pending(StreamId::MIN..=StreamId::MAX) {
-            let consumer = group.consumer(pending.consumer).name();
             let (id, time) = (text(id), pending.delivered_ms.to_string());
             let n_deliveries = pending.n_deliveries.to_string();
+            let Some(owner) = pending.consumer else {
+                let released = [&b"XNACK"[..], key, name, b"FAIL", b"IDS", b"1", id.as_bytes()];
+                let count = [&b"RETRYCOUNT"[..], n_deliveries.as_bytes(), b"FORCE"];
+                self.command(&[&released[..], &count].concat());
+                continue;
+            };
+            let consumer = group.consumer(owner).name();
             self.command(&[
                 b"XCLAIM",
                 key,
