@@ -161,7 +161,8 @@ fn admit(
         return Err(Error::NoReplicas);
     }
     if state.role.is_replica() {
-        fits_replica(state, command, is_write)?;
+        let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
+        fits_replica(state, is_write, needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -175,11 +176,11 @@ fn admit(
 
 /// Whether a command may run on a replica.
 #[cold]
-fn fits_replica(state: &State, command: &Command, is_write: bool) -> Result<(), Error> {
+fn fits_replica(state: &State, is_write: bool, needs_data: bool) -> Result<(), Error> {
     if is_write && state.refuses_writes() {
         return Err(Error::ReadOnlyReplica);
     }
-    match state.is_stale() && !command.has(Flag::Stale) {
+    match needs_data && state.is_stale() {
         true => Err(Error::Stale),
         false => Ok(()),
     }
@@ -248,6 +249,7 @@ fn queue(
         queue.may_write |= may_write;
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
+        queue.needs_data |= !command.has(Flag::Stale);
         queue.push(request);
         reply.simple("QUEUED");
     }

@@ -19,6 +19,7 @@ pub mod monitor;
 pub mod journal;
 pub mod aof;
 pub mod role;
+pub mod waits;
 pub mod scripts;
 pub mod tracking;
 pub mod session;

@@ -592,6 +592,15 @@ impl Role {
         replicas.iter().filter(has).count()
     }
 
+    /// Replicas that have the stream on their disks up to `offset`.
+    pub fn n_with_on_disk(&self, offset: u64) -> usize {
+        let replicas = self.replicas.lock();
+        let has = |replica: &&Arc<Replica>| {
+            replica.is_online() && replica.facts.lock().acked_on_disk >= offset
+        };
+        replicas.iter().filter(has).count()
+    }
+
     /// Drops what no replica needs any more.
     pub fn trim(&self, backlog: &Backlog) {
         let needed = self.replicas().iter().filter_map(|replica| replica.needs()).min();

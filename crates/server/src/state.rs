@@ -9,9 +9,10 @@ use keyspace::keyspace::{Keyspace, Layout};
 
 use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
-use crate::aof::Aof;
+use crate::aof::{Aof, Phase};
 use crate::config::Config;
 use crate::control::Control;
+use crate::error::Error;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::{Mail, Mailboxes};
@@ -24,6 +25,7 @@ use crate::scripts::Scripts;
 use crate::session::client::Clients;
 use crate::stats::{Stats, memory};
 use crate::tracking::{Post, Tracking};
+use crate::waits::{Goal, Waits};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
@@ -60,6 +62,8 @@ pub struct State {
     pub aof: Aof,
     /// Primary or replica, and who follows.
     pub role: Role,
+    /// Who waits for replicas and disks.
+    pub waits: Waits,
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
@@ -121,6 +125,7 @@ impl State {
             journal: Journal::default(),
             aof: Aof::default(),
             role: Role::new(random_id()?),
+            waits: Waits::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
             n_clients: 0.into(),
@@ -170,6 +175,30 @@ impl State {
     #[inline]
     pub fn is_stale(&self) -> bool {
         self.role.is_replica() && !self.role.is_link_up() && !self.config.serves_stale_data()
+    }
+
+    /// Whether a wait has reached its goal, and what it is answered now.
+    pub fn progress(&self, goal: &Goal) -> (bool, Vec<u8>) {
+        if !goal.is_about_disks {
+            let n = self.role.n_with(goal.streamed_to);
+            return (n >= goal.n_replicas, format!(":{n}\r\n").into_bytes());
+        }
+        if goal.local.is_some() && self.aof.phase() == Phase::Off {
+            return (true, format!("-{}\r\n", Error::NoAof).into_bytes());
+        }
+        let is_local = self.aof.is_durable(goal.written_to, &self.config);
+        let n = self.role.n_with_on_disk(goal.streamed_to);
+        let is_reached = (is_local || goal.local.is_none()) && n >= goal.n_replicas;
+        (is_reached, format!("*2\r\n:{}\r\n:{n}\r\n", u8::from(is_local)).into_bytes())
+    }
+
+    /// Serves those whose wait has reached its goal. Who calls it wakes the loops.
+    pub fn serve_waits(&self) {
+        let answer = |goal: &Goal| {
+            let (is_reached, reply) = self.progress(goal);
+            is_reached.then_some(reply)
+        };
+        self.waits.serve(answer, &self.mailboxes);
     }
 
     /// Follows another server from now on.

@@ -235,7 +235,7 @@ impl Group {
 
     fn open(&mut self, mail: Mail) {
         match mail {
-            Mail::Socket(_) | Mail::Purge => {}
+            Mail::Socket(_) | Mail::Purge | Mail::Feed => {}
             Mail::Push { to, bytes } => {
                 for to in to {
                     let Some(place) = self.find(to) else {

@@ -15,6 +15,7 @@ use crate::config::notify::EventClasses;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
+use crate::waits::Goal;
 
 /// A key and its database.
 pub type Place = (u16, Box<[u8]>);
@@ -26,12 +27,16 @@ pub struct Effects {
     pub n_changes: u64,
     /// What the journal gets instead of the command itself.
     pub propagated: Vec<Vec<Vec<u8>>>,
+    /// The journal gets the command even if it has changed nothing, as it does from FLUSHALL.
+    pub is_journaled_anyway: bool,
     /// Somebody reads the journal.
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
     pub wanted: EventClasses,
     /// The whole data set was thrown away.
     pub has_flushed: bool,
+    /// Lines for the log.
+    pub notes: Vec<String>,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Who runs the command, if anybody is to be told of changed keys.
@@ -120,6 +125,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// WAIT, WAITAOF: wait for replicas and disks.
+    AwaitCopies(Goal),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.

@@ -33,6 +33,7 @@ pub mod sort;
 pub mod stream;
 pub mod string;
 pub mod transaction;
+pub mod wait;
 pub mod zset;
 
 use crate::command::Command;
@@ -50,6 +51,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,
+    wait::COMMANDS,
     scripting::COMMANDS,
     functions::COMMANDS,
     pubsub::COMMANDS,
@@ -63,6 +65,8 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
+    string::conditional::COMMANDS,
+    string::increx::COMMANDS,
     string::lcs::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
@@ -70,6 +74,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::deadlines::COMMANDS,
     list::COMMANDS,
     list::blocking::COMMANDS,
+    list::several::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
@@ -79,7 +84,9 @@ pub const FAMILIES: &[&[Command]] = &[
     stream::COMMANDS,
     stream::groups::COMMANDS,
     stream::info::COMMANDS,
+    stream::nack::COMMANDS,
     stream::pending::COMMANDS,
+    stream::producers::COMMANDS,
     stream::read::COMMANDS,
     stream::trim::COMMANDS,
     zset::COMMANDS,

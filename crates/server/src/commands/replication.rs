@@ -220,7 +220,7 @@ fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
     facts.acked_at = Some(Instant::now());
     facts.is_online = true;
     drop(facts);
-    ctx.state.role.nudge();
+    ctx.state.serve_waits(); // the loop wakes who was served at the end of its turn
     Ok(())
 }
 

@@ -155,17 +155,17 @@ impl Backlog {
         let mut bytes = Vec::new();
         let is_block = unit.len() > 1;
         for (at, (database, command)) in unit.iter().enumerate() {
+            if is_block && at == 0 {
+                write_command(&mut bytes, &[b"MULTI"], false);
+            }
             if inner.database != Some(*database) {
                 inner.database = Some(*database);
-                write_command(&mut bytes, &[b"SELECT", database.to_string().as_bytes()]);
+                write_command(&mut bytes, &[b"SELECT", database.to_string().as_bytes()], false);
             }
-            if is_block && at == 0 {
-                write_command(&mut bytes, &[b"MULTI"]);
-            }
-            write_command(&mut bytes, command);
+            write_command(&mut bytes, command, false);
         }
         if is_block {
-            write_command(&mut bytes, &[b"EXEC"]);
+            write_command(&mut bytes, &[b"EXEC"], false);
         }
         self.put(&mut inner, &bytes);
     }
@@ -175,7 +175,7 @@ impl Backlog {
         let mut inner = self.inner.lock();
         if self.is_led() {
             let mut bytes = Vec::new();
-            write_command(&mut bytes, command);
+            write_command(&mut bytes, command, false);
             self.put(&mut inner, &bytes);
         }
     }
@@ -268,7 +268,7 @@ mod tests {
             .split("\r\n")
             .filter(|word| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase()))
             .collect();
-        assert_eq!(names, ["SELECT", "MULTI", "SET", "SET", "EXEC", "SET"]);
+        assert_eq!(names, ["MULTI", "SELECT", "SET", "SET", "EXEC", "SET"]);
         backlog.follow(1000);
         backlog.append(&[set(0)]);
         assert_eq!(backlog.end(), 1000, "a replica adds nothing of its own");

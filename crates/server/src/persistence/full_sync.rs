@@ -16,7 +16,7 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::save::{self, Job, Purpose};
+use super::save::{self, Form, Job};
 use crate::error::reason;
 use crate::role::Replica;
 use crate::state::{State, random_id};
@@ -110,12 +110,15 @@ fn make(
     let mark = random_id()?;
     let fresh = random_id()?;
     let receivers = replicas.clone();
+    if receivers.iter().any(|replica| replica.facts.lock().wants_functions_only) {
+        return functions_alone(state, replicas, (place, &mark, &fresh));
+    }
     let must_stop = || receivers.iter().all(|replica| !replica.has_begun());
     let mut begin = |_: u64| begin_all(state, &receivers, is_direct.then_some(&mark), &fresh);
     let mut job = Job {
         names: ("", ""), // it has none
         syncs_often: false,
-        purpose: Purpose::Replicas,
+        form: Form::Replicas,
         must_stop: &must_stop,
         at_cut: &mut begin,
     };
@@ -151,12 +154,29 @@ fn make(
     }
     written?;
     pass_on(&mut out, &cut, 0)?;
-    let mut end = Writer::new(false);
-    file::end(&mut end);
-    out.write(&end.out).map_err(told)?;
-    let sum = out.checksum.as_ref().map_or(0, Checksum::value);
-    out.put(&sum.to_le_bytes()).map_err(told)?;
     finish(out, &mark).map_err(told)
+}
+
+/// A snapshot without keys, for who asked for that and for no stream.
+fn functions_alone(
+    state: &'static State,
+    replicas: &mut Vec<Arc<Replica>>,
+    (place, mark, fresh): (Place, &String, &str),
+) -> Result<u64, String> {
+    let is_direct = matches!(place, Place::Replicas);
+    begin_all(state, replicas, is_direct.then_some(mark), fresh);
+    let mut head = Writer::new(false);
+    save::write_head(&mut head, state, Form::Replicas);
+    let takes_checksum = state.config.takes_checksum();
+    let mut out = Out {
+        state,
+        replicas,
+        place,
+        checksum: takes_checksum.then(Checksum::default),
+        n_bytes: 0,
+    };
+    let written = out.write(&head.out).and_then(|()| finish(out, mark));
+    written.map_err(|error| reason(&error))
 }
 
 /// A file that is gone when nobody has it open any more.
@@ -205,8 +225,13 @@ fn pass_on(out: &mut Out<'_>, cut: &save::Cut, bytes_min: usize) -> Result<(), S
     Ok(())
 }
 
-/// Puts the end behind a snapshot that was sent, or has one that is in a file sent.
+/// Puts the end behind a snapshot, and has one that is in a file sent.
 fn finish(mut out: Out<'_>, mark: &str) -> io::Result<u64> {
+    let mut end = Writer::new(false);
+    file::end(&mut end);
+    out.write(&end.out)?;
+    let sum = out.checksum.as_ref().map_or(0, Checksum::value);
+    out.put(&sum.to_le_bytes())?;
     let n_bytes = out.n_bytes;
     match &out.place {
         Place::Replicas => {

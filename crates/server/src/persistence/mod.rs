@@ -16,6 +16,7 @@ pub mod found;
 pub mod full_sync;
 mod gather;
 pub mod load;
+mod restate;
 pub mod rewrite;
 pub mod save;
 pub mod saver;

@@ -18,10 +18,12 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Manner, write_entry};
+use super::gather::{Gather, Gathering, Manner, write_entry};
+use super::restate::{Restater, Stretch};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
+use crate::journal::stamp;
 use crate::saving::Word;
 use crate::state::State;
 use crate::stats::counters::Counter;
@@ -36,26 +38,53 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// while it waits.
 const POLITE_ROUNDS: usize = 200;
 
+/// What a file consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// That of an RDB file.
+    Snapshot,
+    /// The same, as the base of the append-only file.
+    Base,
+    /// The same, for replicas.
+    Replicas,
+    /// Commands, as the base of the append-only file.
+    Commands,
+}
+
+impl Form {
+    /// That of the base of the append-only file, as `aof-use-rdb-preamble` says.
+    pub fn of_base(state: &State) -> Form {
+        match state.config.base_is_snapshot() {
+            true => Form::Base,
+            false => Form::Commands,
+        }
+    }
+}
+
 /// A file on its way.
 struct Saved {
     file: NewFile,
+    form: Form,
     checksum: Option<Checksum>,
 }
 
 impl Saved {
     fn create(state: &State, temporary: &str) -> io::Result<Saved> {
         let (name, config) = (state.config.rdb_file(), &state.config);
-        Saved::named(state, (temporary, &name), config.syncs_often())
+        Saved::named(state, (temporary, &name), config.syncs_often(), Form::Snapshot)
     }
 
     fn named(
         state: &State,
         (temporary, target): (&str, &str),
         syncs_often: bool,
+        form: Form,
     ) -> io::Result<Saved> {
+        let is_summed = state.config.takes_checksum() && form != Form::Commands;
         Ok(Saved {
             file: NewFile::create(temporary, target, syncs_often)?,
-            checksum: state.config.takes_checksum().then(Checksum::default),
+            form,
+            checksum: is_summed.then(Checksum::default),
         })
     }
 
@@ -76,12 +105,18 @@ impl Saved {
     }
 
     fn commit(mut self) -> io::Result<()> {
+        if self.form == Form::Commands {
+            return self.file.name(); // the manifest that speaks of it syncs the folder
+        }
         let mut writer = Writer::new(false);
         file::end(&mut writer);
         self.write(&writer.out)?;
         let sum = self.checksum.as_ref().map_or(0, Checksum::value);
         self.file.write(&sum.to_le_bytes())?;
-        self.file.commit()
+        match self.form {
+            Form::Snapshot => self.file.commit(),
+            Form::Base | Form::Commands | Form::Replicas => self.file.name(), // as above
+        }
     }
 }
 
@@ -98,19 +133,8 @@ fn manner(state: &State) -> Manner {
     }
 }
 
-/// What a snapshot is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// The file of `dbfilename`.
-    Snapshot,
-    /// A base of the append-only file.
-    Base,
-    /// The beginning of replicas.
-    Replicas,
-}
-
 /// What stands before the keys.
-fn write_head(writer: &mut Writer, state: &State, purpose: Purpose) {
+pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
     let version = if has_deadlines {
         VERSION
@@ -123,7 +147,7 @@ fn write_head(writer: &mut Writer, state: &State, purpose: Purpose) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
-    if purpose == Purpose::Replicas {
+    if form == Form::Replicas {
         let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
         if state.role.is_replica() {
             let database = state.role.stream_database.load(Relaxed);
@@ -132,11 +156,24 @@ fn write_head(writer: &mut Writer, state: &State, purpose: Purpose) {
         file::about(writer, "repl-id", &ids.replid);
         file::about(writer, "repl-offset", &offset.to_string());
     }
-    let is_base = purpose == Purpose::Base;
+    let is_base = form == Form::Base;
     file::about(writer, "aof-base", if is_base { "1" } else { "0" });
     for library in state.scripts.functions.lock().libraries() {
         file::function(writer, &library.source);
     }
+}
+
+/// What stands before the keys of a base in the form of commands.
+fn state_head(writer: &mut Writer, state: &State, is_summed: bool) {
+    let mut stretch = Stretch::new(is_summed);
+    if state.config.stamps_appended() {
+        let line = stamp(unix_time().as_secs());
+        stretch.out.extend(line.bytes());
+    }
+    for library in state.scripts.functions.lock().libraries() {
+        stretch.command(&[b"FUNCTION", &b"LOAD"[..], &library.source]);
+    }
+    writer.raw(&stretch.out);
 }
 
 /// Databases with keys, how many, and how many of them with a deadline.
@@ -163,9 +200,9 @@ fn write_sizes(writer: &mut Writer, sizes: &[(u16, u64, u64)]) {
 pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
     let (started, changes) = (Instant::now(), changes(state));
     let saved = write_all(state, locked).map_err(|error| reason(&error));
-    state.saving.judged(saved.is_ok());
     match &saved {
         Ok(()) => {
+            state.saving.judged(true); // that it failed, who asked is told; writes go on
             state.saving.saved(changes);
             log::info!("DB saved on disk in {:.3} seconds", started.elapsed().as_secs_f64());
         }
@@ -180,7 +217,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
-    write_head(&mut writer, state, Purpose::Snapshot);
+    write_head(&mut writer, state, Form::Snapshot);
     let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
     for size in sizes {
@@ -206,7 +243,11 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn temporary_name(prefix: &str) -> String {
+/// What the name of a file begins with that is written in the background.
+pub const IN_BACKGROUND: &str = "temp-bg";
+
+/// The name of a file that is not whole yet.
+pub fn temporary_name(prefix: &str) -> String {
     format!("{prefix}-{}.rdb", std::process::id())
 }
 
@@ -246,7 +287,7 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
 /// The moment that a save in the background is about.
 pub(super) struct Cut {
     pub(super) walk: Walk<'static>,
-    pub(super) gather: Arc<Gather>,
+    pub(super) gather: Arc<dyn Gathering>,
     pub(super) head: Writer,
     changes: u64,
     number: u64,
@@ -258,8 +299,8 @@ pub struct Job<'a> {
     pub names: (&'a str, &'a str),
     /// What is written goes to the disk piece by piece.
     pub syncs_often: bool,
-    /// What it is for.
-    pub purpose: Purpose,
+    /// What the file consists of.
+    pub form: Form,
     /// Whether it is to be given up.
     pub must_stop: &'a dyn Fn() -> bool,
     /// Called at the moment that is saved, with every shard held, with the number of keys.
@@ -283,14 +324,22 @@ pub(super) fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, Strin
         n_rounds += 1;
     };
     let manner = manner(state);
-    let gather = Arc::new(Gather::new(manner));
+    let is_summed = state.config.sums_appended();
+    let gather: Arc<dyn Gathering> = match job.form {
+        Form::Snapshot | Form::Base | Form::Replicas => Arc::new(Gather::new(manner)),
+        Form::Commands => Arc::new(Restater::new(is_summed)),
+    };
     let sink: Arc<dyn Sink> = gather.clone();
     let walk = Walk::cut(&locked, sink).ok_or(WALKING)?;
     let mut head = Writer::new(manner.packs);
     let sizes = sizes(state);
     (job.at_cut)(sizes.iter().map(|size| size.1).sum());
-    write_head(&mut head, state, job.purpose);
-    write_sizes(&mut head, &sizes);
+    if job.form == Form::Commands {
+        state_head(&mut head, state, is_summed);
+    } else {
+        write_head(&mut head, state, job.form);
+        write_sizes(&mut head, &sizes);
+    }
     Ok(Cut {
         walk,
         gather,
@@ -305,13 +354,13 @@ pub(super) const WALKING: &str = "another snapshot is being taken";
 const STOPPED: &str = "it was told to stop";
 
 fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
-    let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
+    let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
         Job {
             names: (&temporary, &name),
             syncs_often: state.config.syncs_often(),
-            purpose: Purpose::Snapshot,
+            form: Form::Snapshot,
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
@@ -324,7 +373,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
 
 /// Saves the data of a moment; the count of changes at it, or `None` if the file is about a later one.
 pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, String> {
-    let saved = Saved::named(state, job.names, job.syncs_often);
+    let saved = Saved::named(state, job.names, job.syncs_often, job.form);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
     let mut written = saved
@@ -339,28 +388,28 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         } else if cut.gather.is_over() {
             written = Err("the disk is too slow for what changes meanwhile".to_owned());
         } else {
-            written = write_chunk(&mut saved, &cut.gather, CHUNK_BYTES);
+            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES);
         }
         if written.is_err() {
             cut.walk.abort();
         }
-        note_progress(state, &cut.gather);
+        note_progress(state, &*cut.gather);
     }
     written?;
-    write_chunk(&mut saved, &cut.gather, 0)?;
+    write_chunk(&mut saved, &*cut.gather, 0)?;
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
         false => saved.commit().map_err(|error| reason(&error)),
     };
     // Bases of the append-only file have names of their own.
-    let is_put = match job.purpose {
-        Purpose::Base | Purpose::Replicas => place().map(|()| true)?,
-        Purpose::Snapshot => state.saving.put(cut.number, place)?,
+    let is_put = match job.form {
+        Form::Base | Form::Commands | Form::Replicas => place().map(|()| true)?,
+        Form::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))
 }
 
-fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {
+fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
         let written = saved.write(&segment.into_bytes(gather.packs()));
         written.map_err(|error| reason(&error))?;
@@ -369,7 +418,7 @@ fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(
 }
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.
-fn note_progress(state: &State, gather: &Gather) {
+fn note_progress(state: &State, gather: &dyn Gathering) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
     let delay_us = state.config.key_save_delay_us();

@@ -128,7 +128,7 @@ impl Client {
     pub fn kind(&self) -> &'static str {
         let facts = self.facts.lock();
         if facts.is_replica {
-            return "slave";
+            return "replica";
         }
         match facts.n_channels + facts.n_patterns + facts.n_shard_channels {
             0 => "normal",

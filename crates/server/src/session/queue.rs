@@ -56,6 +56,8 @@ pub struct Queue {
     pub may_write: bool,
     /// A command may need memory.
     pub needs_memory: bool,
+    /// One of them depends on data that is not stale.
+    pub needs_data: bool,
 }
 
 impl Queue {

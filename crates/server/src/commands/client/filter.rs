@@ -174,7 +174,7 @@ fn ids(args: &mut Args<'_>, is_list: bool) -> Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// Replicas and primaries are never found.
+/// The link to a primary is no client of this server, so none is found.
 fn kind(word: &[u8]) -> Result<&'static str> {
     match &word.to_ascii_lowercase()[..] {
         b"normal" => Ok("normal"),
