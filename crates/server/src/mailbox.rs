@@ -49,12 +49,12 @@ pub enum Mail {
         /// The whole reply.
         reply: Vec<u8>,
     },
-    /// CLIENT UNBLOCK ended a session's wait.
+    /// A session's wait was ended by somebody else.
     Unblocked {
         /// Whose.
         to: Address,
-        /// With an error instead of the reply of a timeout.
-        with_error: bool,
+        /// With this error instead of the reply of a timeout.
+        error: Option<&'static str>,
     },
     /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
     Review(Address),

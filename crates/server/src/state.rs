@@ -22,7 +22,7 @@ use crate::pubsub::PubSub;
 use crate::role::Role;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
-use crate::session::client::Clients;
+use crate::session::client::{Client, Clients};
 use crate::stats::{Stats, memory};
 use crate::tracking::{Post, Tracking};
 use crate::waits::{Goal, Waits};
@@ -31,6 +31,10 @@ use crate::waits::{Goal, Waits};
 const SHARDS_PER_THREAD: usize = 128;
 /// Shards of a database at most.
 const SHARDS_MAX: usize = 1024;
+
+/// What who waits is told when this server begins to follow another.
+const ROLE_CHANGED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed \
+                            (master -> replica?)";
 
 /// See the top of the file.
 pub struct State {
@@ -205,6 +209,9 @@ impl State {
     pub fn follow(&self, host: String, port: u16) {
         self.config.note_primary(&format!("{host} {port}"));
         self.role.follow(host, port);
+        for client in self.clients.all() {
+            self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
+        }
         self.close_replicas(); // they come again, and get what the new primary sends
     }
 
@@ -228,6 +235,17 @@ impl State {
         for group in self.role.groups() {
             self.mailboxes.post(group.into(), Mail::Feed);
         }
+    }
+
+    /// Ends the wait of a session, with an error or as its timeout does; whether it waited.
+    pub fn unblock(&self, client: &Client, error: Option<&'static str>) -> bool {
+        let waiter = client.waiter.lock().clone();
+        let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
+        if is_mine {
+            let to = client.address;
+            self.mailboxes.post(to.group.into(), Mail::Unblocked { to, error });
+        }
+        is_mine
     }
 
     /// Ends the sessions of all replicas.

@@ -263,13 +263,12 @@ impl Group {
                     self.wake(place, &reply);
                 }
             }
-            Mail::Unblocked { to, with_error } => {
+            Mail::Unblocked { to, error } => {
                 if let Some(place) = self.find(to) {
                     let party = &mut self.parties[place];
-                    let on_timeout = self.engine.end_wait(&mut party.session, !with_error);
-                    let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-                    let reply = if with_error { &error[..] } else { &on_timeout };
-                    self.wake(place, reply);
+                    let on_timeout = self.engine.end_wait(&mut party.session, error.is_none());
+                    let line = error.map(|error| format!("-{error}\r\n").into_bytes());
+                    self.wake(place, &line.unwrap_or(on_timeout));
                 }
             }
             Mail::Review(to) => {

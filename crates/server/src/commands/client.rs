@@ -3,7 +3,6 @@
 mod filter;
 mod tracking;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use resp::reply::Reply;
@@ -233,9 +232,9 @@ fn kill_matching(ctx: &mut AdminCtx<'_>, filter: &Filter) -> usize {
 
 fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let id = args.int()?;
-    let with_error = match args.word().as_deref() {
-        None | Some(b"TIMEOUT") => false,
-        Some(b"ERROR") => true,
+    let error = match args.word().as_deref() {
+        None | Some(b"TIMEOUT") => None,
+        Some(b"ERROR") => Some("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
         Some(_) => {
             let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
             return Err(Error::Plain(text));
@@ -244,16 +243,7 @@ fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let client = u64::try_from(id)
         .ok()
         .and_then(|id| ctx.state.clients.get(id));
-    let is_unblocked = client.is_some_and(|client| {
-        let waiter = client.waiter.lock().as_ref().map(Arc::clone);
-        let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
-        if is_mine {
-            let to = client.address;
-            let mail = Mail::Unblocked { to, with_error };
-            ctx.state.mailboxes.post(to.group.into(), mail);
-        }
-        is_mine
-    });
+    let is_unblocked = client.is_some_and(|client| ctx.state.unblock(&client, error));
     reply.int(i64::from(is_unblocked));
     Ok(())
 }

@@ -191,7 +191,7 @@ impl Engine {
                 let to = parked(&waiter).client.address;
                 let mail = Mail::Unblocked {
                     to,
-                    with_error: false,
+                    error: None,
                 };
                 self.state.mailboxes.post(to.group.into(), mail);
             }

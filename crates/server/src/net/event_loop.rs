@@ -838,15 +838,17 @@ impl EventLoop {
                     self.go_on(engine, idx, &reply);
                 }
             }
-            Mail::Unblocked { to, with_error } => {
+            Mail::Unblocked { to, error } => {
                 if let Some((idx, connection)) = self.find(to) {
-                    let on_timeout = engine.end_wait(&mut connection.session, !with_error);
-                    let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-                    let reply = if with_error { &error[..] } else { &on_timeout };
-                    if with_error {
-                        engine.count_error(&error[1..error.len() - 2]);
-                    }
-                    self.go_on(engine, idx, reply);
+                    let on_timeout = engine.end_wait(&mut connection.session, error.is_none());
+                    let reply = match error {
+                        None => on_timeout,
+                        Some(error) => {
+                            engine.count_error(error.as_bytes());
+                            format!("-{error}\r\n").into_bytes()
+                        }
+                    };
+                    self.go_on(engine, idx, &reply);
                 }
             }
             Mail::Feed => self.feed_all(engine),
