@@ -6,6 +6,7 @@ mod aof;
 mod debug;
 mod eviction;
 mod limits;
+mod migration;
 mod process;
 mod saving;
 mod scripts;

@@ -28,7 +28,7 @@ use crate::session::client::Client;
 use crate::session::queue::Queued;
 
 /// A command that waits.
-struct Parked {
+pub(super) struct Parked {
     client: Arc<Client>,
     proto: Proto,
     leaves_clock: bool,
@@ -36,6 +36,20 @@ struct Parked {
     request: Queued,
     /// The reply for when the time is up.
     on_timeout: Vec<u8>,
+}
+
+impl Parked {
+    /// One whose time never runs out.
+    pub(super) fn without_end(session: &Session, admitted: Admitted, request: Queued) -> Parked {
+        Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request,
+            on_timeout: Vec::new(),
+        }
+    }
 }
 
 /// Whether a key of this type may be what the command waits for: else it is no news.
