@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
 mod aof;
+mod aof_tools;
 mod debug;
+mod ending;
 mod eviction;
 mod limits;
 mod migration;
@@ -11,6 +13,7 @@ mod process;
 mod saving;
 mod scripts;
 mod shedding;
+mod stress;
 mod users;
 
 use client::connection::Connection;

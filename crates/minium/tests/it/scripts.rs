@@ -25,12 +25,11 @@ fn send(server: &Server, words: &[&str]) -> TcpStream {
 
 fn line(socket: &mut TcpStream) -> String {
     let mut line = Vec::new();
+    let mut byte = [0];
     // Byte by byte, so that nothing behind the line is taken; a signal does not end it.
-    for byte in socket.bytes() {
-        line.push(byte.unwrap());
-        if line.ends_with(b"\r\n") {
-            break;
-        }
+    while !line.ends_with(b"\r\n") {
+        socket.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
     }
     String::from_utf8_lossy(&line).trim_end().to_owned()
 }
