@@ -167,10 +167,13 @@ impl Manifest {
     pub fn write(&self, place: &Place) -> io::Result<()> {
         let name = place.manifest();
         let temporary = place.path(&format!("temp-{name}"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(&self.text())?;
-        file.sync_all()?;
-        fs::rename(&temporary, place.path(&name))?;
+        let written = File::create(&temporary)
+            .and_then(|mut file| file.write_all(&self.text()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&temporary, place.path(&name)));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary); // it may not be there
+        }
+        written?;
         sync_folder(&place.folder)
     }
 

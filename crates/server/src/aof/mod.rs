@@ -101,6 +101,10 @@ pub struct Aof {
     write_error: Mutex<Option<String>>,
     sync_error: Mutex<Option<String>>,
     is_failing: AtomicBool,
+    /// Syncs that failed. The system may have dropped what it could not write, and says so only once.
+    n_failed_syncs: AtomicU64,
+    /// How many of them no longer matter, as a base was written since.
+    n_mended_syncs: AtomicU64,
     /// Bytes of the files before the present one.
     pub n_bytes_before: AtomicU64,
     /// Bytes of all files after the last rewrite, or at the start.
@@ -128,6 +132,8 @@ impl Default for Aof {
             write_error: Mutex::default(),
             sync_error: Mutex::default(),
             is_failing: false.into(),
+            n_failed_syncs: 0.into(),
+            n_mended_syncs: 0.into(),
             n_bytes_before: 0.into(),
             n_bytes_at_rewrite: 0.into(),
             n_delayed: 0.into(),
@@ -350,7 +356,9 @@ impl Aof {
         self.is_syncing.store(false, SeqCst);
         match result {
             Ok(()) => {
-                self.synced.fetch_max(end, SeqCst);
+                if !self.is_doubtful() {
+                    self.synced.fetch_max(end, SeqCst);
+                }
                 // What was written to meanwhile stays.
                 let is_done = |one: &Arc<Target>| {
                     let now = with_length(one);
@@ -364,11 +372,28 @@ impl Aof {
                 }
             }
             Err(error) => {
+                self.n_failed_syncs.fetch_add(1, SeqCst);
                 if !self.note(&self.sync_error, Some(reason(&error))) {
                     log::warn!("Fail to fsync the AOF file: {}", reason(&error));
                 }
             }
         }
+    }
+
+    /// Whether what was written may be missing from the disk although it was synced since: only a new base
+    /// makes that good.
+    pub fn is_doubtful(&self) -> bool {
+        self.n_failed_syncs.load(SeqCst) > self.n_mended_syncs.load(SeqCst)
+    }
+
+    /// How many syncs have failed so far.
+    pub fn n_failed_syncs(&self) -> u64 {
+        self.n_failed_syncs.load(SeqCst)
+    }
+
+    /// A base is on the disk that was begun when so many syncs had failed.
+    pub fn mend(&self, n_failed: u64) {
+        self.n_mended_syncs.fetch_max(n_failed, SeqCst);
     }
 
     /// Notes an error, or that there is none; whether there was one before.

@@ -265,6 +265,13 @@ fn look(state: &State) {
     if state.aof.phase() != Phase::On {
         return;
     }
+    if state.aof.is_doubtful() && !state.aof.is_failing() {
+        log::warn!(
+            "The system may have dropped what it could not bring to the disk: writing a new base"
+        );
+        saving.wish_rewrite();
+        return;
+    }
     let percent = state.config.rewrite_growth_percent();
     let now = n_bytes(state);
     if percent == 0 || now <= state.config.rewrite_bytes_min() {

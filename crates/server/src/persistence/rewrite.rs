@@ -54,6 +54,7 @@ fn rewrite_to(
     (form, next): (Form, Option<Arc<Target>>),
 ) -> Result<(), String> {
     let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
+    let n_failed_syncs = state.aof.n_failed_syncs();
     let (temporary, target) = {
         let files = state.aof.files();
         let own = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
@@ -83,7 +84,9 @@ fn rewrite_to(
     let finished = written.and_then(|_| {
         finish(state, (phase, form), &target).map_err(|error| told("the new files", &error))
     });
-    if finished.is_err() {
+    if finished.is_ok() {
+        state.aof.mend(n_failed_syncs);
+    } else {
         let _ = fs::remove_file(&target); // it may not be there
         if phase == Phase::Waiting {
             append::stop_waiting(state);
