@@ -12,6 +12,7 @@ use rdb::payload::Demands;
 use crate::command::Commands;
 use crate::command::event::Event;
 use crate::config::notify::EventClasses;
+use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
@@ -126,6 +127,11 @@ pub enum Order {
     Pause,
     /// Read the data set from its file.
     Reload(Reload),
+    /// Save in the background, and answer when it is so far.
+    Save {
+        /// Begun or done.
+        until: Word,
+    },
     /// Compile a script that was added to the cache.
     Load {
         /// Which.

@@ -104,6 +104,29 @@ impl Engine {
         Outcome::Blocked(wait.until_ms)
     }
 
+    /// Parks a command that waits for something else than keys, which claims the waiter and posts the
+    /// reply. Whoever it is must not be told of the waiter before.
+    pub(super) fn park(
+        &mut self,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        on_timeout: &[u8],
+    ) -> Arc<Waiter> {
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(request),
+            on_timeout: on_timeout.to_vec(),
+        };
+        let waiter = Arc::new(Waiter::new(Box::new(parked), false));
+        self.state.clients.blocks(&session.client, waiter.clone());
+        session.waiter = Some(waiter.clone());
+        waiter
+    }
+
     fn shard_of(&self, database: u16, key: &[u8]) -> ShardId {
         self.state.keyspace.shard_of(database, hash(key))
     }
@@ -228,7 +251,7 @@ impl Engine {
     }
 
     /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
-    fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
+    pub(super) fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
         let Some(waiter) = session.waiter.take() else {
             return Vec::new();
         };

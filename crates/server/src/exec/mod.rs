@@ -22,6 +22,7 @@ pub mod permit;
 mod reap;
 mod reload;
 mod replay;
+mod save;
 mod script;
 mod tracking;
 
@@ -405,7 +406,13 @@ impl Engine {
             Engine::end_choice(session, admitted.0);
         }
         let reply_bytes = reply.len() - mark;
-        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
+        let ended = Ended { is_ok, reply_bytes };
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.count_run((admitted.0, request), &session.client, ended, (0, 1));
+            self.pass(session, admitted.0, request);
+        } else {
+            self.count(session, admitted.0, request, ended);
+        }
         outcome
     }
 
