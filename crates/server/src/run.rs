@@ -48,6 +48,7 @@ const HELP: &str = "\
 Usage: minium [/path/to/redis.conf] [--directive value ...] [-]
        minium cli [options] [command ...]
        minium check-rdb FILE
+       minium check-aof [--fix] FILE.manifest|FILE.aof
        minium -v | --version
        minium -h | --help
 
@@ -186,6 +187,7 @@ enum Data {
 /// is not looked at.
 fn find_data(state: &State) -> Result<Data, String> {
     if state.config.appends() {
+        append::hold_at_start(state)?;
         let found = found::find(state)?;
         state.saving.begin_loading(found.n_bytes);
         return Ok(Data::Log(found));

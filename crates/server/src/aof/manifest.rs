@@ -184,8 +184,9 @@ impl Manifest {
     }
 
     /// Names the next base, which takes the place of the present one and of all increments but the
-    /// last `n_kept`.
-    pub fn new_base(&mut self, place: &Place, n_kept: usize) -> &Part {
+    /// last `n_kept`. It has the form of a snapshot, or of commands.
+    pub fn new_base(&mut self, place: &Place, n_kept: usize, is_snapshot: bool) -> &Part {
+        let ending = if is_snapshot { "rdb" } else { "aof" };
         let n_past = self.increments.len().saturating_sub(n_kept);
         let past = self
             .base
@@ -198,7 +199,7 @@ impl Manifest {
         }));
         self.last_base += 1;
         self.base.insert(Part {
-            name: format!("{}.{}.base.rdb", place.name, self.last_base),
+            name: format!("{}.{}.base.{ending}", place.name, self.last_base),
             number: self.last_base,
             kind: Kind::Base,
         })
@@ -293,7 +294,7 @@ mod tests {
             name: "a".to_owned(),
         };
         assert_eq!(manifest.new_increment(&place).name, "a.4.incr.aof");
-        assert_eq!(manifest.new_base(&place, 1).name, "a.1.base.rdb");
+        assert_eq!(manifest.new_base(&place, 1, true).name, "a.1.base.rdb");
         assert_eq!(manifest.history.len(), 1);
         assert_eq!(manifest.increments.len(), 1);
     }

@@ -10,8 +10,13 @@
 //! stream is then on the disk up to its end at that moment, otherwise with the system, which keeps it
 //! when the process dies. One loop writes and syncs for all that wait behind it: group commit.
 
+pub mod check;
+pub mod lock;
 pub mod manifest;
 pub mod records;
+pub mod restore;
+pub mod scan;
+pub mod waits;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,6 +30,8 @@ use crate::config::Config;
 use crate::config::live::FsyncPolicy;
 use crate::error::reason;
 use crate::journal::Reader;
+use crate::mailbox::Mailboxes;
+use lock::Hold;
 use manifest::{Manifest, Place};
 
 /// How long a write may wait for a sync that is under way, as both would wait for the disk.
@@ -78,6 +85,7 @@ pub struct Files {
     /// until a base makes up for them.
     suspects: Vec<Arc<Target>>,
     postponed_since: Option<Instant>,
+    hold: Option<Hold>,
 }
 
 /// See the top of the file.
@@ -104,6 +112,8 @@ pub struct Aof {
     pub n_delayed: AtomicU64,
     /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
     pub sleep_us: AtomicU64,
+    /// Who waits for the disk.
+    pub waits: waits::Waits,
     bell: (Mutex<()>, Condvar),
 }
 
@@ -125,6 +135,7 @@ impl Default for Aof {
             n_bytes_at_rewrite: 0.into(),
             n_delayed: 0.into(),
             sleep_us: 0.into(),
+            waits: Default::default(),
             bell: Default::default(),
         }
     }
@@ -392,6 +403,20 @@ impl Aof {
         self.write_error.lock().is_none()
     }
 
+    /// Whether the stream is on the disk up to here, as part of files that make up everything. With
+    /// `always` it is by the time that anybody hears of it, as replies wait for it.
+    pub fn is_durable(&self, end: u64, config: &Config) -> bool {
+        let is_reached = self.synced.load(SeqCst) >= end;
+        self.phase() == Phase::On && (is_reached || config.append_fsync() == FsyncPolicy::Always)
+    }
+
+    /// Serves those who wait for what is on the disk.
+    pub fn serve_waits(&self, mailboxes: &Mailboxes) {
+        if self.phase() == Phase::On {
+            self.waits.serve(self.synced.load(SeqCst), mailboxes);
+        }
+    }
+
     /// Whether somebody waits for the disk.
     pub fn is_syncing(&self) -> bool {
         self.is_syncing.load(Relaxed)
@@ -458,6 +483,21 @@ impl Files {
         }
         self.unsynced.clear();
         Ok(())
+    }
+
+    /// Keeps others from the folder of the files; whether it was free to them before. The error is for the
+    /// operator.
+    pub fn hold(&mut self, patience: Duration) -> Result<bool, String> {
+        let is_new = self.hold.is_none();
+        if is_new {
+            self.hold = Some(Hold::take(&self.place.folder, patience)?);
+        }
+        Ok(is_new)
+    }
+
+    /// Lets others have the folder.
+    pub fn let_go(&mut self) {
+        self.hold = None;
     }
 
     fn write(&mut self) -> io::Result<()> {

@@ -27,6 +27,8 @@ pub struct Effects {
     pub n_changes: u64,
     /// What the journal gets instead of the command itself.
     pub propagated: Vec<Vec<Vec<u8>>>,
+    /// The journal gets the command even if it has changed nothing, as it does from FLUSHALL.
+    pub is_journaled_anyway: bool,
     /// Somebody reads the journal.
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
@@ -123,6 +125,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// WAITAOF: wait for the disk.
+    AwaitDisk(Durable),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
@@ -137,6 +141,19 @@ pub enum Order {
         /// Which.
         name: ScriptName,
     },
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// The stream must be on the disk up to here.
+    pub end: u64,
+    /// It must be on this disk.
+    pub is_local: bool,
+    /// It must be on those of replicas, too, of which there are none.
+    pub needs_replicas: bool,
+    /// Until this Unix time; `None` waits for ever.
+    pub until_ms: Option<u64>,
 }
 
 /// What a script may do, by its command and its own promises.
@@ -191,6 +208,8 @@ pub struct AdminCtx<'a> {
     pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
+    /// Lines for the log, where nobody waits for locks any more.
+    pub notes: &'a mut Vec<String>,
 }
 
 /// The next number of a splitmix64 sequence.

@@ -48,15 +48,16 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("there is no logo"),
     boolean("aof-disable-auto-gc", "no").hidden(),
+    memory("aof-load-corrupt-tail-max-size", "0", 0, HALF).own(),
     boolean("aof-load-truncated", "yes"),
+    boolean("aof-record-checksum", "no").own(),
     text("aof-rewrite-cpulist", "")
         .alias("aof_rewrite_cpulist")
         .fixed()
         .tuning("threads are not pinned"),
     boolean("aof-rewrite-incremental-fsync", "yes"),
     boolean("aof-timestamp-enabled", "no"),
-    boolean("aof-use-rdb-preamble", "yes")
-        .refused(&["yes"], "a base is always written in the form of an RDB file"),
+    boolean("aof-use-rdb-preamble", "yes"),
     text("appenddirname", "appendonlydir").fixed(),
     text("appendfilename", "appendonly.aof").fixed(),
     choice("appendfsync", "everysec", &["everysec", "always", "no"]),

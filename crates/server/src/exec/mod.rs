@@ -41,7 +41,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Directives, Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -110,6 +110,8 @@ pub struct Engine {
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
+    /// Where the append-only stream ended after the command that runs, if that wrote something.
+    journaled_to: u64,
     nesting: Nesting,
     counters: &'static ThreadCounters,
     /// When the last command ended whose end was looked at, or the batch of this one began.
@@ -213,6 +215,7 @@ impl Engine {
             known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
+            journaled_to: 0,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
@@ -331,6 +334,7 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        self.note_written(session);
         if session.tracking.is_some() {
             Engine::end_choice(session, command);
         }
@@ -344,6 +348,14 @@ impl Engine {
         let reply_bytes = reply.len() - mark;
         self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
         outcome
+    }
+
+    /// Remembers where the append-only stream ended behind what a session has written.
+    #[inline]
+    fn note_written(&mut self, session: &mut Session) {
+        if self.journaled_to > 0 {
+            session.written_to = std::mem::take(&mut self.journaled_to);
+        }
     }
 
     /// The end of every outermost command: its effects, then its locks.
@@ -394,25 +406,25 @@ impl Engine {
         }
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
+        self.write_notes();
         let outcome = match order {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
         };
+        self.note_written(session);
         if outcome == Outcome::Busy {
             reply.truncate(mark);
             return self.stay_busy(reply);
+        }
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, admitted.0, request);
+            return outcome;
         }
         if session.tracking.is_some() {
             Engine::end_choice(session, admitted.0);
         }
         let reply_bytes = reply.len() - mark;
-        let ended = Ended { is_ok, reply_bytes };
-        if matches!(outcome, Outcome::Blocked(_)) {
-            self.count_run((admitted.0, request), &session.client, ended, (0, 1));
-            self.pass(session, admitted.0, request);
-        } else {
-            self.count(session, admitted.0, request, ended);
-        }
+        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -432,6 +444,7 @@ impl Engine {
             is_nested: self.nesting != Nesting::Outermost,
             is_memory_full: self.eviction.is_full,
             order: None,
+            notes: &mut self.effects.notes,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {
@@ -562,7 +575,9 @@ impl Engine {
             }
         }
         if self.effects.is_recorded {
-            self.record(database, request, self.effects.n_changes > n_changes);
+            let is_forced = std::mem::take(&mut self.effects.is_journaled_anyway);
+            let has_changed = self.effects.n_changes > n_changes || is_forced;
+            self.record(database, request, has_changed);
         }
         is_ok
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyspace::registry::Waiter;
 use resp::reply::Reply;
 
+use super::blocking::Late;
 use super::{Admitted, Engine, Outcome};
 use crate::mailbox::{Address, Mail};
 use crate::saving::Word;
@@ -29,8 +30,8 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Outcome {
         let is_whole = until == Word::Done;
-        let on_timeout = if is_whole { FAILED } else { STARTED };
-        let waiter = self.park(session, admitted, request, on_timeout);
+        let late = if is_whole { FAILED } else { STARTED };
+        let waiter = self.park(session, admitted, request, Late::Reply(late.to_vec()));
         let (state, to, told) = (self.state, session.address(), waiter.clone());
         let tell = move |word| {
             if word != Word::Begun || !is_whole {

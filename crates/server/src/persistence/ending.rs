@@ -11,6 +11,7 @@ use keyspace::locked::Locked;
 use keyspace::protocol::Refusal;
 
 use super::{rewrite, save};
+use crate::aof::Phase;
 use crate::state::State;
 
 /// How long a script may take to end when it is told to.
@@ -30,6 +31,11 @@ pub struct Manner {
 
 /// Makes ready for the end. The error is logged; then the server goes on.
 pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
+    let is_first = state.aof.phase() == Phase::Waiting && state.saving.is_rewriting();
+    if is_first && !manner.is_forced {
+        log::warn!("Writing initial AOF, can't exit");
+        return Err("the append-only file has no base yet".to_owned());
+    }
     let saves = manner.saves.unwrap_or(state.config.has_save_points());
     if saves && state.saving.is_loading() {
         log::warn!("The data is still being loaded: there is nothing to save yet.");

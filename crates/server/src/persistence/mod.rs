@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   BGSAVE, save points     the saver's thread cuts, walks and writes, while writers go on
-//!   SAVE                    the same, and waits for it
+//!   SAVE                    the same, and its client waits for it
 //!   SHUTDOWN, DEBUG RELOAD  the transaction holds everything and writes in one go
 //! ```
 //!
@@ -15,6 +15,7 @@ pub mod ending;
 pub mod found;
 mod gather;
 pub mod load;
+mod restate;
 pub mod rewrite;
 pub mod save;
 pub mod saver;
