@@ -15,6 +15,7 @@ use crate::command::event::Event;
 use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
 use crate::error::Result;
+use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
@@ -157,6 +158,11 @@ pub enum Order {
     Pause,
     /// Read the data set from its file.
     Reload(Reload),
+    /// Save in the background, and answer when it is so far.
+    Save {
+        /// Begun or done.
+        until: Word,
+    },
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
@@ -229,6 +235,8 @@ pub struct AdminCtx<'a> {
     pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
+    /// Lines for the log, where nobody waits for locks any more.
+    pub notes: &'a mut Vec<String>,
 }
 
 /// The next number of a splitmix64 sequence.

@@ -23,6 +23,7 @@ pub mod permit;
 mod reap;
 mod reload;
 mod replay;
+mod save;
 mod script;
 mod tracking;
 
@@ -414,6 +415,7 @@ impl Engine {
         }
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
+        self.write_notes();
         let outcome = match order {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
@@ -451,6 +453,7 @@ impl Engine {
             is_nested: self.nesting != Nesting::Outermost,
             is_memory_full: self.eviction.is_full,
             order: None,
+            notes: &mut self.effects.notes,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {

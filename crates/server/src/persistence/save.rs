@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use datatypes::home::Limits;
@@ -24,7 +23,7 @@ use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
 use crate::journal::stamp;
-use crate::saving::Word;
+use crate::saving::{Tell, Word};
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::memory;
@@ -248,11 +247,11 @@ fn changes(state: &State) -> u64 {
 // ---- In the background -------------------------------------------------------------------------
 
 /// Saves what the data is now, while commands go on. On the saver's thread.
-pub fn in_background(state: &'static State, words: &Sender<Word>) {
+pub fn in_background(state: &'static State, mut tell: Tell) {
     let started = Instant::now();
     state.saving.begun(0);
     log::info!("Background saving started");
-    let (is_ok, changes) = match save(state, words) {
+    let (is_ok, changes) = match save(state, &mut tell) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
@@ -270,8 +269,8 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
         );
     }
     state.saving.ended(is_ok);
-    // Who asked may not wait any more.
-    let _ = words.send(if is_ok { Word::Done } else { Word::Failed });
+    tell(if is_ok { Word::Done } else { Word::Failed });
+    state.mailboxes.wake();
 }
 
 /// The moment that a save in the background is about.
@@ -340,7 +339,7 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
 
 const STOPPED: &str = "it was told to stop";
 
-fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
+fn save(state: &'static State, tell: &mut Tell) -> Result<Option<u64>, String> {
     let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
@@ -351,8 +350,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
-                // Who asked may not wait any more.
-                let _ = words.send(Word::Begun);
+                tell(Word::Begun);
             },
         },
     )
@@ -363,6 +361,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     let saved = Saved::named(state, job.names, job.syncs_often, job.form);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
+    state.mailboxes.wake(); // who was told of the cut
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
