@@ -115,6 +115,8 @@ pub struct View<'a> {
     lookups: Cell<(u32, u32)>,
     /// Keys whose hashes are known, from the one looked for last.
     known: Cell<&'a [KnownHash]>,
+    /// What is due is there as if it were not.
+    sees_due: Cell<bool>,
 }
 
 /// A key whose hash is known. The key outlives every view that is told of it, so its address stands
@@ -149,6 +151,20 @@ impl<'a> View<'a> {
             terms,
             lookups: Cell::new((0, 0)),
             known: Cell::new(&[]),
+            sees_due: Cell::new(false),
+        }
+    }
+
+    /// From here on what is due is there, and stays: for who brings in another server's data.
+    pub fn see_due(&self) {
+        self.sees_due.set(true);
+    }
+
+    /// Unix time up to which deadlines count as passed.
+    fn due_ms(&self) -> u64 {
+        match self.sees_due.get() {
+            true => 0,
+            false => self.terms.now_ms,
         }
     }
 
@@ -178,7 +194,9 @@ impl<'a> View<'a> {
 
     /// Another database under the same locks; for the transaction.
     pub fn at(&self, database: u16) -> View<'a> {
-        View::new(self.locked, database, self.terms)
+        let other = View::new(self.locked, database, self.terms);
+        other.sees_due.set(self.sees_due.get());
+        other
     }
 
     /// Unix time, the same for the whole command.
@@ -241,7 +259,7 @@ impl<'a> View<'a> {
         }
         let room = self.locked.room(id);
         let found = room.table.get(hash, key)?;
-        if found.flag && is_due(&found, self.terms.now_ms) {
+        if found.flag && is_due(&found, self.due_ms()) {
             return self.purged(id, hash, key);
         }
         self.terms.trace.touch(&found);
@@ -393,7 +411,7 @@ impl<'a> View<'a> {
             inner = self.locked.with_room(id, |room| {
                 room.table.scan(inner, &mut |entry| {
                     let deadline_ms = entry.deadline_ms();
-                    let is_due = deadline_ms.is_some_and(|ms| ms <= self.terms.now_ms);
+                    let is_due = deadline_ms.is_some_and(|ms| ms <= self.due_ms());
                     n_seen += usize::from(!is_due);
                     visit(&entry, is_due);
                 })
@@ -439,9 +457,7 @@ impl<'a> View<'a> {
             let id = ShardId::new(self.database, shard as u16);
             let key = self.locked.with_room(id, |room| {
                 let entry = room.table.sample(random)?;
-                let is_due = entry
-                    .deadline_ms()
-                    .is_some_and(|ms| ms <= self.terms.now_ms);
+                let is_due = entry.deadline_ms().is_some_and(|ms| ms <= self.due_ms());
                 (!is_due).then(|| entry.key().to_vec())
             });
             if key.is_some() {
@@ -583,7 +599,7 @@ impl<'a> Db<'a> {
         let mut found = EntryMut::open(locked, id, locked.room(id), hash, key);
         if let Some(home) = &found {
             let entry = home.place.read();
-            if home.place.flag() && is_due(&entry, terms.now_ms) {
+            if home.place.flag() && is_due(&entry, self.view.due_ms()) {
                 purge(locked, id, terms, hash, key);
                 found = EntryMut::open(locked, id, locked.room(id), hash, key);
             } else {

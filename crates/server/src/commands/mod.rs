@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -41,6 +43,7 @@ use std::sync::LazyLock;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -70,6 +73,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::blocking::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
+    module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,

@@ -206,7 +206,8 @@ impl Host for Bridge<'_> {
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
         let (command, ..) = resolve(self.engine.commands, args).ok()?;
         let rules = self.session.user.rules();
-        Some(verdict(self.engine.state, &rules, command, args).is_ok())
+        let place = (self.engine.state, self.session.database);
+        Some(verdict(place, &rules, command, args).is_ok())
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {

@@ -325,6 +325,7 @@ pub const FIELDS: &[Field] = &[
     stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
     stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
     stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
+    stats("acl_access_denied_db", |s| counted(s, Counter::DeniedDatabase)),
     replication("role", |_| text("master")),
     replication("connected_slaves", |_| never()),
     replication("master_failover_state", |_| text("no-failover")),
