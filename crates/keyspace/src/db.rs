@@ -555,7 +555,9 @@ fn take_out(locked: &Locked<'_>, id: ShardId, mut home: EntryMut<'_>) -> Entry {
     home.save_first();
     home.set_volatile(false);
     let deadline_ms = home.place.read().deadline_ms();
+    let is_fielded = home.place.read().may_hold_field_deadlines();
     locked.shard(id).count_deadline(deadline_ms, None);
+    locked.shard(id).count_fielded(is_fielded, false);
     let entry = home.place.remove();
     let len = locked.room(id).table.len();
     locked.shard(id).len.store(len, Relaxed);
@@ -679,6 +681,8 @@ impl<'a> Db<'a> {
             (entry.deadline_ms(), is_heavy)
         };
         let new = expiry.after(old);
+        let was_fielded = home.place.read().may_hold_field_deadlines();
+        locked.shard(id).count_fielded(was_fielded, false);
         if is_heavy {
             let fresh = Entry::new(self.birth(key, new), encoding, payload);
             let heavy = home.place.replace(fresh);
@@ -985,6 +989,9 @@ fn insert<'a>(
     entry: Entry,
 ) -> EntryMut<'a> {
     let deadline_ms = entry.deadline_ms();
+    locked
+        .shard(id)
+        .count_fielded(false, entry.may_hold_field_deadlines());
     let at_cut = room.database_at_cut(id);
     let len = room.table.len() + 1;
     let place = room.table.insert(hash, entry);
@@ -1137,9 +1144,20 @@ impl Home for EntryMut<'_> {
 
     fn schedule(&mut self, deadline_ms: u64) {
         self.locked.keyspace().note_field_deadline();
+        let was_fielded = self.place.read().may_hold_field_deadlines();
+        self.locked.shard(self.id).count_fielded(was_fielded, true);
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);
+    }
+
+    fn unschedule(&mut self) {
+        if self.place.read().may_hold_field_deadlines() {
+            self.locked.shard(self.id).count_fielded(true, false);
+            self.handle().set_field_deadlines(false);
+            let has_own = self.place.read().deadline_ms().is_some();
+            self.set_volatile(has_own);
+        }
     }
 }
 

@@ -123,6 +123,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.bound_tracking();
             Ok(())
         }
+        "lua-enable-deprecated-api" => {
+            state.scripts.renew();
+            Ok(())
+        }
         "timeout" | "maxmemory" | "maxmemory-clients" | "import-mode" => {
             state.mailboxes.wake_all(); // how long they sleep, and what they may keep
             Ok(())

@@ -340,6 +340,7 @@ fn reload(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Res
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.db.see_due(); // it tells what is there
     let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
     let mut line = format!(
         "Value at:{:p} refcount:1 encoding:{} lru:{} lru_seconds_idle:{}",
@@ -351,7 +352,12 @@ fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if let Payload::Big(Collection::List(list)) = entry.payload() {
         let (n_nodes, n_items) = (list.nodes().len(), list.len());
         let average = n_items as f64 / n_nodes.max(1) as f64;
-        let _ = write!(line, " ql_nodes:{n_nodes} ql_avg_node:{average:.2}");
+        let limits = ctx.db.limits();
+        let _ = write!(
+            line,
+            " ql_nodes:{n_nodes} ql_avg_node:{average:.2} ql_listpack_max:{} ql_compressed:0",
+            limits.list_max_listpack_size,
+        );
     }
     reply.simple(&line);
     Ok(())

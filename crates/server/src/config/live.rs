@@ -171,6 +171,11 @@ impl Config {
         self.number(const { slot("unixsocketperm") }) as u32
     }
 
+    /// `lua-enable-deprecated-api`: scripts see functions that are kept from them else.
+    pub fn lua_is_insecure(&self) -> bool {
+        self.flag(const { slot("lua-enable-deprecated-api") })
+    }
+
     /// `import-mode`: another server's data comes in, and what is due stays.
     #[inline]
     pub fn is_importing(&self) -> bool {

@@ -56,7 +56,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("aof-rewrite-incremental-fsync", "yes"),
     boolean("aof-timestamp-enabled", "no"),
     boolean("aof-use-rdb-preamble", "yes")
-        .refused(&["yes"], "a base is always written in the form of an RDB file"),
+        .tuning("a base is always written in the form of an RDB file; one of commands is loaded"),
     text("appenddirname", "appendonlydir").fixed(),
     text("appendfilename", "appendonly.aof").fixed(),
     choice("appendfsync", "everysec", &["everysec", "always", "no"]),
@@ -228,9 +228,8 @@ pub const DIRECTIVES: &[Directive] = &[
     choice("loglevel", "notice", &["debug", "verbose", "notice", "warning", "nothing"]),
     boolean("lua-enable-deprecated-api", "no")
         .alias("lua-enable-insecure-api")
-        .fixed()
-        .hidden()
-        .refused(&["no"], "the removed Lua functions stay removed"),
+        .protected()
+        .hidden(),
     text("masterauth", "")
         .alias("primaryauth")
         .sensitive()

@@ -168,6 +168,7 @@ fn directives(state: &State) -> Directives {
         packs_strings: state.config.packs_strings(),
         present_ms: None,
         is_importing: state.config.is_importing(),
+        is_scripted: false,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
             knows_version: state.config.knows_rdb_version(),

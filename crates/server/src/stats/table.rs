@@ -284,6 +284,7 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_ok", |_| never()),
     stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
+    stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
