@@ -22,7 +22,10 @@ const BEYOND: &[(&str, &str)] = &[
     ("hsetex", "argument.2.3"),
     ("hsetex", "argument.2.4"),
     ("geosearchstore", "argument.3.2"),
-    ("set", "argument.2.2 comparison-value string token \"IFEQ\""),
+    ("set", "argument.2.2 ifeq-value"),
+    ("set", "argument.2.3 ifne-value"),
+    ("set", "argument.2.4 ifdeq-digest"),
+    ("set", "argument.2.5 ifdne-digest"),
     ("zscan", "argument.4 noscores pure-token token \"NOSCORES\" optional"),
 ];
 

@@ -13,6 +13,7 @@
 pub mod block;
 pub mod group;
 pub mod id;
+pub mod idempotency;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::ops::{Deref, DerefMut, RangeInclusive};
 pub use block::{Entry, Verdict};
 use group::Group;
 pub use id::StreamId;
+use idempotency::Idempotency;
 
 use crate::encoding::listpack::Corrupt;
 use crate::home::{Collection, Encoding, Home, NewPayload, Payload};
@@ -102,6 +104,7 @@ pub struct Stream {
     first_id: StreamId,
     facts: Facts,
     groups: Groups,
+    idempotency: Option<Box<Idempotency>>,
 }
 
 impl Stream {
@@ -387,6 +390,16 @@ impl Stream {
         removed
     }
 
+    /// What is known of producers, if any ever named himself or terms were set.
+    pub fn idempotency(&self) -> Option<&Idempotency> {
+        self.idempotency.as_deref()
+    }
+
+    /// The same, for changing; made if there is none.
+    pub fn idempotency_mut(&mut self) -> &mut Idempotency {
+        self.idempotency.get_or_insert_default()
+    }
+
     /// The groups by name, in order.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
         self.groups.0.iter().map(|(name, group)| (&name[..], group))
@@ -482,7 +495,8 @@ impl Stream {
         let groups = self.groups.0.iter().map(|(name, group)| {
             name.len() + size_of::<(Box<[u8]>, Group)>() * 3 / 2 + group.allocated_bytes()
         });
-        size_of::<Stream>() + sealed.sum::<usize>() + tail + groups.sum::<usize>()
+        let known = self.idempotency().map_or(0, Idempotency::allocated_bytes);
+        size_of::<Stream>() + sealed.sum::<usize>() + tail + groups.sum::<usize>() + known
     }
 
     /// Whether freeing it takes long.
@@ -511,6 +525,7 @@ impl Stream {
         assert_eq!(first.map(|entry| entry.id).unwrap_or_default(), self.first_id);
         assert!(last.is_none_or(|last| last <= self.facts.last_id));
         self.groups.0.values().for_each(Group::check_invariants);
+        self.idempotency().inspect(|known| known.check_invariants());
     }
 }
 

@@ -17,6 +17,7 @@ static ALLOCATOR: Counting = Counting;
 enum Program {
     Cli,
     CheckRdb,
+    CheckAof,
     Absent(&'static str),
 }
 
@@ -31,9 +32,11 @@ fn main() {
         }
         chosen
     });
+    let shown = name.to_string_lossy();
     exit(match program {
         Some(Program::Cli) => cli::run(args),
         Some(Program::CheckRdb) => check_rdb(&args),
+        Some(Program::CheckAof) => check_aof(&shown, args),
         Some(Program::Absent(name)) => absent(name),
         None => serve(args),
     });
@@ -45,7 +48,7 @@ fn by_name(name: &OsString) -> Option<Program> {
         "redis-sentinel" | "valkey-sentinel" => Some(Program::Absent("sentinel")),
         "redis-benchmark" | "valkey-benchmark" => Some(Program::Absent("benchmark")),
         "redis-check-rdb" | "valkey-check-rdb" => Some(Program::CheckRdb),
-        "redis-check-aof" | "valkey-check-aof" => Some(Program::Absent("check-aof")),
+        "redis-check-aof" | "valkey-check-aof" => Some(Program::CheckAof),
         _ => None,
     }
 }
@@ -55,7 +58,7 @@ fn by_subcommand(word: &OsString) -> Option<Program> {
         "cli" => Some(Program::Cli),
         "benchmark" => Some(Program::Absent("benchmark")),
         "check-rdb" => Some(Program::CheckRdb),
-        "check-aof" => Some(Program::Absent("check-aof")),
+        "check-aof" => Some(Program::CheckAof),
         _ => None,
     }
 }
@@ -92,10 +95,24 @@ fn check_rdb(args: &[OsString]) -> i32 {
     let checked = File::open(path)
         .and_then(|file| rdb::check::check(&name, file, now_ms, &mut std::io::stdout().lock()));
     match checked {
-        Ok(true) => 0,
-        Ok(false) => 1,
+        Ok(Some(_)) => 0,
+        Ok(None) => 1,
         Err(error) => {
             eprintln!("Cannot check file {name}: {error}");
+            1
+        }
+    }
+}
+
+fn check_aof(name: &str, args: Vec<OsString>) -> i32 {
+    let args: Result<Vec<String>, OsString> = args.into_iter().map(OsString::into_string).collect();
+    match args {
+        Ok(args) => server::aof::check::run(name, &args),
+        Err(word) => {
+            eprintln!(
+                "minium check-aof: an argument is not valid UTF-8: {}",
+                word.to_string_lossy()
+            );
             1
         }
     }

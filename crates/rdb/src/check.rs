@@ -18,29 +18,35 @@ struct Counts {
     n_functions: u64,
 }
 
-/// Writes a report about the file `name` with these bytes; whether it is sound. `now_ms` is Unix time.
-pub fn check(name: &str, source: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<bool> {
+/// Writes a report about the file `name` with these bytes; where the data ends if it is sound. `now_ms`
+/// is Unix time.
+pub fn check(
+    name: &str,
+    source: impl Read,
+    now_ms: u64,
+    out: &mut impl Write,
+) -> io::Result<Option<u64>> {
     writeln!(out, "[offset 0] Checking RDB file {name}")?;
     let mut counts = Counts::default();
     let demands = Demands {
         checks_sum: true,
         knows_version: true,
     };
-    let is_sound = match Parts::open(source, demands) {
+    let end = match Parts::open(source, demands) {
         Ok(mut parts) => match walk(&mut parts, now_ms, &mut counts, out)? {
             Ok(()) => {
                 let offset = parts.offset();
                 writeln!(out, "[offset {offset}] \\o/ RDB looks OK! \\o/")?;
-                true
+                Some(offset)
             }
             Err(error) => {
                 tell(&error, parts.key(), parts.version(), out)?;
-                false
+                None
             }
         },
         Err(error) => {
             tell(&error, None, 0, out)?;
-            false
+            None
         }
     };
     writeln!(out, "[info] {} keys read", counts.n_keys)?;
@@ -49,7 +55,7 @@ pub fn check(name: &str, source: impl Read, now_ms: u64, out: &mut impl Write) -
     if counts.n_functions > 0 {
         writeln!(out, "[info] {} functions", counts.n_functions)?;
     }
-    Ok(is_sound)
+    Ok(end)
 }
 
 fn walk<R: Read>(

@@ -9,7 +9,7 @@
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
-//!   Stream                21   see `stream.rs`
+//!   Stream                21   see `stream.rs`, also for 26 and 27
 //! ```
 //!
 //! A long collection can be written in pieces: [`open`], then [`piece`] for each.
@@ -44,7 +44,7 @@ pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
         },
         Encoding::ZsetPack => kind::ZSET_LISTPACK,
         Encoding::ZsetTree => kind::ZSET_2,
-        Encoding::Stream => kind::STREAM_3,
+        Encoding::Stream => stream::code(encoding, payload),
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Error {
     Misconfigured,
     /// The append-only file cannot be written, for this reason.
     Unwritable(String),
+    /// WAITAOF without an append-only file.
+    NoAof,
     /// One command's reply would need more memory than any may.
     ReplyTooLong,
     /// Wrong number of arguments for this command.
@@ -74,6 +76,9 @@ impl fmt::Display for Error {
             }
             Error::Unwritable(reason) => {
                 return write!(f, "MISCONF Errors writing to the AOF file: {reason}");
+            }
+            Error::NoAof => {
+                "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
             }
             Error::ReplyTooLong => "ERR reply too long",
             Error::IndexOutOfRange => "ERR index out of range",

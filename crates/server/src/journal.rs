@@ -13,8 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use rdb::crc::checksum;
 
 use crate::io::process::unix_time;
+
+/// Bytes of the line with a checksum.
+const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
 
 /// A command with its arguments and the database it works on.
 pub type Record = (u16, Vec<Vec<u8>>);
@@ -33,6 +37,8 @@ pub struct Reader {
     n_appended: AtomicU64,
     /// Units bear the time at which they were appended: `#TS:seconds`.
     pub is_stamped: AtomicBool,
+    /// Commands stand behind a line with their checksum, see [`write_command`].
+    pub is_summed: AtomicBool,
 }
 
 struct Unread {
@@ -40,6 +46,7 @@ struct Unread {
     bytes_max: usize,
     database: Option<u16>,
     stamp_s: u64,
+    is_summed: bool,
     is_behind: bool,
 }
 
@@ -115,20 +122,56 @@ impl Unread {
         let now_s = unix_time().as_secs();
         if self.stamp_s != now_s {
             self.stamp_s = now_s;
-            self.bytes.extend(format!("#TS:{now_s}\r\n").bytes());
+            self.bytes.extend(stamp(now_s).bytes());
         }
     }
 
     fn write<T: AsRef<[u8]>>(&mut self, command: &[T]) {
-        let bytes = &mut self.bytes;
+        write_command(&mut self.bytes, command, self.is_summed);
+    }
+}
+
+/// The line that says when what follows was written.
+pub fn stamp(now_s: u64) -> String {
+    format!("#TS:{now_s}\r\n")
+}
+
+/// Appends a command, behind a line with its checksum and length if that is wanted:
+///
+/// ```text
+///   #SUM:0123456789abcdef 000000000026     CRC-64 and length of the bytes up to the next command
+///   *2 $3 DEL $1 k
+/// ```
+///
+/// Lines that begin with `#` are passed over by servers that know nothing of checksums.
+pub fn write_command<T: AsRef<[u8]>>(bytes: &mut Vec<u8>, command: &[T], is_summed: bool) {
+    write_record(bytes, is_summed, |bytes| {
         // Writing to a vector cannot fail.
         let _ = write!(bytes, "*{}\r\n", command.len());
-        for word in command.iter().map(AsRef::as_ref) {
-            let _ = write!(bytes, "${}\r\n", word.len());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
+        command
+            .iter()
+            .for_each(|word| write_word(bytes, word.as_ref()));
+    });
+}
+
+/// Appends a word of a command.
+pub fn write_word(bytes: &mut Vec<u8>, word: &[u8]) {
+    let _ = write!(bytes, "${}\r\n", word.len());
+    bytes.extend_from_slice(word);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// Appends what `write` does, behind its checksum if that is wanted: see [`write_command`].
+pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    if !is_summed {
+        return write(bytes);
     }
+    let at = bytes.len();
+    bytes.resize(at + SUM_BYTES, 0);
+    write(bytes);
+    let (sum, len) = (checksum(&bytes[at + SUM_BYTES..]), bytes.len() - at - SUM_BYTES);
+    let line = format!("#SUM:{sum:016x} {len:012}\r\n");
+    bytes[at..at + SUM_BYTES].copy_from_slice(line.as_bytes());
 }
 
 impl Reader {
@@ -140,10 +183,12 @@ impl Reader {
                 bytes_max,
                 database: None,
                 stamp_s: 0,
+                is_summed: false,
                 is_behind: false,
             }),
             n_appended: 0.into(),
             is_stamped: false.into(),
+            is_summed: false.into(),
         }
     }
 
@@ -153,6 +198,7 @@ impl Reader {
         if self.is_stamped.load(Ordering::Relaxed) {
             inner.stamp();
         }
+        inner.is_summed = self.is_summed.load(Ordering::Relaxed);
         let is_kept = inner.append(unit);
         let n_new = inner.bytes.len().saturating_sub(n_before);
         self.n_appended.fetch_add(n_new as u64, Ordering::Release);

@@ -20,23 +20,23 @@ const AOF: &[&str] = &[
     "local",
 ];
 
-fn start(folder: &Path, more: &[&str]) -> Server {
+pub(super) fn start(folder: &Path, more: &[&str]) -> Server {
     Server::start_in(folder, &[AOF, more].concat())
 }
 
-fn crash(server: &mut Server) {
+pub(super) fn crash(server: &mut Server) {
     server.process.kill().unwrap();
     server.process.wait().unwrap();
 }
 
-fn info(field: &str, client: &mut Connection) -> String {
+pub(super) fn info(field: &str, client: &mut Connection) -> String {
     let all = text("INFO persistence", client);
     let start = all.find(&format!("{field}:")).expect(field) + field.len() + 1;
     let end = all[start..].find("\\r").unwrap();
     all[start..start + end].to_owned()
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("appendonlydir")).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -45,16 +45,16 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn increment(folder: &Path) -> PathBuf {
+pub(super) fn increment(folder: &Path) -> PathBuf {
     folder.join("appendonlydir/appendonly.aof.1.incr.aof")
 }
 
-fn append(path: &Path, bytes: &str) {
+pub(super) fn append(path: &Path, bytes: &str) {
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(bytes.as_bytes()).unwrap();
 }
 
-fn wait_until_rewritten(client: &mut Connection) {
+pub(super) fn wait_until_rewritten(client: &mut Connection) {
     wait_for("the rewrite ends", || {
         let is_over = info("aof_rewrite_in_progress", client) == "0";
         (is_over && info("aof_rewrite_scheduled", client) == "0").then_some(())
@@ -63,7 +63,7 @@ fn wait_until_rewritten(client: &mut Connection) {
 }
 
 /// Runs a server that must not come up; its exit code and what it said.
-fn refused(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
+pub(super) fn refused(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
     let log = folder.join("log");
     let _ = fs::remove_file(&log);
     let mut process = Command::new(MINIUM)

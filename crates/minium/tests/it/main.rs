@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
 mod aof;
+mod aof_tools;
 mod debug;
+mod ending;
 mod eviction;
 mod limits;
 mod process;

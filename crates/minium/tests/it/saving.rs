@@ -408,3 +408,23 @@ fn a_file_is_checked_without_a_server() {
     }
     assert_eq!(check(Path::new("absent.rdb")).0, Some(1));
 }
+
+/// A file with a key that stands there twice: what is said of it names the key, or does not.
+#[test]
+fn keys_are_named_in_the_log_unless_that_is_forbidden() {
+    let twice = b"REDIS0011\xfe\x00\x00\x06secret\x01a\x00\x06secret\x01b\xff\0\0\0\0\0\0\0\0";
+    for (flag, is_named) in [("no", true), ("yes", false)] {
+        let folder = folder("named");
+        fs::write(folder.join("dump.rdb"), twice).unwrap();
+        let output = std::process::Command::new(MINIUM)
+            .current_dir(&folder)
+            .args(["--bind", "127.0.0.1", "--port", &free_port().to_string()])
+            .args(["--hide-user-data-from-log", flag])
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains("stands there twice"), "{log}");
+        assert_eq!(log.contains("secret"), is_named, "{log}");
+    }
+}

@@ -160,8 +160,10 @@ impl Manifest {
         }
     }
 
-    /// Puts the manifest into its folder, in place of the old one at once.
+    /// Puts the manifest into its folder, in place of the old one at once. Before that the names that
+    /// it speaks of are brought to the disk: names of one folder need not get there in order.
     pub fn write(&self, place: &Place) -> io::Result<()> {
+        sync_folder(&place.folder)?;
         let name = place.manifest();
         let temporary = place.path(&format!("temp-{name}"));
         let mut file = File::create(&temporary)?;
@@ -182,8 +184,9 @@ impl Manifest {
     }
 
     /// Names the next base, which takes the place of the present one and of all increments but the
-    /// last `n_kept`.
-    pub fn new_base(&mut self, place: &Place, n_kept: usize) -> &Part {
+    /// last `n_kept`. It has the form of a snapshot, or of commands.
+    pub fn new_base(&mut self, place: &Place, n_kept: usize, is_snapshot: bool) -> &Part {
+        let ending = if is_snapshot { "rdb" } else { "aof" };
         let n_past = self.increments.len().saturating_sub(n_kept);
         let past = self
             .base
@@ -196,10 +199,16 @@ impl Manifest {
         }));
         self.last_base += 1;
         self.base.insert(Part {
-            name: format!("{}.{}.base.rdb", place.name, self.last_base),
+            name: format!("{}.{}.base.{ending}", place.name, self.last_base),
             number: self.last_base,
             kind: Kind::Base,
         })
+    }
+
+    /// Gives no number again that `other` has given.
+    pub fn skip_numbers_of(&mut self, other: &Manifest) {
+        self.last_base = self.last_base.max(other.last_base);
+        self.last_increment = self.last_increment.max(other.last_increment);
     }
 
     /// Names the next increment.
@@ -285,7 +294,7 @@ mod tests {
             name: "a".to_owned(),
         };
         assert_eq!(manifest.new_increment(&place).name, "a.4.incr.aof");
-        assert_eq!(manifest.new_base(&place, 1).name, "a.1.base.rdb");
+        assert_eq!(manifest.new_base(&place, 1, true).name, "a.1.base.rdb");
         assert_eq!(manifest.history.len(), 1);
         assert_eq!(manifest.increments.len(), 1);
     }

@@ -10,8 +10,13 @@
 //! stream is then on the disk up to its end at that moment, otherwise with the system, which keeps it
 //! when the process dies. One loop writes and syncs for all that wait behind it: group commit.
 
+pub mod check;
+pub mod lock;
 pub mod manifest;
 pub mod records;
+pub mod restore;
+pub mod scan;
+pub mod waits;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,6 +30,8 @@ use crate::config::Config;
 use crate::config::live::FsyncPolicy;
 use crate::error::reason;
 use crate::journal::Reader;
+use crate::mailbox::Mailboxes;
+use lock::Hold;
 use manifest::{Manifest, Place};
 
 /// How long a write may wait for a sync that is under way, as both would wait for the disk.
@@ -74,7 +81,11 @@ pub struct Files {
     pub manifest: Option<Manifest>,
     unwritten: Vec<Segment>,
     unsynced: Vec<Arc<Target>>,
+    /// A sync of these has failed: what the disk holds of them is unknown, whatever later ones say,
+    /// until a base makes up for them.
+    suspects: Vec<Arc<Target>>,
     postponed_since: Option<Instant>,
+    hold: Option<Hold>,
 }
 
 /// See the top of the file.
@@ -101,6 +112,8 @@ pub struct Aof {
     pub n_delayed: AtomicU64,
     /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
     pub sleep_us: AtomicU64,
+    /// Who waits for the disk.
+    pub waits: waits::Waits,
     bell: (Mutex<()>, Condvar),
 }
 
@@ -122,6 +135,7 @@ impl Default for Aof {
             n_bytes_at_rewrite: 0.into(),
             n_delayed: 0.into(),
             sleep_us: 0.into(),
+            waits: Default::default(),
             bell: Default::default(),
         }
     }
@@ -136,7 +150,7 @@ impl Target {
     }
 
     /// Waits until the file is on the disk, if it is on one: a device need not be.
-    fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         match self.file.sync_data() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             result => result,
@@ -310,10 +324,7 @@ impl Aof {
     /// Waits until what was written is on the disk.
     pub fn sync(&self, files: &mut Files) -> io::Result<()> {
         let end = self.written.load(SeqCst);
-        for target in &files.unsynced {
-            target.sync()?;
-        }
-        files.unsynced.clear();
+        files.sync()?;
         self.synced.fetch_max(end, SeqCst);
         *self.last_sync.lock() = Instant::now();
         Ok(())
@@ -328,11 +339,14 @@ impl Aof {
             let targets: Vec<_> = files.unsynced.iter().map(with_length).collect();
             (targets, self.written.load(SeqCst))
         };
-        let result = targets.iter().try_for_each(|(target, _)| target.sync());
+        let failed = targets.iter().find_map(|(target, _)| {
+            let error = target.sync().err()?;
+            Some((target.clone(), error))
+        });
         *self.last_sync.lock() = Instant::now();
         self.is_syncing.store(false, SeqCst);
-        match result {
-            Ok(()) => {
+        match failed {
+            None => {
                 self.synced.fetch_max(end, SeqCst);
                 // What was written to meanwhile stays.
                 let is_done = |one: &Arc<Target>| {
@@ -342,16 +356,19 @@ impl Aof {
                         .any(|(target, n_bytes)| Arc::ptr_eq(target, &now.0) && *n_bytes == now.1)
                 };
                 self.files.lock().unsynced.retain(|one| !is_done(one));
-                if self.note(&self.sync_error, None) {
-                    log::warn!("AOF fsync error looks solved. The server can write again.");
-                }
             }
-            Err(error) => {
+            Some((target, error)) => {
+                self.files.lock().suspects.push(target);
                 if !self.note(&self.sync_error, Some(reason(&error))) {
                     log::warn!("Fail to fsync the AOF file: {}", reason(&error));
                 }
             }
         }
+    }
+
+    /// Whether only another base can make what was written durable: a sync has failed.
+    pub fn needs_base(&self) -> bool {
+        self.is_failing() && self.files.lock().need_base()
     }
 
     /// Notes an error, or that there is none; whether there was one before.
@@ -386,6 +403,20 @@ impl Aof {
         self.write_error.lock().is_none()
     }
 
+    /// Whether the stream is on the disk up to here, as part of files that make up everything. With
+    /// `always` it is by the time that anybody hears of it, as replies wait for it.
+    pub fn is_durable(&self, end: u64, config: &Config) -> bool {
+        let is_reached = self.synced.load(SeqCst) >= end;
+        self.phase() == Phase::On && (is_reached || config.append_fsync() == FsyncPolicy::Always)
+    }
+
+    /// Serves those who wait for what is on the disk.
+    pub fn serve_waits(&self, mailboxes: &Mailboxes) {
+        if self.phase() == Phase::On {
+            self.waits.serve(self.synced.load(SeqCst), mailboxes);
+        }
+    }
+
     /// Whether somebody waits for the disk.
     pub fn is_syncing(&self) -> bool {
         self.is_syncing.load(Relaxed)
@@ -409,12 +440,17 @@ impl Aof {
             .unwritten
             .retain(|one| Arc::ptr_eq(&one.target, &target));
         files.unsynced.retain(|one| Arc::ptr_eq(one, &target));
+        files.suspects.retain(|one| Arc::ptr_eq(one, &target));
+        if files.suspects.is_empty() && self.note(&self.sync_error, None) {
+            log::warn!("AOF fsync error looks solved. The server can write again.");
+        }
     }
 
     /// Forgets errors, files and what was not written: it is off.
     pub fn forget(&self, files: &mut Files) {
         files.unwritten.clear();
         files.unsynced.clear();
+        files.suspects.clear();
         self.note(&self.write_error, None);
         self.note(&self.sync_error, None);
         let end = self.reader.n_appended();
@@ -430,13 +466,51 @@ impl Aof {
 }
 
 impl Files {
+    /// See [`Aof::needs_base`].
+    pub fn need_base(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if !self.suspects.is_empty() {
+            return Err(io::Error::other("an earlier fsync has failed"));
+        }
+        for target in &self.unsynced {
+            if let Err(error) = target.sync() {
+                self.suspects.push(target.clone());
+                return Err(error);
+            }
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    /// Keeps others from the folder of the files; whether it was free to them before. The error is for the
+    /// operator.
+    pub fn hold(&mut self, patience: Duration) -> Result<bool, String> {
+        let is_new = self.hold.is_none();
+        if is_new {
+            self.hold = Some(Hold::take(&self.place.folder, patience)?);
+        }
+        Ok(is_new)
+    }
+
+    /// Lets others have the folder.
+    pub fn let_go(&mut self) {
+        self.hold = None;
+    }
+
     fn write(&mut self) -> io::Result<()> {
         self.postponed_since = None;
         while let Some(segment) = self.unwritten.first_mut() {
             let target = segment.target.clone();
             if !self.unsynced.iter().any(|one| Arc::ptr_eq(one, &target)) {
+                self.sync()?; // a file must not get to the disk before the one that precedes it
                 self.unsynced.push(target);
             }
+            let Some(segment) = self.unwritten.first_mut() else {
+                return Ok(());
+            };
             if let Err((n_done, error)) = segment.target.append(&segment.bytes) {
                 segment.bytes.drain(..n_done);
                 return Err(error);

@@ -26,12 +26,16 @@ pub struct Effects {
     pub n_changes: u64,
     /// What the journal gets instead of the command itself.
     pub propagated: Vec<Vec<Vec<u8>>>,
+    /// The journal gets the command even if it has changed nothing, as it does from FLUSHALL.
+    pub is_journaled_anyway: bool,
     /// Somebody reads the journal.
     pub is_recorded: bool,
     /// The classes of events that anybody may get.
     pub wanted: EventClasses,
     /// The whole data set was thrown away.
     pub has_flushed: bool,
+    /// Lines for the log.
+    pub notes: Vec<String>,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Who runs the command, if anybody is to be told of changed keys.
@@ -124,6 +128,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
+    /// WAITAOF: wait for the disk.
+    AwaitDisk(Durable),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
@@ -133,6 +139,19 @@ pub enum Order {
         /// Which.
         name: ScriptName,
     },
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// The stream must be on the disk up to here.
+    pub end: u64,
+    /// It must be on this disk.
+    pub is_local: bool,
+    /// It must be on those of replicas, too, of which there are none.
+    pub needs_replicas: bool,
+    /// Until this Unix time; `None` waits for ever.
+    pub until_ms: Option<u64>,
 }
 
 /// What a script may do, by its command and its own promises.

@@ -161,6 +161,8 @@ pub enum Access {
     Modify,
     /// [`Access::Modify`] at most; the whole request decides.
     Vary(fn(&[&[u8]]) -> Access),
+    /// [`Access::Take`] at most; the whole request decides.
+    VaryDelete(fn(&[&[u8]]) -> Access),
     /// Changes the value, whatever it was.
     Update,
     /// Adds to the value.
@@ -191,6 +193,7 @@ impl Access {
             Access::Unite => &["RW", "access", "insert"],
             Access::Modify => &["RW", "access", "update"],
             Access::Vary(_) => &["RW", "access", "update", "variable_flags"],
+            Access::VaryDelete(_) => &["RW", "delete", "variable_flags"],
             Access::Update => &["RW", "update"],
             Access::Insert => &["RW", "insert"],
             Access::Take => &["RW", "access", "delete"],
@@ -208,7 +211,9 @@ impl Access {
     /// What access control asks of it; `None` if it is no key.
     fn need(self, request: &[&[u8]]) -> Option<Need> {
         Some(match self {
-            Access::Vary(decide) => return decide(request).need(request),
+            Access::Vary(decide) | Access::VaryDelete(decide) => {
+                return decide(request).need(request);
+            }
             Access::Channel => return None,
             Access::Look => Need::NONE,
             Access::Read | Access::Refresh => Need::READ,

@@ -297,7 +297,7 @@ fn keys_of<'a>(ctx: &AdminCtx<'_>, args: &mut Args<'a>) -> Result<Vec<(&'a [u8],
     let mut keys = Vec::new();
     for (run, access) in runs {
         let access = match access {
-            Access::Vary(decide) => decide(&request),
+            Access::Vary(decide) | Access::VaryDelete(decide) => decide(&request),
             other => other,
         };
         let found = keys_of_run(row.keys, run, &request)

@@ -9,7 +9,6 @@ use crate::logging;
 use crate::persistence::append;
 use crate::state::State;
 use resp::reply::Reply;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[Command::container("config", CONFIG).group("server").about(
@@ -110,9 +109,8 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             }
             Ok(())
         }
-        "aof-timestamp-enabled" => {
-            let is_stamped = state.config.stamps_appended();
-            state.aof.reader().is_stamped.store(is_stamped, Relaxed);
+        "aof-timestamp-enabled" | "aof-record-checksum" => {
+            append::mark_records(state);
             Ok(())
         }
         "save" => {

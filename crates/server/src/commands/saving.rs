@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use resp::reply::Reply;
 
+use crate::aof::Phase;
+use crate::command::context::{Durable, Order as DiskOrder};
+use crate::command::grammar::{NOT_POSITIVE, block_until};
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::control::Order;
 use crate::error::{Error, Result};
@@ -50,6 +53,13 @@ pub const COMMANDS: &[Command] = &[
         ])
         .group("server")
         .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
+    Command::admin("waitaof", 4, waitaof)
+        .syntax("numlocal numreplicas timeout")
+        .flags(&[Flag::Blocking])
+        .categories(&[Category::Connection])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .group("generic")
+        .about("7.2.0", "O(1)", "Waits until what the client wrote is on the disk."),
 ];
 
 /// How long BGSAVE waits for its moment to be fixed; what is written later is not in the file.
@@ -66,6 +76,38 @@ fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
         Some(Word::Done) => reply.ok(),
         _ => return Err(Error::Plain("ERR")), // the log says why
     }
+    Ok(())
+}
+
+fn waitaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    const NOT_LOCAL: Error = Error::Plain("ERR value is out of range, value must between 0 and 1");
+    let n_local = args.int()?;
+    if !(0..=1).contains(&n_local) {
+        return Err(NOT_LOCAL);
+    }
+    let n_replicas = args.int()?;
+    if n_replicas < 0 {
+        return Err(Error::Plain(NOT_POSITIVE));
+    }
+    let until_ms = block_until(args.take()?, ctx.now_ms)?;
+    let (aof, end) = (&ctx.state.aof, ctx.session.written_to);
+    if n_local > 0 && aof.phase() == Phase::Off {
+        return Err(Error::NoAof);
+    }
+    let is_durable = aof.is_durable(end, &ctx.state.config);
+    let is_reached = n_replicas == 0 && (n_local == 0 || is_durable);
+    if is_reached || ctx.is_nested {
+        reply.array(2);
+        reply.int(i64::from(is_durable));
+        reply.int(0); // there are no replicas
+        return Ok(());
+    }
+    ctx.order = Some(DiskOrder::AwaitDisk(Durable {
+        end,
+        is_local: n_local > 0,
+        needs_replicas: n_replicas > 0,
+        until_ms,
+    }));
     Ok(())
 }
 

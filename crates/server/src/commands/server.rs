@@ -35,6 +35,7 @@ fn flushdb(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     end_after_mode(args)?;
     ctx.effects.n_changes += ctx.db.clear() as u64;
     ctx.database_changed(ctx.db.number());
+    ctx.effects.is_journaled_anyway = true;
     ctx.all_changed();
     reply.ok();
     Ok(())
@@ -48,6 +49,7 @@ fn flushall(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         ctx.database_changed(database);
     }
     ctx.effects.has_flushed = ctx.effects.n_changes > 0;
+    ctx.effects.is_journaled_anyway = true;
     ctx.all_changed();
     reply.ok();
     Ok(())

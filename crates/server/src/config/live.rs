@@ -379,6 +379,21 @@ impl Config {
         self.flag(const { slot("aof-load-truncated") })
     }
 
+    /// `aof-load-corrupt-tail-max-size`: bytes at the end of the last file that may be wrong.
+    pub fn corrupt_tail_bytes_max(&self) -> u64 {
+        self.number(const { slot("aof-load-corrupt-tail-max-size") }) as u64
+    }
+
+    /// `aof-use-rdb-preamble`: a base of the append-only file has the form of an RDB file.
+    pub fn base_is_snapshot(&self) -> bool {
+        self.flag(const { slot("aof-use-rdb-preamble") })
+    }
+
+    /// `aof-record-checksum`: each command in the append-only file stands behind its checksum.
+    pub fn sums_appended(&self) -> bool {
+        self.flag(const { slot("aof-record-checksum") })
+    }
+
     /// `aof-disable-auto-gc`: files that are no longer needed stay.
     pub fn keeps_history(&self) -> bool {
         self.flag(const { slot("aof-disable-auto-gc") })
@@ -407,6 +422,11 @@ impl Config {
     /// `auto-aof-rewrite-min-size`: bytes below which it is not.
     pub fn rewrite_bytes_min(&self) -> u64 {
         self.number(const { slot("auto-aof-rewrite-min-size") }) as u64
+    }
+
+    /// `hide-user-data-from-log`: no key is named in the log.
+    pub fn hides_user_data(&self) -> bool {
+        self.flag(const { slot("hide-user-data-from-log") })
     }
 
     /// `rdbchecksum`: files end with their checksum, and it is looked at.

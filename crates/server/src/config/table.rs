@@ -48,15 +48,16 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("there is no logo"),
     boolean("aof-disable-auto-gc", "no").hidden(),
+    memory("aof-load-corrupt-tail-max-size", "0", 0, HALF).own(),
     boolean("aof-load-truncated", "yes"),
+    boolean("aof-record-checksum", "no").own(),
     text("aof-rewrite-cpulist", "")
         .alias("aof_rewrite_cpulist")
         .fixed()
         .tuning("threads are not pinned"),
     boolean("aof-rewrite-incremental-fsync", "yes"),
     boolean("aof-timestamp-enabled", "no"),
-    boolean("aof-use-rdb-preamble", "yes")
-        .tuning("a base is always written in the form of an RDB file; one of commands is loaded"),
+    boolean("aof-use-rdb-preamble", "yes"),
     text("appenddirname", "appendonlydir").fixed(),
     text("appendfilename", "appendonly.aof").fixed(),
     choice("appendfsync", "everysec", &["everysec", "always", "no"]),
@@ -190,7 +191,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .valkey()
         .refused(&[""], "the seed is drawn at start"),
-    boolean("hide-user-data-from-log", "no").tuning("user data is never logged"),
+    boolean("hide-user-data-from-log", "no"),
     memory("hll-sparse-max-bytes", "3000", 0, HALF),
     integer("hz", "10", 0, INT).tuning("event loops have no fixed pace; the value is only shown"),
     text("ignore-warnings", "").tuning("start-up prints no such warnings"),

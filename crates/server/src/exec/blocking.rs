@@ -20,8 +20,9 @@ use resp::reply::{Proto, Reply};
 use super::count::Ended;
 use super::meanwhile::Remains;
 use super::permit::{refusal_text, verdict};
-use super::{Admitted, Engine, Outcome, Wait};
-use crate::command::context::Place;
+use super::{Admitted, Engine, Outcome};
+use crate::aof::waits::Wait;
+use crate::command::context::{self, Durable, Place};
 use crate::mailbox::Mail;
 use crate::session::Session;
 use crate::session::client::Client;
@@ -34,8 +35,14 @@ struct Parked {
     leaves_clock: bool,
     admitted: Admitted,
     request: Queued,
-    /// The reply for when the time is up.
-    on_timeout: Vec<u8>,
+    on_timeout: Late,
+}
+
+/// The reply for when the time is up.
+enum Late {
+    Reply(Vec<u8>),
+    /// Whether the stream is on the disk up to here by then.
+    Acks(u64),
 }
 
 /// Whether a key of this type may be what the command waits for: else it is no news.
@@ -65,7 +72,7 @@ impl Engine {
         session: &mut Session,
         admitted: Admitted,
         request: &[&[u8]],
-        wait: Wait,
+        wait: context::Wait,
         (reply, mark): (&mut Reply<'_>, usize),
     ) -> Outcome {
         let mut keys: Vec<Box<[u8]>> = Vec::new();
@@ -86,7 +93,7 @@ impl Engine {
             leaves_clock: session.leaves_clock,
             admitted,
             request: Queued::new(resolved.as_deref().unwrap_or(request)),
-            on_timeout: reply.since(mark).to_vec(),
+            on_timeout: Late::Reply(reply.since(mark).to_vec()),
         };
         let waiter = Waiter::new(Box::new(parked), is_wide).with_cause(Cause {
             database: session.database,
@@ -102,6 +109,46 @@ impl Engine {
         self.state.clients.blocks(&session.client, waiter.clone());
         session.waiter = Some(waiter);
         Outcome::Blocked(wait.until_ms)
+    }
+
+    /// Parks WAITAOF, which waits for the disk and for no key.
+    pub(super) fn await_disk(
+        &mut self,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        goal: Durable,
+    ) -> Outcome {
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(request),
+            on_timeout: Late::Acks(goal.end),
+        };
+        let waiter = Arc::new(Waiter::new(Box::new(parked), false));
+        self.state.clients.blocks(&session.client, waiter.clone());
+        session.waiter = Some(waiter.clone());
+        self.state.aof.waits.add(Wait {
+            end: (!goal.needs_replicas).then_some(goal.end),
+            is_local: goal.is_local,
+            waiter,
+            to: session.client.address,
+        });
+        self.state.aof.serve_waits(&self.state.mailboxes); // it may have come there meanwhile
+        Outcome::Blocked(goal.until_ms)
+    }
+
+    fn late_reply(&self, parked: &Parked) -> Vec<u8> {
+        let state = self.state;
+        match &parked.on_timeout {
+            Late::Reply(reply) => reply.clone(),
+            Late::Acks(end) => {
+                let is_durable = state.aof.is_durable(*end, &state.config);
+                format!("*2\r\n:{}\r\n:0\r\n", u8::from(is_durable)).into_bytes()
+            }
+        }
     }
 
     fn shard_of(&self, database: u16, key: &[u8]) -> ShardId {
@@ -205,7 +252,20 @@ impl Engine {
     /// Ends a wait that was served: the one who did has taken it off its keys.
     pub fn end_service(&mut self, session: &mut Session) {
         session.n_commands += 1;
-        session.waiter = None;
+        if let Some(waiter) = session
+            .waiter
+            .take()
+            .filter(|one| one.cause.keys.is_empty())
+        {
+            // Nobody ran it again: it is counted here.
+            let parked = parked(&waiter);
+            let ended = Ended {
+                is_ok: true,
+                reply_bytes: 0,
+            };
+            let words = parked.request.words();
+            self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
+        }
         self.state.clients.unblocks(&session.client);
     }
 
@@ -219,7 +279,7 @@ impl Engine {
     pub fn end_wait(&mut self, session: &mut Session, is_ok: bool) -> Vec<u8> {
         if let Some(waiter) = session.waiter.clone() {
             let parked = parked(&waiter);
-            let reply_bytes = parked.on_timeout.len();
+            let reply_bytes = self.late_reply(parked).len();
             let ended = Ended { is_ok, reply_bytes };
             let words = parked.request.words();
             session.n_commands += 1;
@@ -235,7 +295,7 @@ impl Engine {
         };
         self.state.clients.unblocks(&session.client);
         waiter.cancel(); // if the session has gone away, nobody may begin to serve it from here on
-        let on_timeout = parked(&waiter).on_timeout.clone();
+        let on_timeout = self.late_reply(parked(&waiter));
         self.bury(Remains::Waiter(waiter));
         on_timeout
     }

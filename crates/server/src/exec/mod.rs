@@ -40,7 +40,7 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
-use crate::command::context::{Directives, Effects, Order, Place, Wait};
+use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -109,6 +109,8 @@ pub struct Engine {
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
+    /// Where the append-only stream ended after the command that runs, if that wrote something.
+    journaled_to: u64,
     nesting: Nesting,
     /// The last command's reply was refused for its length.
     is_beyond_reply: bool,
@@ -216,6 +218,7 @@ impl Engine {
             known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
+            journaled_to: 0,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
@@ -335,6 +338,7 @@ impl Engine {
             Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
         };
         self.release(locked);
+        self.note_written(session);
         if session.tracking.is_some() {
             Engine::end_choice(session, command);
         }
@@ -350,24 +354,44 @@ impl Engine {
         outcome
     }
 
+    /// Remembers where the append-only stream ended behind what a session has written.
+    #[inline]
+    fn note_written(&mut self, session: &mut Session) {
+        if self.journaled_to > 0 {
+            session.written_to = std::mem::take(&mut self.journaled_to);
+        }
+    }
+
     /// The end of every outermost command: its effects, then its locks.
     #[inline]
     fn release(&mut self, locked: Locked<'static>) {
         if self.has_effects() {
             self.commit(&locked); // those it serves may change something, too
         }
+        let has_flushed = std::mem::take(&mut self.effects.has_flushed);
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
-            if std::mem::take(&mut self.effects.has_flushed) {
-                let has_points = self.state.config.has_save_points();
-                let changes = self.state.stats.totals_ever().get(Counter::Changes);
-                self.state.saving.flushed(has_points.then_some(changes));
-            }
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);
         self.state.mailboxes.released();
+        if has_flushed {
+            let has_points = self.state.config.has_save_points();
+            let changes = self.state.stats.totals_ever().get(Counter::Changes);
+            self.state.saving.flushed(has_points.then_some(changes));
+        }
+        if !self.effects.notes.is_empty() {
+            self.write_notes();
+        }
+    }
+
+    /// What commands had to say is logged when nobody waits for their locks.
+    #[cold]
+    fn write_notes(&mut self) {
+        for note in self.effects.notes.drain(..) {
+            log::warn!("{note}");
+        }
     }
 
     /// Runs a command about the connection or the server, and what it asks for.
@@ -390,9 +414,14 @@ impl Engine {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
         };
+        self.note_written(session);
         if outcome == Outcome::Busy {
             reply.truncate(mark);
             return self.stay_busy(reply);
+        }
+        if matches!(outcome, Outcome::Blocked(_)) {
+            self.pass(session, admitted.0, request);
+            return outcome;
         }
         if session.tracking.is_some() {
             Engine::end_choice(session, admitted.0);
@@ -560,7 +589,9 @@ impl Engine {
             }
         }
         if self.effects.is_recorded {
-            self.record(database, request, self.effects.n_changes > n_changes);
+            let is_forced = std::mem::take(&mut self.effects.is_journaled_anyway);
+            let has_changed = self.effects.n_changes > n_changes || is_forced;
+            self.record(database, request, has_changed);
         }
         is_ok
     }

@@ -34,6 +34,7 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
+            Order::AwaitDisk(goal) => self.await_disk(session, admitted, request, goal),
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -121,7 +122,7 @@ impl Engine {
             Order::Load { name } => self.load_script(name, reply),
             Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
-            Order::Exec | Order::Watch | Order::Unwatch => {}
+            Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitDisk(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@
 //! What is between MULTI and EXEC is run at EXEC, so that half a transaction at the end is none.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,8 +15,10 @@ use resp::reply::{Proto, Reply};
 
 use super::Engine;
 use crate::aof::records::{Flaw, Record, Records};
+use crate::aof::scan::is_snapshot;
 use crate::command::lookup::resolve;
 use crate::command::{Kind, context::Order};
+use crate::persistence::append;
 use crate::persistence::found::Found;
 use crate::persistence::load;
 use crate::session::Session;
@@ -30,6 +32,8 @@ enum End {
     Whole,
     /// Within a command or a transaction, behind the last thing that is whole.
     At(u64),
+    /// In something that is no command, but so little of it that it may be left out.
+    Corrupt(u64),
 }
 
 impl Engine {
@@ -47,7 +51,9 @@ impl Engine {
         let mut result = Ok(());
         let mut n_before = 0;
         for (at, part) in found.parts.iter().enumerate() {
-            let is_last = at + 1 == found.parts.len();
+            // One that a rewrite has named and nothing was written to does not count.
+            let mut later = found.parts[at + 1..].iter();
+            let is_last = later.all(|(path, _)| append::n_file_bytes(path) == 0);
             result = self.replay_part(locked, &mut session, part, (n_before, is_last));
             if result.is_err() {
                 break;
@@ -108,14 +114,32 @@ impl Engine {
         };
         log::info!("Loading the append only file {name}");
         let mut file = File::open(path).map_err(told)?;
-        let start = match has_preamble(&mut file).map_err(told)? {
+        let start = match is_snapshot(&file).map_err(told)? {
             false => 0,
             true => self.load_preamble(locked, &file, name)?,
         };
         file.seek(SeekFrom::Start(start)).map_err(told)?;
         session.database = 0;
-        match self.replay(locked, session, Records::new(file, start), (name, n_before))? {
+        let tail_bytes_max = match is_last {
+            true => self.state.config.corrupt_tail_bytes_max(),
+            false => 0,
+        };
+        let n_bytes = file.metadata().map_err(told)?.len();
+        let may_be_wrong = n_bytes.saturating_sub(tail_bytes_max);
+        let records = Records::new(file, start);
+        match self.replay(locked, session, records, (name, n_before, may_be_wrong))? {
             End::Whole => Ok(()),
+            End::Corrupt(offset) => {
+                let n_wrong = n_bytes.saturating_sub(offset);
+                log::warn!(
+                    "!!! Warning: {n_wrong} bytes at the end of the AOF file {name} are corrupt!!!"
+                );
+                truncate(path, name, offset)?;
+                log::warn!(
+                    "AOF {name} loaded anyway because aof-load-corrupt-tail-max-size is not less"
+                );
+                Ok(())
+            }
             End::At(_) if !is_last => {
                 Err(format!("Fatal error: the truncated file is not the last file: {name}"))
             }
@@ -127,10 +151,7 @@ impl Engine {
             )),
             End::At(offset) => {
                 log::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
-                log::warn!("Truncating the AOF {name} at offset {offset}");
-                let cut = OpenOptions::new().write(true).open(path);
-                let cut = cut.and_then(|file| file.set_len(offset).and_then(|()| file.sync_all()));
-                cut.map_err(|error| format!("Error truncating the AOF file {name}: {error}"))?;
+                truncate(path, name, offset)?;
                 log::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");
                 Ok(())
             }
@@ -163,7 +184,7 @@ impl Engine {
         locked: &Locked<'static>,
         session: &mut Session,
         mut records: Records<File>,
-        (name, n_before): (&str, u64),
+        (name, n_before, may_be_wrong): (&str, u64, u64),
     ) -> Result<End, String> {
         let mut block: Option<Vec<Vec<Vec<u8>>>> = None;
         let mut whole = records.offset();
@@ -177,6 +198,9 @@ impl Engine {
                     return Ok(End::At(whole));
                 }
                 Err(Flaw::Truncated) => return Ok(End::At(whole)),
+                Err(Flaw::Format(_) | Flaw::Sum(_)) if whole >= may_be_wrong => {
+                    return Ok(End::Corrupt(whole));
+                }
                 Err(flaw) => return Err(describe(&flaw, records.offset(), name)),
             };
             if n_commands.is_multiple_of(COMMANDS_PER_LOOK) {
@@ -251,10 +275,11 @@ impl Engine {
     }
 }
 
-fn has_preamble(file: &mut File) -> std::io::Result<bool> {
-    let mut magic = Vec::new();
-    file.take(6).read_to_end(&mut magic)?;
-    Ok(magic.starts_with(b"REDIS") || magic == b"VALKEY")
+fn truncate(path: &std::path::Path, name: &str, offset: u64) -> Result<(), String> {
+    log::warn!("Truncating the AOF {name} at offset {offset}");
+    let cut = OpenOptions::new().write(true).open(path);
+    let cut = cut.and_then(|file| file.set_len(offset).and_then(|()| file.sync_all()));
+    cut.map_err(|error| format!("Error truncating the AOF file {name}: {error}"))
 }
 
 fn describe(flaw: &Flaw, offset: u64, name: &str) -> String {
@@ -266,6 +291,10 @@ fn describe(flaw: &Flaw, offset: u64, name: &str) -> String {
         Flaw::Format(what) => format!(
             "Bad file format reading the append only file {name}: {what}, before byte {offset}. Make \
              a backup of your AOF file, then use ./redis-check-aof --fix <filename.manifest>"
+        ),
+        Flaw::Sum(at) => format!(
+            "Bad file format reading the append only file {name}: the record at byte {at} is not what \
+             was written: its checksum is wrong. Nothing behind it was loaded"
         ),
         Flaw::Truncated => format!("Unexpected end of file reading the append only file {name}"),
     }

@@ -242,7 +242,8 @@ impl Host for Bridge<'_> {
         if running.is_killed() {
             return Err(KILLED.to_vec());
         }
-        match state.is_stopping.load(Relaxed) {
+        // One that has written is not ended here: half of what it does would be kept.
+        match state.is_stopping.load(Relaxed) && !running.has_written() {
             true => Err(b"ERR The server is shutting down".to_vec()),
             false => Ok(()),
         }

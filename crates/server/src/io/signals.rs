@@ -1,7 +1,7 @@
 //! Signals as something to poll.
 
 use mio::net::UnixStream;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::pipe;
 use signal_hook::{SigId, flag};
 use std::io;
@@ -17,12 +17,13 @@ pub struct StopSignals {
 }
 
 /// From here on SIGTERM and the first SIGINT are told of, a second SIGINT ends the process at once,
-/// and SIGHUP is ignored. (SIGPIPE is ignored by every Rust program.)
+/// and SIGHUP is ignored. So is SIGXFSZ: a file that may not grow is an error of who writes. (SIGPIPE is ignored by every Rust program.)
 pub fn watch() -> io::Result<StopSignals> {
     let was_interrupted = Arc::new(AtomicBool::new(false));
     flag::register_conditional_shutdown(SIGINT, 1, was_interrupted.clone())?;
     flag::register(SIGINT, was_interrupted)?;
     flag::register(SIGHUP, Arc::default())?;
+    flag::register(SIGXFSZ, Arc::default())?;
     Ok(StopSignals {
         terminate: readable_after(SIGTERM)?.1,
         interrupt: readable_after(SIGINT)?.1,

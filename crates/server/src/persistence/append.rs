@@ -2,15 +2,17 @@
 //! background, rewritten when it has grown.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::save::{self, Job};
-use crate::aof::manifest::{Manifest, Place};
+use super::save::{self, Form, Job};
+use crate::aof::lock::PATIENCE;
+use crate::aof::manifest::{Manifest, Place, sync_folder};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
-use crate::error::reason;
+use crate::error::{Error, reason};
 use crate::saving::Asked;
 use crate::state::State;
 
@@ -51,16 +53,49 @@ pub fn know_manifest(state: &State, files: &mut Files) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the folder of the files, if it is not there.
+/// Keeps other servers from the files, before anything of them is looked at. The error is for the operator.
+pub fn hold_at_start(state: &State) -> Result<(), String> {
+    let mut files = state.aof.files();
+    files.place = place(state);
+    make_folder(&files.place)?;
+    files.hold(PATIENCE).map(|_| ())
+}
+
+/// Keeps other servers from the files and reads the manifest, as they may have changed it; whether they
+/// were not kept from them before.
+pub fn hold(state: &State, files: &mut Files) -> Result<bool, String> {
+    know_manifest(state, files)?;
+    let is_new = files.hold(Duration::ZERO)?;
+    if is_new {
+        files.manifest = None;
+        know_manifest(state, files)?;
+    }
+    Ok(is_new)
+}
+
+/// Makes the folder of the files, if it is not there, and brings its name to the disk: who made it may
+/// have been killed before that.
 pub fn make_folder(place: &Place) -> Result<(), String> {
-    match fs::create_dir(&place.folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(format!(
+    let made = match fs::create_dir(&place.folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => place.folder.parent().map_or(Ok(()), sync_folder),
+    };
+    made.map_err(|error| {
+        format!(
             "Can't open or create append-only dir {}: {}",
             place.folder.display(),
             reason(&error)
-        )),
-        _ => Ok(()),
+        )
+    })
+}
+
+/// Brings to the disk what was loaded and is served from now on: who wrote it may have been killed
+/// before that.
+fn sync_loaded(place: &Place, manifest: &Manifest) -> io::Result<()> {
+    for part in &manifest.increments {
+        Target::open(&place.path(&part.name))?.sync()?;
     }
+    Ok(())
 }
 
 /// Goes on with the files that were loaded, before anybody is served. The error is for the operator.
@@ -70,13 +105,16 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     let place = files.place.clone();
     make_folder(&place)?; // the manifest may be known for not being there
     let mut manifest = files.manifest.clone().unwrap_or_default();
-    let told =
-        |error: std::io::Error| format!("Can't open the append-only file: {}", reason(&error));
+    let told = |error: io::Error| format!("Can't open the append-only file: {}", reason(&error));
     if manifest.is_empty() {
-        let name = manifest.new_base(&place, 0).name.clone();
+        let form = Form::of_base(state);
+        let name = manifest
+            .new_base(&place, 0, form == Form::Base)
+            .name
+            .clone();
         log::info!("Creating AOF base file {name} on server start");
         drop(files); // a walk helps itself to what it needs
-        write_first_base(state, &place, &name)?;
+        write_first_base(state, &place, &name, form)?;
         files = state.aof.files();
     }
     let last = match manifest.increments.last() {
@@ -88,6 +126,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
         }
     };
     let target = Target::open(&place.path(&last.name)).map_err(told)?;
+    sync_loaded(&place, &manifest).map_err(told)?;
     manifest.write(&place).map_err(told)?;
     super::rewrite::remove_history(state, &place, &mut manifest);
     let before = manifest.parts().filter(|part| **part != last);
@@ -98,28 +137,36 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     files.manifest = Some(manifest);
     state.aof.direct(Some(target));
     state.journal.connect(state.aof.reader());
-    state
-        .aof
-        .reader()
-        .is_stamped
-        .store(state.config.stamps_appended(), Relaxed);
+    mark_records(state);
     state.aof.n_bytes_at_rewrite.store(n_bytes(state), Relaxed);
     state.aof.set_phase(Phase::On);
     Ok(())
 }
 
-fn write_first_base(state: &'static State, place: &Place, name: &str) -> Result<(), String> {
+fn write_first_base(
+    state: &'static State,
+    place: &Place,
+    name: &str,
+    form: Form,
+) -> Result<(), String> {
     let path = |name: &str| place.path(name).to_string_lossy().into_owned();
     let temporary = path(&format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
     let job = Job {
         names: (&temporary, &path(name)),
         syncs_often: false,
-        is_base: true,
+        form,
         must_stop: &|| false,
         at_cut: &mut |_| {},
     };
     let written = save::walk(state, job).map(|_| ());
     written.map_err(|reason| format!("Can't create the base of the append-only file: {reason}"))
+}
+
+/// Has records bear what the directives say: times, checksums.
+pub fn mark_records(state: &State) {
+    let (reader, config) = (state.aof.reader(), &state.config);
+    reader.is_stamped.store(config.stamps_appended(), Relaxed);
+    reader.is_summed.store(config.sums_appended(), Relaxed);
 }
 
 /// CONFIG SET appendonly yes: the first base is written in the background, and what comes meanwhile
@@ -129,17 +176,12 @@ pub fn switch_on(state: &State) -> Result<(), String> {
         return Ok(());
     }
     let mut files = state.aof.files();
-    files.manifest = None; // somebody may have changed it since
-    know_manifest(state, &mut files).map_err(|reason| {
+    hold(state, &mut files).map_err(|reason| {
         log::warn!("{reason}");
         "Unable to turn on AOF. Check server logs.".to_owned()
     })?;
     drop(files);
-    state
-        .aof
-        .reader()
-        .is_stamped
-        .store(state.config.stamps_appended(), Relaxed);
+    mark_records(state);
     state.saving.cancel_rewrite(); // one without an increment would be of no use
     state.aof.set_phase(Phase::Waiting);
     state.saving.wish_rewrite(); // if one still runs, the saver goes on with another
@@ -175,7 +217,10 @@ pub fn close(state: &State) {
     }
     aof.direct(None);
     aof.forget(&mut files);
+    files.let_go();
     aof.set_phase(Phase::Off);
+    aof.waits
+        .refuse(&state.mailboxes, &Error::NoAof.to_string());
 }
 
 /// The first base could not be written: nothing is kept until it is tried again.
@@ -204,12 +249,13 @@ pub fn run(state: &'static State) {
                 && (state.saving.is_rewriting() || state.saving.is_running());
             let is_wanted = policy == FsyncPolicy::EverySecond && !is_spared;
             let is_due = state.aof.since_sync() >= SYNC || state.aof.is_failing();
-            if is_wanted && is_due && state.aof.is_unsynced() {
+            if is_wanted && is_due && state.aof.is_unsynced() && !state.aof.needs_base() {
                 state.aof.sync_aside();
             }
         } else {
             state.aof.settle(&state.config);
         }
+        state.aof.serve_waits(&state.mailboxes);
         look(state);
     }
 }
@@ -226,6 +272,11 @@ fn look(state: &State) {
         return;
     }
     if state.aof.phase() != Phase::On {
+        return;
+    }
+    if state.aof.needs_base() {
+        log::info!("Starting automatic rewriting of AOF, as what was not synced may be lost");
+        saving.wish_rewrite();
         return;
     }
     let percent = state.config.rewrite_growth_percent();

@@ -25,7 +25,7 @@ use rdb::save;
 use rdb::write::Writer;
 
 /// Bytes that may wait for the disk.
-const WAITING_BYTES_MAX: usize = 2 << 30;
+pub const WAITING_BYTES_MAX: usize = 2 << 30;
 
 /// What is said of a key besides its value.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +159,18 @@ struct Gathered {
     n_keys: u64,
 }
 
+/// What gathers, in one form of file or the other.
+pub trait Gathering: Sink {
+    /// Takes what is ready, if it is at least so many bytes.
+    fn take(&self, bytes_min: usize) -> Vec<Segment>;
+    /// Whether long strings are packed.
+    fn packs(&self) -> bool;
+    /// Keys that were saved so far.
+    fn n_keys(&self) -> u64;
+    /// Whether more waits for the disk than may.
+    fn is_over(&self) -> bool;
+}
+
 /// See the top of the file.
 pub struct Gather {
     manner: Manner,
@@ -180,9 +192,10 @@ impl Gather {
             }),
         }
     }
+}
 
-    /// Takes what is ready, if it is at least so many bytes.
-    pub fn take(&self, bytes_min: usize) -> Vec<Segment> {
+impl Gathering for Gather {
+    fn take(&self, bytes_min: usize) -> Vec<Segment> {
         let mut inner = self.inner.lock();
         match inner.out.waiting() >= bytes_min {
             true => inner.out.take(),
@@ -190,18 +203,15 @@ impl Gather {
         }
     }
 
-    /// Whether long strings are packed.
-    pub fn packs(&self) -> bool {
+    fn packs(&self) -> bool {
         self.manner.packs
     }
 
-    /// Keys that were saved so far.
-    pub fn n_keys(&self) -> u64 {
+    fn n_keys(&self) -> u64 {
         self.inner.lock().n_keys
     }
 
-    /// Whether more waits for the disk than may.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.inner.lock().waiting() > WAITING_BYTES_MAX
     }
 }

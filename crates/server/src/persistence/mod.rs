@@ -15,6 +15,7 @@ pub mod ending;
 pub mod found;
 mod gather;
 pub mod load;
+mod restate;
 pub mod rewrite;
 pub mod save;
 pub mod saver;

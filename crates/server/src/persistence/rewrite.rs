@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::append::{self, n_file_bytes};
-use super::save::{self, Job};
-use crate::aof::manifest::{Manifest, sync_folder};
+use super::save::{self, Form, Job};
+use crate::aof::manifest::Manifest;
 use crate::aof::{Phase, Target};
 use crate::error::reason;
 use crate::state::State;
@@ -36,14 +36,33 @@ pub fn in_background(state: &'static State) {
     state.saving.rewrite_ended(result.is_ok());
 }
 
+/// The names of a base while it is written, and until it is named.
+pub fn temporary_names() -> [String; 2] {
+    ["temp-rewriteaof-bg", "temp-rewriteaof"]
+        .map(|prefix| format!("{prefix}-{}.aof", std::process::id()))
+}
+
 fn rewrite(state: &'static State) -> Result<(), String> {
-    let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
     let phase = state.aof.phase();
+    let form = Form::of_base(state);
+    let is_held_for_this = append::hold(state, &mut state.aof.files())?;
     let next = next_target(state, phase)?;
+    let result = rewrite_to(state, phase, (form, next));
+    if is_held_for_this && state.aof.phase() == Phase::Off {
+        state.aof.files().let_go();
+    }
+    result
+}
+
+fn rewrite_to(
+    state: &'static State,
+    phase: Phase,
+    (form, next): (Form, Option<Arc<Target>>),
+) -> Result<(), String> {
+    let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
     let (temporary, target) = {
         let files = state.aof.files();
-        let own = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
-        let whole = format!("temp-rewriteaof-{}.aof", std::process::id());
+        let [own, whole] = temporary_names();
         let path = |name: &str| files.place.path(name).to_string_lossy().into_owned();
         (path(&own), path(&whole))
     };
@@ -52,7 +71,7 @@ fn rewrite(state: &'static State) -> Result<(), String> {
         Job {
             names: (&temporary, &target),
             syncs_often: state.config.rewrite_syncs_often(),
-            is_base: true,
+            form,
             must_stop: &|| state.saving.must_stop_rewrite(),
             at_cut: &mut |n_keys| {
                 state.saving.n_saved.store(0, Relaxed);
@@ -66,8 +85,9 @@ fn rewrite(state: &'static State) -> Result<(), String> {
             },
         },
     );
-    let finished = written
-        .and_then(|_| finish(state, phase, &target).map_err(|error| told("the new files", &error)));
+    let finished = written.and_then(|_| {
+        finish(state, (phase, form), &target).map_err(|error| told("the new files", &error))
+    });
     if finished.is_err() {
         let _ = fs::remove_file(&target); // it may not be there
         if phase == Phase::Waiting {
@@ -92,6 +112,11 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
             Target::open(&path).map(Some).map_err(told)
         }
         Phase::On => {
+            if !files.need_base() {
+                drop(files);
+                state.aof.sync_aside(); // so that little is left to be synced at the cut
+                files = state.aof.files();
+            }
             let mut manifest = files.manifest.clone().unwrap_or_default();
             let name = manifest.new_increment(&place).name.clone();
             let target = Target::open(&place.path(&name)).map_err(told)?;
@@ -109,7 +134,7 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
 }
 
 /// Names the base, and lets go what stands before it.
-fn finish(state: &State, phase: Phase, whole: &str) -> io::Result<()> {
+fn finish(state: &State, (phase, form): (Phase, Form), whole: &str) -> io::Result<()> {
     let mut files = state.aof.files();
     if state.saving.must_stop_rewrite() || state.aof.phase() != phase {
         return Err(io::Error::other("it was told to stop"));
@@ -117,19 +142,25 @@ fn finish(state: &State, phase: Phase, whole: &str) -> io::Result<()> {
     let place = files.place.clone();
     let mut manifest = files.manifest.clone().unwrap_or_default();
     let n_kept = usize::from(phase == Phase::On);
-    let base = manifest.new_base(&place, n_kept).name.clone();
+    let is_snapshot = form == Form::Base;
+    let base = manifest.new_base(&place, n_kept, is_snapshot).name.clone();
     fs::rename(whole, place.path(&base))?;
     if phase == Phase::Waiting {
         let name = manifest.new_increment(&place).name.clone();
         fs::rename(place.path(&place.temporary_increment()), place.path(&name))?;
         log::info!("Successfully renamed the temporary AOF incr file into {name}");
     }
-    sync_folder(&place.folder)?;
     if phase == Phase::Waiting {
         state.aof.drain(&mut files)?;
         state.aof.sync(&mut files)?; // it was not looked after with others
     }
-    manifest.write(&place)?;
+    if let Err(error) = manifest.write(&place) {
+        // The disk may have it all the same, so what it names is left alone.
+        if let Some(known) = &mut files.manifest {
+            known.skip_numbers_of(&manifest);
+        }
+        return Err(error);
+    }
     log::info!("Successfully created the AOF base file {base}");
     state.aof.forget_past(&mut files);
     let n_bytes = n_file_bytes(&place.path(&base));

@@ -18,10 +18,12 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Manner, Segment, write_entry};
+use super::gather::{Gather, Gathering, Manner, Segment, write_entry};
+use super::restate::{Restater, Stretch};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
+use crate::journal::stamp;
 use crate::saving::Word;
 use crate::state::State;
 use crate::stats::counters::Counter;
@@ -36,26 +38,51 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// while it waits.
 const POLITE_ROUNDS: usize = 200;
 
+/// What a file consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// That of an RDB file.
+    Snapshot,
+    /// The same, as the base of the append-only file.
+    Base,
+    /// Commands, as the base of the append-only file.
+    Commands,
+}
+
+impl Form {
+    /// That of the base of the append-only file, as `aof-use-rdb-preamble` says.
+    pub fn of_base(state: &State) -> Form {
+        match state.config.base_is_snapshot() {
+            true => Form::Base,
+            false => Form::Commands,
+        }
+    }
+}
+
 /// A file on its way.
 struct Saved {
     file: NewFile,
+    form: Form,
     checksum: Option<Checksum>,
 }
 
 impl Saved {
     fn create(state: &State, temporary: &str) -> io::Result<Saved> {
         let (name, config) = (state.config.rdb_file(), &state.config);
-        Saved::named(state, (temporary, &name), config.syncs_often())
+        Saved::named(state, (temporary, &name), config.syncs_often(), Form::Snapshot)
     }
 
     fn named(
         state: &State,
         (temporary, target): (&str, &str),
         syncs_often: bool,
+        form: Form,
     ) -> io::Result<Saved> {
+        let is_summed = state.config.takes_checksum() && form != Form::Commands;
         Ok(Saved {
             file: NewFile::create(temporary, target, syncs_often)?,
-            checksum: state.config.takes_checksum().then(Checksum::default),
+            form,
+            checksum: is_summed.then(Checksum::default),
         })
     }
 
@@ -76,12 +103,18 @@ impl Saved {
     }
 
     fn commit(mut self) -> io::Result<()> {
+        if self.form == Form::Commands {
+            return self.file.name(); // the manifest that speaks of it syncs the folder
+        }
         let mut writer = Writer::new(false);
         file::end(&mut writer);
         self.write(&writer.out)?;
         let sum = self.checksum.as_ref().map_or(0, Checksum::value);
         self.file.write(&sum.to_le_bytes())?;
-        self.file.commit()
+        match self.form {
+            Form::Base | Form::Commands => self.file.name(), // as above
+            Form::Snapshot => self.file.commit(),
+        }
     }
 }
 
@@ -118,6 +151,19 @@ fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
     }
 }
 
+/// What stands before the keys of a base in the form of commands.
+fn state_head(writer: &mut Writer, state: &State, is_summed: bool) {
+    let mut stretch = Stretch::new(is_summed);
+    if state.config.stamps_appended() {
+        let line = stamp(unix_time().as_secs());
+        stretch.out.extend(line.bytes());
+    }
+    for library in state.scripts.functions.lock().libraries() {
+        stretch.command(&[b"FUNCTION", &b"LOAD"[..], &library.source]);
+    }
+    writer.raw(&stretch.out);
+}
+
 /// Databases with keys, how many, and how many of them with a deadline.
 fn sizes(state: &State) -> Vec<(u16, u64, u64)> {
     let keyspace = &state.keyspace;
@@ -142,9 +188,9 @@ fn write_sizes(writer: &mut Writer, sizes: &[(u16, u64, u64)]) {
 pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
     let (started, changes) = (Instant::now(), changes(state));
     let saved = write_all(state, locked).map_err(|error| reason(&error));
-    state.saving.judged(saved.is_ok());
     match &saved {
         Ok(()) => {
+            state.saving.judged(true); // that it failed, who asked is told; writes go on
             state.saving.saved(changes);
             log::info!("DB saved on disk in {:.3} seconds", started.elapsed().as_secs_f64());
         }
@@ -185,7 +231,11 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn temporary_name(prefix: &str) -> String {
+/// What the name of a file begins with that is written in the background.
+pub const IN_BACKGROUND: &str = "temp-bg";
+
+/// The name of a file that is not whole yet.
+pub fn temporary_name(prefix: &str) -> String {
     format!("{prefix}-{}.rdb", std::process::id())
 }
 
@@ -225,7 +275,7 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
 /// The moment that a save in the background is about.
 struct Cut {
     walk: Walk<'static>,
-    gather: Arc<Gather>,
+    gather: Arc<dyn Gathering>,
     head: Writer,
     changes: u64,
     number: u64,
@@ -237,8 +287,8 @@ pub struct Job<'a> {
     pub names: (&'a str, &'a str),
     /// What is written goes to the disk piece by piece.
     pub syncs_often: bool,
-    /// It is a base of the append-only file.
-    pub is_base: bool,
+    /// What the file consists of.
+    pub form: Form,
     /// Whether it is to be given up.
     pub must_stop: &'a dyn Fn() -> bool,
     /// Called at the moment that is saved, with every shard held, with the number of keys.
@@ -261,13 +311,21 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
         n_rounds += 1;
     };
     let manner = manner(state);
-    let gather = Arc::new(Gather::new(manner));
+    let is_summed = state.config.sums_appended();
+    let gather: Arc<dyn Gathering> = match job.form {
+        Form::Snapshot | Form::Base => Arc::new(Gather::new(manner)),
+        Form::Commands => Arc::new(Restater::new(is_summed)),
+    };
     let sink: Arc<dyn Sink> = gather.clone();
     let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
     let mut head = Writer::new(manner.packs);
-    write_head(&mut head, state, job.is_base);
     let sizes = sizes(state);
-    write_sizes(&mut head, &sizes);
+    if job.form == Form::Commands {
+        state_head(&mut head, state, is_summed);
+    } else {
+        write_head(&mut head, state, job.form == Form::Base);
+        write_sizes(&mut head, &sizes);
+    }
     (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     Ok(Cut {
         walk,
@@ -281,13 +339,13 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
 const STOPPED: &str = "it was told to stop";
 
 fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
-    let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
+    let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
         Job {
             names: (&temporary, &name),
             syncs_often: state.config.syncs_often(),
-            is_base: false,
+            form: Form::Snapshot,
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
@@ -300,7 +358,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
 
 /// Saves the data of a moment; the count of changes at it, or `None` if the file is about a later one.
 pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, String> {
-    let saved = Saved::named(state, job.names, job.syncs_often);
+    let saved = Saved::named(state, job.names, job.syncs_often, job.form);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
     let mut written = saved
@@ -315,28 +373,28 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         } else if cut.gather.is_over() {
             written = Err("the disk is too slow for what changes meanwhile".to_owned());
         } else {
-            written = write_chunk(&mut saved, &cut.gather, CHUNK_BYTES);
+            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES);
         }
         if written.is_err() {
             cut.walk.abort();
         }
-        note_progress(state, &cut.gather);
+        note_progress(state, &*cut.gather);
     }
     written?;
-    write_chunk(&mut saved, &cut.gather, 0)?;
+    write_chunk(&mut saved, &*cut.gather, 0)?;
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
         false => saved.commit().map_err(|error| reason(&error)),
     };
     // Bases of the append-only file have names of their own.
-    let is_put = match job.is_base {
-        true => place().map(|()| true)?,
-        false => state.saving.put(cut.number, place)?,
+    let is_put = match job.form {
+        Form::Base | Form::Commands => place().map(|()| true)?,
+        Form::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))
 }
 
-fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(), String> {
+fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
         let written = match segment {
             Segment::Ready(bytes) => saved.write(&bytes),
@@ -352,7 +410,7 @@ fn write_chunk(saved: &mut Saved, gather: &Gather, bytes_min: usize) -> Result<(
 }
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.
-fn note_progress(state: &State, gather: &Gather) {
+fn note_progress(state: &State, gather: &dyn Gathering) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
     let delay_us = state.config.key_save_delay_us();

@@ -152,6 +152,8 @@ pub struct Session {
     name_bytes: usize,
     /// Commands run.
     pub n_commands: u64,
+    /// Where the append-only stream ended after what it wrote last.
+    pub written_to: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -199,6 +201,7 @@ impl Session {
             last_command: "",
             name_bytes: 0,
             n_commands: 0,
+            written_to: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
