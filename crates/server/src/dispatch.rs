@@ -1,6 +1,7 @@
 //! The gate: what a request must pass, before any lock, to be run; or queued, inside MULTI.
 
 use resp::reply::Reply;
+use stdx::number::parse_i64;
 
 use crate::command::lookup::{NAME_BYTES_MAX, Resolved, resolve_in, unknown};
 use crate::command::{Command, Commands, Flag};
@@ -217,6 +218,10 @@ fn queue(
         queue.may_write |= may_write;
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
+        if command.name == "select" {
+            let number = parse_i64(request[1]).and_then(|number| u16::try_from(number).ok());
+            queue.selects = number.or(queue.selects);
+        }
         queue.push(request);
         reply.simple("QUEUED");
     }

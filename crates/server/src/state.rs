@@ -180,6 +180,7 @@ impl State {
             && !self.is_cron_paused.load(Relaxed)
             && self.pause.now(now_ms).is_none()
             && !self.saving.is_loading()
+            && !self.config.is_importing()
     }
 }
 

@@ -99,6 +99,10 @@ pub struct Directives {
     pub packs_strings: bool,
     /// What is asked of payloads.
     pub demands: Demands,
+    /// A script runs.
+    pub is_scripted: bool,
+    /// `import-mode`: what is due stays.
+    pub is_importing: bool,
     /// What the clock shows while commands of a file run again, for which it stands still.
     pub present_ms: Option<u64>,
 }

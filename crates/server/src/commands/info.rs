@@ -240,6 +240,7 @@ fn databases(state: &State) -> Vec<DatabaseInfo> {
             index: number.into(),
             keys: state.keyspace.len(number) as u64,
             expires: n_expiring as u64,
+            fielded: state.keyspace.n_fielded(number) as u64,
             average_ttl_ms: average_ms.saturating_sub(now_ms),
         }
     });

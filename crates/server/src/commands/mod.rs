@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod functions;
 pub mod lolwut;
 pub mod memory;
 pub mod migrate;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -43,6 +45,7 @@ use std::sync::LazyLock;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -77,6 +80,7 @@ pub const FAMILIES: &[&[Command]] = &[
     lolwut::COMMANDS,
     memory::COMMANDS,
     migrate::COMMANDS,
+    module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,

@@ -178,9 +178,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("kept for the operator"),
     choice("enable-debug-command", "no", &["no", "yes", "local"]).fixed(),
-    choice("enable-module-command", "no", &["no", "yes", "local"])
-        .fixed()
-        .tuning("there are no modules"),
+    choice("enable-module-command", "no", &["no", "yes", "local"]).fixed(),
     choice("enable-protected-configs", "no", &["no", "yes", "local"]).fixed(),
     boolean("extended-redis-compatibility", "no")
         .valkey()
@@ -197,12 +195,8 @@ pub const DIRECTIVES: &[Directive] = &[
     memory("hll-sparse-max-bytes", "3000", 0, HALF),
     integer("hz", "10", 0, INT).tuning("event loops have no fixed pace; the value is only shown"),
     text("ignore-warnings", "").tuning("start-up prints no such warnings"),
-    boolean("import-mode", "no")
-        .valkey()
-        .refused(&["no"], "there is no import mode"),
-    integer("io-threads", "1", 1, 128)
-        .fixed()
-        .tuning("`threads` sets the number of event loops"),
+    boolean("import-mode", "no").valkey(),
+    integer("io-threads", "1", 1, 128).tuning("`threads` sets the number of event loops"),
     boolean("io-threads-always-active", "no")
         .hidden()
         .valkey()
@@ -235,9 +229,8 @@ pub const DIRECTIVES: &[Directive] = &[
     choice("loglevel", "notice", &["debug", "verbose", "notice", "warning", "nothing"]),
     boolean("lua-enable-deprecated-api", "no")
         .alias("lua-enable-insecure-api")
-        .fixed()
-        .hidden()
-        .refused(&["no"], "the removed Lua functions stay removed"),
+        .protected()
+        .hidden(),
     text("masterauth", "")
         .alias("primaryauth")
         .sensitive()
@@ -455,10 +448,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("tls-session-caching", "yes").tuning(NO_TLS),
     integer("tracking-table-max-keys", "1000000", 0, i64::MAX).unsigned(),
     text("unixsocket", "").fixed(),
-    text("unixsocketgroup", "")
-        .fixed()
-        .valkey()
-        .refused(&[""], "the socket keeps the group of the process"),
+    text("unixsocketgroup", "").fixed().valkey(),
     octal("unixsocketperm", "0", 511).fixed(),
     boolean("use-exit-on-panic", "no")
         .hidden()

@@ -233,11 +233,12 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (waiter.cause.database, parked.leaves_clock);
+        let place = (waiter.cause.database, parked.leaves_clock, false);
         let words = parked.request.words();
         let user = parked.client.user.lock().clone();
         let rules = user.rules();
-        if let Err(denied) = verdict(self.state, &rules, parked.admitted.0, &words) {
+        let at = (self.state, waiter.cause.database);
+        if let Err(denied) = verdict(at, &rules, parked.admitted.0, &words) {
             let text = refusal_text(&denied, &user, parked.admitted.0, false);
             let line = format!("NOPERM {text}");
             self.count_refusal(Some(parked.admitted.0), line.as_bytes());

@@ -115,6 +115,8 @@ pub struct Engine {
     /// Where the append-only stream ended after the command that runs, if that wrote something.
     journaled_to: u64,
     nesting: Nesting,
+    /// The last command's reply was refused for its length.
+    is_beyond_reply: bool,
     counters: &'static ThreadCounters,
     /// When the last command ended whose end was looked at, or the batch of this one began.
     clock: Instant,
@@ -172,6 +174,8 @@ fn directives(state: &State) -> Directives {
     Directives {
         packs_strings: state.config.packs_strings(),
         present_ms: None,
+        is_importing: state.config.is_importing(),
+        is_scripted: false,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
             knows_version: state.config.knows_rdb_version(),
@@ -230,6 +234,7 @@ impl Engine {
             eviction: Eviction::default(),
             limits_of_note: Noteworthy::default(),
             n_untimed: 0,
+            is_beyond_reply: false,
             untimed: 0,
             remains: Vec::new(),
             unsettled: Vec::new(),
@@ -382,9 +387,9 @@ impl Engine {
         drop(locked);
         self.state.mailboxes.released();
         if has_flushed {
-            self.state
-                .saving
-                .flushed(self.state.config.has_save_points());
+            let has_points = self.state.config.has_save_points();
+            let changes = self.state.stats.totals_ever().get(Counter::Changes);
+            self.state.saving.flushed(has_points.then_some(changes));
         }
         if !self.effects.notes.is_empty() {
             self.write_notes();
@@ -501,7 +506,7 @@ impl Engine {
     fn on_keys(
         &mut self,
         locked: &Locked<'static>,
-        session: &Session,
+        session: &mut Session,
         admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -510,10 +515,16 @@ impl Engine {
         // TOUCH is for nothing else.
         let is_meant = command.name == "touch";
         let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
-        let place = (session.database, leaves_clock);
+        let sees_due = session.is_importer && self.directives.is_importing;
+        let place = (session.database, leaves_clock, sees_due);
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then(|| session.id());
+        let mark = reply.len();
         let is_ok = self.handle(locked, place, admitted, request, reply);
+        if std::mem::take(&mut self.is_beyond_reply) && self.state.config.limits_replies() {
+            reply.truncate(mark);
+            session.is_closing = true;
+        }
         if self.effects.has_news() {
             self.tell_readers();
         }
@@ -528,7 +539,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock): (u16, bool),
+        (database, leaves_clock, sees_due): (u16, bool, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -548,8 +559,11 @@ impl Engine {
         };
         let result = match command.kind {
             Kind::Read(run) => {
-                let keeps_due = self.is_paused();
+                let keeps_due = self.is_paused() || self.directives.is_importing;
                 let db = View::new(locked, database, Terms { keeps_due, ..terms });
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,
@@ -565,6 +579,9 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
@@ -593,10 +610,11 @@ impl Engine {
 
     /// Puts an error in place of what its command had written. Whether there was none.
     #[inline]
-    fn settle_reply(&self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
+    fn settle_reply(&mut self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
         match result {
             Ok(()) => true,
             Err(error) => {
+                self.is_beyond_reply = matches!(error, Error::ReplyTooLong);
                 let line = error.to_string();
                 reply.truncate(mark);
                 reply.error(line.as_bytes());

@@ -262,7 +262,7 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused(),
+            keeps_due: self.is_paused() || self.directives.is_importing,
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

@@ -56,6 +56,8 @@ pub struct Queue {
     pub may_write: bool,
     /// A command may need memory.
     pub needs_memory: bool,
+    /// The database that the last queued SELECT selects.
+    pub selects: Option<u16>,
 }
 
 impl Queue {

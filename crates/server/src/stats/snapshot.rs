@@ -243,6 +243,8 @@ pub struct DatabaseInfo {
     pub keys: u64,
     /// Those with a deadline.
     pub expires: u64,
+    /// Hashes of which fields have a deadline.
+    pub fielded: u64,
     /// Their average time to live, in milliseconds.
     pub average_ttl_ms: u64,
 }

@@ -284,6 +284,7 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_ok", |_| never()),
     stats("sync_partial_err", |_| never()),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
+    stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
@@ -326,6 +327,7 @@ pub const FIELDS: &[Field] = &[
     stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
     stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
     stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
+    stats("acl_access_denied_db", |s| counted(s, Counter::DeniedDatabase)),
     replication("role", |_| text("master")),
     replication("connected_slaves", |_| never()),
     replication("master_failover_state", |_| text("no-failover")),
