@@ -1,6 +1,7 @@
 //! The gate: what a request must pass, before any lock, to be run; or queued, inside MULTI.
 
 use resp::reply::Reply;
+use stdx::number::parse_i64;
 
 use crate::command::lookup::{NAME_BYTES_MAX, Resolved, resolve_in, unknown};
 use crate::command::{Command, Commands, Flag};
@@ -131,7 +132,9 @@ fn admit(
     if !engine.is_free(session) {
         engine.vet(session, command, request, Origin::Client)?;
     }
-    if (session.is_monitor || session.is_replica()) && (command.is_read() || engine.may_write(command, request)) {
+    if (session.is_monitor || session.is_replica())
+        && (command.is_read() || engine.may_write(command, request))
+    {
         return Err(Error::Plain("ERR Replica can't interact with the keyspace"));
     }
     if session.is_subscriber() && !command.is_for_subscribers {
@@ -250,6 +253,10 @@ fn queue(
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
         queue.needs_data |= !command.has(Flag::Stale);
+        if command.name == "select" {
+            let number = parse_i64(request[1]).and_then(|number| u16::try_from(number).ok());
+            queue.selects = number.or(queue.selects);
+        }
         queue.push(request);
         reply.simple("QUEUED");
     }

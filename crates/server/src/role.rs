@@ -101,7 +101,9 @@ pub struct Replica {
 
 impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replica").field("address", &self.address).finish()
+        f.debug_struct("Replica")
+            .field("address", &self.address)
+            .finish()
     }
 }
 
@@ -164,7 +166,8 @@ impl Replica {
 
     /// Bytes of the stream that it lacks.
     pub fn behind(&self, backlog: &Backlog) -> u64 {
-        self.needs().map_or(0, |at| backlog.end().saturating_sub(at))
+        self.needs()
+            .map_or(0, |at| backlog.end().saturating_sub(at))
     }
 
     /// Goes on with the stream from an offset.
@@ -203,7 +206,8 @@ impl Replica {
                 Feed::Payload { n_bytes, .. } => {
                     let before = *n_bytes;
                     let is_late = self.room.wait_for(&mut feed, patience).timed_out();
-                    let is_stuck = matches!(&*feed, Feed::Payload { n_bytes, .. } if *n_bytes >= before);
+                    let is_stuck =
+                        matches!(&*feed, Feed::Payload { n_bytes, .. } if *n_bytes >= before);
                     if is_late && is_stuck {
                         *feed = Feed::Broken;
                         return false;
@@ -562,7 +566,10 @@ impl Role {
     /// The loops that send to replicas.
     pub fn groups(&self) -> Vec<u16> {
         let replicas = self.replicas.lock();
-        let mut groups: Vec<u16> = replicas.iter().map(|replica| replica.address.group).collect();
+        let mut groups: Vec<u16> = replicas
+            .iter()
+            .map(|replica| replica.address.group)
+            .collect();
         groups.sort_unstable();
         groups.dedup();
         groups
@@ -574,7 +581,11 @@ impl Role {
             let acked_at = replica.facts.lock().acked_at;
             replica.is_online() && acked_at.is_some_and(|at| at.elapsed() <= max_lag)
         };
-        let n = self.replicas().iter().filter(|replica| is_good(replica)).count();
+        let n = self
+            .replicas()
+            .iter()
+            .filter(|replica| is_good(replica))
+            .count();
         self.n_good.store(n, Relaxed);
     }
 
@@ -586,9 +597,8 @@ impl Role {
     /// Replicas that have the stream up to `offset`.
     pub fn n_with(&self, offset: u64) -> usize {
         let replicas = self.replicas.lock();
-        let has = |replica: &&Arc<Replica>| {
-            replica.is_online() && replica.facts.lock().acked >= offset
-        };
+        let has =
+            |replica: &&Arc<Replica>| replica.is_online() && replica.facts.lock().acked >= offset;
         replicas.iter().filter(has).count()
     }
 
@@ -603,7 +613,11 @@ impl Role {
 
     /// Drops what no replica needs any more.
     pub fn trim(&self, backlog: &Backlog) {
-        let needed = self.replicas().iter().filter_map(|replica| replica.needs()).min();
+        let needed = self
+            .replicas()
+            .iter()
+            .filter_map(|replica| replica.needs())
+            .min();
         backlog.trim(needed.unwrap_or(u64::MAX));
     }
 }

@@ -12,10 +12,12 @@ use crate::acl::catalogue::Catalogue;
 use crate::aof::{Aof, Phase};
 use crate::config::Config;
 use crate::control::Control;
+use crate::errands::Errands;
 use crate::error::Error;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::{Mail, Mailboxes};
+use crate::migration::Migration;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
@@ -54,6 +56,10 @@ pub struct State {
     pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
+    /// Work that takes long, in threads of its own.
+    pub errands: Errands,
+    /// Connections to the targets of MIGRATE.
+    pub migration: Migration,
     /// Channels and patterns.
     pub pubsub: PubSub,
     /// Who sees every command.
@@ -123,6 +129,8 @@ impl State {
             pause: Pause::default(),
             saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
+            errands: Errands::default(),
+            migration: Migration::default(),
             pubsub: PubSub::default(),
             monitors: Monitors::default(),
             tracking: Tracking::default(),
@@ -243,7 +251,8 @@ impl State {
         let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
         if is_mine {
             let to = client.address;
-            self.mailboxes.post(to.group.into(), Mail::Unblocked { to, error });
+            self.mailboxes
+                .post(to.group.into(), Mail::Unblocked { to, error });
         }
         is_mine
     }
@@ -277,6 +286,7 @@ impl State {
             && self.pause.now(now_ms).is_none()
             && !self.saving.is_loading()
             && !self.role.is_replica()
+            && !self.config.is_importing()
     }
 }
 

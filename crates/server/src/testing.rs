@@ -110,6 +110,7 @@ impl Group {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -271,6 +272,7 @@ impl Group {
                     self.wake(place, &line.unwrap_or(on_timeout));
                 }
             }
+            Mail::Settle(done) => self.engine.settle(done),
             Mail::Review(to) => {
                 if let Some(place) = self.find(to)
                     && self.engine.must_leave(&self.parties[place].session)

@@ -21,10 +21,22 @@ use filter::Filter;
 /// The subcommands of CLIENT.
 pub const CLIENT: &[Command] = &[
     tracking::CACHING,
+    row("client|capa", -3, capa).syntax("capability ...").about(
+        "8.0.0",
+        "O(1)",
+        "Says what the connection can deal with.",
+    ),
     row("client|getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
     tracking::GETREDIR,
     Command::help("client|help"),
     row("client|id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
+    row("client|import-source", 3, import_source)
+        .syntax("enabled(ON|OFF)")
+        .about(
+            "8.1.0",
+            "O(1)",
+            "Lets the connection see keys that are due, while data is imported.",
+        ),
     row("client|info", 2, info)
         .tips(&["nondeterministic_output"])
         .about("6.2.0", "O(1)", "Describes this connection."),
@@ -147,6 +159,28 @@ fn no_evict(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn no_touch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.session.leaves_clock = is_on(args)?;
+    reply.ok();
+    Ok(())
+}
+
+/// What nobody knows is no error: libraries may say more than this server understands.
+fn capa(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let mut words = args.rest();
+    if words.any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+        ctx.session.client.follows_redirects.store(true, Relaxed);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn import_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let is_off = args
+        .peek()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"OFF"));
+    if !is_off && !ctx.state.config.is_importing() {
+        return Err(Error::Plain("ERR Server is not in import mode"));
+    }
+    ctx.session.is_importer = is_on(args)?;
     reply.ok();
     Ok(())
 }

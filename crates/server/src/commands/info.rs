@@ -83,6 +83,7 @@ fn snapshot(state: &State) -> Snapshot {
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
+            migration_links: state.migration.n_kept() as u64,
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
             tracking_keys: state.tracking.n_keys_and_items().0 as u64,
@@ -108,14 +109,20 @@ fn replication(state: &State) -> ReplicationInfo {
         let ip = facts.ip.as_ref().unwrap_or(&replica.peer);
         let lag_s = facts.acked_at.map_or(0, |at| at.elapsed().as_secs());
         let (port, acked) = (facts.port, facts.acked);
-        let kind = if facts.is_snapshot_only { "rdb-channel" } else { "replica" };
+        let kind = if facts.is_snapshot_only {
+            "rdb-channel"
+        } else {
+            "replica"
+        };
         format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s},type={kind}")
     };
     let primary = role.primary().map(|primary| PrimaryInfo {
         host: primary.host,
         port: primary.port,
         is_up: primary.link == LinkState::Connected,
-        heard_s: primary.heard_at.map_or(-1, |at| at.elapsed().as_secs() as i64),
+        heard_s: primary
+            .heard_at
+            .map_or(-1, |at| at.elapsed().as_secs() as i64),
         snapshot: (primary.link == LinkState::Sync).then_some(primary.snapshot),
         down_s: primary.down_since.map(|since| since.elapsed().as_secs()),
         read: primary.read.max(backlog.end()),
@@ -282,6 +289,7 @@ fn databases(state: &State) -> Vec<DatabaseInfo> {
             index: number.into(),
             keys: state.keyspace.len(number) as u64,
             expires: n_expiring as u64,
+            fielded: state.keyspace.n_fielded(number) as u64,
             average_ttl_ms: average_ms.saturating_sub(now_ms),
         }
     });

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod debug;
 pub mod dump;
 pub mod geo;
 pub mod hash;
+pub mod hotkeys;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
@@ -24,6 +26,8 @@ pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -43,6 +47,7 @@ use std::sync::LazyLock;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -68,6 +73,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::conditional::COMMANDS,
     string::increx::COMMANDS,
     string::lcs::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
@@ -77,6 +83,8 @@ pub const FAMILIES: &[&[Command]] = &[
     list::several::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
+    module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,

@@ -1,7 +1,7 @@
 //! Replication: REPLICAOF, ROLE, and what replicas say to their primary.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use resp::reply::Reply;
@@ -82,18 +82,16 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
         .and_then(|port| u16::try_from(port).ok())
         .ok_or(Error::Plain("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(host).into_owned();
-    if role.primary().is_some_and(|primary| {
-        primary.port == port && primary.host.eq_ignore_ascii_case(&host)
-    }) {
+    if role
+        .primary()
+        .is_some_and(|primary| primary.port == port && primary.host.eq_ignore_ascii_case(&host))
+    {
         log::info!("REPLICAOF names the primary that is followed already: nothing is done");
         reply.simple("OK Already connected to specified master");
         return Ok(());
     }
     state.follow(host.clone(), port);
-    log::info!(
-        "REPLICAOF {host}:{port} enabled (user request from '{}')",
-        ctx.session.client.peer
-    );
+    log::info!("REPLICAOF {host}:{port} enabled (user request from '{}')", ctx.session.client.peer);
     reply.ok();
     Ok(())
 }
@@ -137,7 +135,10 @@ fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
 fn replica(ctx: &mut AdminCtx<'_>) -> Arc<Replica> {
     let client = ctx.session.client.clone();
     let make = || {
-        let host = client.peer.rsplit_once(':').map_or(&*client.peer, |(host, _)| host);
+        let host = client
+            .peer
+            .rsplit_once(':')
+            .map_or(&*client.peer, |(host, _)| host);
         let host = host.trim_matches(['[', ']']).to_owned();
         Arc::new(Replica::new(client.address, host))
     };
@@ -148,7 +149,10 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     if args.len() % 2 != 0 {
         return Err(Error::Syntax);
     }
-    if args.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"ack")) {
+    if args
+        .peek()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"ack"))
+    {
         return acknowledge(ctx, args);
     }
     if args.eat(b"getack") {
@@ -182,7 +186,9 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
                 _ => return Err(Error::Plain("ERR value is out of range")),
             },
             b"rdb-filter-only" => {
-                let mut parts = value.split(|byte| *byte == b' ').filter(|part| !part.is_empty());
+                let mut parts = value
+                    .split(|byte| *byte == b' ')
+                    .filter(|part| !part.is_empty());
                 facts.wants_functions_only = parts.clone().count() > 0;
                 if !parts.all(|part| part.eq_ignore_ascii_case(b"functions")) {
                     let text = String::from_utf8_lossy(value);

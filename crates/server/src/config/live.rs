@@ -173,6 +173,27 @@ impl Config {
         self.number(const { slot("unixsocketperm") }) as u32
     }
 
+    /// `lua-enable-deprecated-api`: scripts see functions that are kept from them else.
+    pub fn lua_is_insecure(&self) -> bool {
+        self.flag(const { slot("lua-enable-deprecated-api") })
+    }
+
+    /// `import-mode`: another server's data comes in, and what is due stays.
+    #[inline]
+    pub fn is_importing(&self) -> bool {
+        self.flag(const { slot("import-mode") })
+    }
+
+    /// `unixsocketgroup`; `None` is that of the process. Copies.
+    pub fn unix_socket_group(&self) -> Option<String> {
+        Some(self.string(const { slot("unixsocketgroup") })).filter(|name| !name.is_empty())
+    }
+
+    /// Whether ordinary clients are closed that leave too much unread.
+    pub fn limits_replies(&self) -> bool {
+        self.output_limit(OutputClass::Normal).hard_bytes > 0
+    }
+
     /// `protected-mode`.
     pub fn protected_mode(&self) -> bool {
         self.flag(const { slot("protected-mode") })
@@ -245,6 +266,11 @@ impl Config {
     /// Whether DEBUG may be used by this caller.
     pub fn debug_command_allowed(&self, local: bool) -> bool {
         allows(self.guard(const { slot("enable-debug-command") }), local)
+    }
+
+    /// Whether MODULE may load anything for this caller.
+    pub fn module_command_allowed(&self, local: bool) -> bool {
+        allows(self.guard(const { slot("enable-module-command") }), local)
     }
 
     // Keyspace and encodings.
@@ -556,10 +582,7 @@ impl Config {
 
     /// `masteruser` and `masterauth`: how to log in at the primary, if that is needed. Copies.
     pub fn primary_login(&self) -> (String, String) {
-        (
-            self.string(const { slot("masteruser") }),
-            self.string(const { slot("masterauth") }),
-        )
+        (self.string(const { slot("masteruser") }), self.string(const { slot("masterauth") }))
     }
 
     /// `replica-read-only`.

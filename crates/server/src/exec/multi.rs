@@ -35,6 +35,7 @@ impl Engine {
                 Outcome::Done
             }
             Order::AwaitCopies(goal) => self.await_copies(session, admitted, request, goal),
+            Order::Save { until } => self.await_save(until, session, admitted, request, reply),
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -123,6 +124,7 @@ impl Engine {
             Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
+            Order::Save { .. } => {}
         }
     }
 
@@ -260,7 +262,7 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused(),
+            keeps_due: self.is_paused() || self.directives.is_importing,
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

@@ -74,7 +74,9 @@ impl Engine {
         }
         self.release(locked);
         self.state.saving.end_loading();
-        loaded.map(|_| ()).map_err(|error| format!("Failed trying to load the MASTER synchronization DB: {error}"))
+        loaded.map(|_| ()).map_err(|error| {
+            format!("Failed trying to load the MASTER synchronization DB: {error}")
+        })
     }
 
     /// Loads the append-only file that was found at the start; it is not open yet. The error is for

@@ -90,6 +90,7 @@ impl Engine {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),

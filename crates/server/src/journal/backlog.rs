@@ -48,7 +48,11 @@ impl Inner {
     fn append(&mut self, mut bytes: &[u8]) {
         self.end += bytes.len() as u64;
         while !bytes.is_empty() {
-            if self.chunks.back().is_none_or(|last| last.len() == CHUNK_BYTES) {
+            if self
+                .chunks
+                .back()
+                .is_none_or(|last| last.len() == CHUNK_BYTES)
+            {
                 self.chunks.push_back(Vec::with_capacity(CHUNK_BYTES));
             }
             let Some(last) = self.chunks.back_mut() else {
@@ -207,7 +211,10 @@ impl Backlog {
         let from = (offset - inner.start) as usize;
         let mut skip = from % CHUNK_BYTES;
         let before = out.len();
-        for chunk in inner.chunks.range((from / CHUNK_BYTES).min(inner.chunks.len())..) {
+        for chunk in inner
+            .chunks
+            .range((from / CHUNK_BYTES).min(inner.chunks.len())..)
+        {
             let left = bytes_max - (out.len() - before);
             let part = chunk.get(skip..).unwrap_or_default();
             out.extend_from_slice(&part[..part.len().min(left)]);
@@ -222,7 +229,9 @@ impl Backlog {
     /// Drops what neither a replica, of which the last is at `needed`, nor `repl-backlog-size` asks for.
     pub fn trim(&self, needed: u64) {
         let mut inner = self.inner.lock();
-        let kept_from = inner.end.saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
+        let kept_from = inner
+            .end
+            .saturating_sub(self.kept_bytes.load(Ordering::Relaxed));
         inner.trim(needed.min(kept_from));
     }
 }
@@ -239,9 +248,18 @@ mod tests {
         for part in bytes.chunks(1013) {
             backlog.forward(part);
         }
-        for offset in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5, bytes.len()] {
+        for offset in [
+            0,
+            1,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+            3 * CHUNK_BYTES + 5,
+            bytes.len(),
+        ] {
             let mut out = Vec::new();
-            let n = backlog.copy(offset as u64, 2 * CHUNK_BYTES, &mut out).unwrap();
+            let n = backlog
+                .copy(offset as u64, 2 * CHUNK_BYTES, &mut out)
+                .unwrap();
             assert_eq!(n, out.len());
             assert_eq!(out, bytes[offset..bytes.len().min(offset + 2 * CHUNK_BYTES)]);
         }

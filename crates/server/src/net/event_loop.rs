@@ -326,6 +326,7 @@ impl EventLoop {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -464,7 +465,9 @@ impl EventLoop {
         let limit = self.state.config.output_limit(OutputClass::Replica);
         let behind = replica.behind(backlog);
         if limit.hard_bytes > 0 && behind > limit.hard_bytes {
-            self.state.stats.count(Counter::OutputBufferDisconnections, 1);
+            self.state
+                .stats
+                .count(Counter::OutputBufferDisconnections, 1);
             log::warn!(
                 "Client {} closed for overcoming of output buffer limits: the replica is {behind} \
                  bytes behind.",
@@ -694,10 +697,14 @@ impl EventLoop {
                 session.is_closing = true;
             }
             let is_over = is_starved || session.is_closing || stopped.is_some();
+            if session.becomes_notable() {
+                let buffers = session.client.facts.lock().buffers;
+                session.publish(engine.now_ms(), buffers); // known before the reply is
+            }
             let mut is_alive = true;
             let mut is_hoarding = is_hoarding(self.state, connection, replies.len());
             if is_hoarding {
-                replies.clear(); // the buffer is the thread's
+                *replies = Vec::new();
             } else if is_over || replies.len() > REPLY_BYTES {
                 let is_held = self.state.aof.is_fed();
                 is_alive = send_replies(connection, replies, is_held, engine.counters());
@@ -852,6 +859,7 @@ impl EventLoop {
                 }
             }
             Mail::Feed => self.feed_all(engine),
+            Mail::Settle(done) => engine.settle(done),
             Mail::Purge => crate::stats::memory::release(),
             Mail::Review(to) => {
                 if let Some((idx, connection)) = self.find(to)
@@ -1038,7 +1046,8 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.
 fn is_over_limit(state: &State, connection: &mut Connection, n_more: usize) -> bool {
-    let unsent = (connection.unsent_bytes() + n_more.saturating_sub(FREE_REPLY_BYTES)) as u64;
+    let n_more = if n_more > FREE_REPLY_BYTES { n_more } else { 0 };
+    let unsent = (connection.unsent_bytes() + n_more) as u64;
     if unsent == 0 {
         connection.soft_since = None;
         return false;

@@ -78,8 +78,14 @@ impl Out<'_> {
 pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     let started = Instant::now();
     let is_direct = state.config.syncs_without_disk()
-        && replicas.iter().all(|replica| replica.facts.lock().takes_eof);
-    let target = if is_direct { "replicas sockets" } else { "disk" };
+        && replicas
+            .iter()
+            .all(|replica| replica.facts.lock().takes_eof);
+    let target = if is_direct {
+        "replicas sockets"
+    } else {
+        "disk"
+    };
     log::info!("Starting BGSAVE for SYNC with target: {target}");
     let all = replicas.clone();
     match make(state, &mut replicas, is_direct) {
@@ -110,7 +116,10 @@ fn make(
     let mark = random_id()?;
     let fresh = random_id()?;
     let receivers = replicas.clone();
-    if receivers.iter().any(|replica| replica.facts.lock().wants_functions_only) {
+    if receivers
+        .iter()
+        .any(|replica| replica.facts.lock().wants_functions_only)
+    {
         return functions_alone(state, replicas, (place, &mark, &fresh));
     }
     let must_stop = || receivers.iter().all(|replica| !replica.has_begun());
@@ -183,18 +192,18 @@ fn functions_alone(
 fn nameless_file() -> io::Result<File> {
     let path = std::env::current_dir()?.join(format!("temp-sync-{}.rdb", std::process::id()));
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }
 
 /// At the cut: what every replica is told before its snapshot.
-fn begin_all(
-    state: &State,
-    replicas: &[Arc<Replica>],
-    mark: Option<&String>,
-    fresh: &str,
-) {
+fn begin_all(state: &State, replicas: &[Arc<Replica>], mark: Option<&String>, fresh: &str) {
     let (role, backlog) = (&state.role, &state.journal.backlog);
     if !backlog.is_on() {
         role.begin_history(fresh.to_owned()); // what came before is in no stream
@@ -236,7 +245,9 @@ fn finish(mut out: Out<'_>, mark: &str) -> io::Result<u64> {
     match &out.place {
         Place::Replicas => {
             out.offer(mark.as_bytes());
-            out.replicas.iter().for_each(|replica| replica.complete(None));
+            out.replicas
+                .iter()
+                .for_each(|replica| replica.complete(None));
         }
         Place::Disk(file) => {
             let file = file.try_clone()?;

@@ -190,6 +190,7 @@ impl Batch {
             }
             Piece::Field(field) => self.field(field, out),
             Piece::Scored(member, score) => self.scored(Item::Bytes(member), score, out),
+            Piece::Block(..) => {} // a stream was written whole when it was begun
         }
     }
 
@@ -298,7 +299,15 @@ impl Stretch {
             let (id, time) = (text(id), pending.delivered_ms.to_string());
             let n_deliveries = pending.n_deliveries.to_string();
             let Some(owner) = pending.consumer else {
-                let released = [&b"XNACK"[..], key, name, b"FAIL", b"IDS", b"1", id.as_bytes()];
+                let released = [
+                    &b"XNACK"[..],
+                    key,
+                    name,
+                    b"FAIL",
+                    b"IDS",
+                    b"1",
+                    id.as_bytes(),
+                ];
                 let count = [&b"RETRYCOUNT"[..], n_deliveries.as_bytes(), b"FORCE"];
                 self.command(&[&released[..], &count].concat());
                 continue;
@@ -386,6 +395,10 @@ impl Sink for Restater {
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
         let mut inner = self.0.lock();
         inner.n_keys += 1;
+        if entry.encoding() == Encoding::Stream {
+            // Groups name entries that are in no block any more, so it must be seen as a whole.
+            return inner.stretch.entry(database, entry);
+        }
         let open = Open {
             batch: Batch::new(database, entry.encoding(), entry.key()),
             deadline_ms: entry.deadline_ms(),

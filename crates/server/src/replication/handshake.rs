@@ -206,7 +206,14 @@ mod tests {
             ip: Some("10.0.0.1".into()),
             history: Some(("b".repeat(40), 101)),
         };
-        let answers = ["-NOAUTH Authentication required.", "+OK", "+OK", "+OK", "+OK", "+CONTINUE"];
+        let answers = [
+            "-NOAUTH Authentication required.",
+            "+OK",
+            "+OK",
+            "+OK",
+            "+OK",
+            "+CONTINUE",
+        ];
         let (said, end) = talk(about, &answers);
         assert_eq!(said[1], "AUTH replica secret");
         assert_eq!(said[3], "REPLCONF ip-address 10.0.0.1");

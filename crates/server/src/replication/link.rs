@@ -163,7 +163,8 @@ impl Link {
                 _ => Err(format!("Error reading from MASTER: {}", reason(&error))),
             },
         };
-        self.input.truncate(before + n.as_ref().copied().unwrap_or(0));
+        self.input
+            .truncate(before + n.as_ref().copied().unwrap_or(0));
         let n = n?;
         if n > 0 {
             self.note(|primary| primary.heard_at = Some(Instant::now()));
@@ -284,27 +285,38 @@ impl Link {
     /// Writes the snapshot to a file; its length.
     fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
         let line = self.line(stream)?;
-        let wrong = || format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')");
+        let wrong = || {
+            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
+        };
         let what = line.strip_prefix('$').ok_or_else(wrong)?;
-        let mark = what.strip_prefix("EOF:").map(|mark| mark.as_bytes().to_vec());
+        let mark = what
+            .strip_prefix("EOF:")
+            .map(|mark| mark.as_bytes().to_vec());
         if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
             return Err(wrong());
         }
         let n_bytes = match mark {
             Some(_) => {
-                log::info!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                );
                 None
             }
             None => {
                 let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
-                log::info!("MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk");
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
+                );
                 self.note(|primary| primary.snapshot.0 = n_bytes);
                 Some(n_bytes)
             }
         };
         let told = |error: std::io::Error| {
-            format!("Write error or short write writing to the DB dump file needed for MASTER <-> \
-                     REPLICA synchronization: {}", reason(&error))
+            format!(
+                "Write error or short write writing to the DB dump file needed for MASTER <-> \
+                     REPLICA synchronization: {}",
+                reason(&error)
+            )
         };
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).open(path);
@@ -336,7 +348,12 @@ impl Link {
     }
 
     /// Puts the snapshot in the place of the data.
-    fn load(&mut self, file: File, n_bytes: u64, (replid, offset): (&str, u64)) -> Result<(), String> {
+    fn load(
+        &mut self,
+        file: File,
+        n_bytes: u64,
+        (replid, offset): (&str, u64),
+    ) -> Result<(), String> {
         let (state, role) = (self.state, &self.state.role);
         let applying = role.applying.lock();
         if !self.is_wanted() {
@@ -421,12 +438,17 @@ impl Link {
         if !self.is_wanted() {
             return Ok(()); // it belongs to a history that ends before it
         }
-        let is = |word: &str| words.first().is_some_and(|name| name.eq_ignore_ascii_case(word.as_bytes()));
+        let is = |word: &str| {
+            words
+                .first()
+                .is_some_and(|name| name.eq_ignore_ascii_case(word.as_bytes()))
+        };
         let must_answer = is("replconf");
         if !words.is_empty() && !must_answer && !is("ping") {
             self.apply(words)?;
         }
-        role.stream_database.store(self.session.database.into(), Relaxed);
+        role.stream_database
+            .store(self.session.database.into(), Relaxed);
         self.block.extend_from_slice(raw);
         if self.session.queue.is_none() {
             self.state.journal.backlog.forward(&self.block);
@@ -460,7 +482,9 @@ impl Link {
         }
         if answer.first() == Some(&b'-') {
             let (line, name) = (answer.escape_ascii(), words[0].escape_ascii());
-            log::error!("== CRITICAL == This replica is sending an error to its master: '{line}' after processing the command '{name}'");
+            log::error!(
+                "== CRITICAL == This replica is sending an error to its master: '{line}' after processing the command '{name}'"
+            );
         }
         Ok(())
     }

@@ -69,7 +69,10 @@ impl Keeper {
                 && alone > ttl
                 && backlog.is_led()
             {
-                log::info!("Replication backlog freed after {} seconds without replicas.", ttl.as_secs());
+                log::info!(
+                    "Replication backlog freed after {} seconds without replicas.",
+                    ttl.as_secs()
+                );
                 backlog.stop();
             }
             return backlog.is_on();
@@ -82,7 +85,9 @@ impl Keeper {
 
     fn ping(&mut self) {
         let state = self.state;
-        if self.pinged_at.elapsed() >= state.config.replica_ping_period() && !state.role.is_replica() {
+        if self.pinged_at.elapsed() >= state.config.replica_ping_period()
+            && !state.role.is_replica()
+        {
             self.pinged_at = Instant::now();
             state.journal.backlog.tell(&[b"PING"]);
             state.announce_stream();
@@ -121,9 +126,7 @@ impl Keeper {
         }
         // Those who want a part of it have a snapshot of their own.
         let wants_functions = waiting[0].facts.lock().wants_functions_only;
-        waiting.retain(|replica| {
-            replica.facts.lock().wants_functions_only == wants_functions
-        });
+        waiting.retain(|replica| replica.facts.lock().wants_functions_only == wants_functions);
         self.is_serving.store(true, Relaxed);
         let is_serving = self.is_serving.clone();
         std::thread::spawn(move || {

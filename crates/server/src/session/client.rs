@@ -41,7 +41,7 @@ pub struct TrackingFacts {
 }
 
 /// The letters that CLIENT LIST may show as flags.
-pub const FLAGS: &[u8] = b"NOSPxbcUeTtRB";
+pub const FLAGS: &[u8] = b"NOSPxbcUeTtRBI";
 
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,8 @@ pub struct Facts {
     pub is_kept: bool,
     /// CLIENT NO-TOUCH.
     pub leaves_clock: bool,
+    /// CLIENT IMPORT-SOURCE.
+    pub is_importer: bool,
     /// MONITOR.
     pub is_monitor: bool,
     /// It follows this server.
@@ -113,6 +115,8 @@ pub struct Client {
     pub user: Mutex<Arc<User>>,
     /// CLIENT SETINFO: library name and version.
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// CLIENT CAPA: it follows where it is redirected to.
+    pub follows_redirects: AtomicBool,
     /// CLIENT KILL: it runs nothing more.
     pub is_killed: AtomicBool,
     /// The blocking command it waits in.
@@ -223,6 +227,7 @@ fn flags(facts: &Facts, client: &Client) -> String {
         (client.is_unix, 'U'),
         (facts.is_kept, 'e'),
         (facts.leaves_clock, 'T'),
+        (facts.is_importer, 'I'),
     ];
     let text: String = all.iter().filter(|(is, _)| *is).map(|(_, c)| *c).collect();
     if text.is_empty() {

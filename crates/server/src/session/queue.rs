@@ -58,6 +58,8 @@ pub struct Queue {
     pub needs_memory: bool,
     /// One of them depends on data that is not stale.
     pub needs_data: bool,
+    /// The database that the last queued SELECT selects.
+    pub selects: Option<u16>,
 }
 
 impl Queue {

@@ -111,6 +111,12 @@ fn errors(snapshot: &Snapshot, out: &mut String) {
 fn databases(snapshot: &Snapshot, out: &mut String) {
     for db in &snapshot.databases {
         let (index, keys, expires, ttl_ms) = (db.index, db.keys, db.expires, db.average_ttl_ms);
-        line(out, format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms}"));
+        // Redis and Valkey call the last number by different names.
+        let fielded = db.fielded;
+        let fields = format_args!("subexpiry={fielded},keys_with_volatile_items={fielded}");
+        line(
+            out,
+            format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms},{fields}"),
+        );
     }
 }

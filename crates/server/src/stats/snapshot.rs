@@ -140,6 +140,8 @@ pub struct ActivityInfo {
     pub cycles_per_s: f64,
     /// Microseconds of a turn.
     pub cycle_us: f64,
+    /// Connections to targets of MIGRATE.
+    pub migration_links: u64,
     /// Channels with subscribers.
     pub pubsub_channels: u64,
     /// Patterns with subscribers.
@@ -282,6 +284,8 @@ pub struct DatabaseInfo {
     pub keys: u64,
     /// Those with a deadline.
     pub expires: u64,
+    /// Hashes of which fields have a deadline.
+    pub fielded: u64,
     /// Their average time to live, in milliseconds.
     pub average_ttl_ms: u64,
 }

@@ -284,6 +284,7 @@ pub const FIELDS: &[Field] = &[
     stats("sync_partial_ok", |s| number(s.replication.syncs.1)),
     stats("sync_partial_err", |s| number(s.replication.syncs.2)),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
+    stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
@@ -300,6 +301,7 @@ pub const FIELDS: &[Field] = &[
     stats("tracking_total_items", |s| number(s.activity.tracking_items)),
     stats("tracking_total_prefixes", |s| number(s.activity.tracking_prefixes)),
     stats("latest_fork_usec", |_| never()),
+    stats("migrate_cached_sockets", |s| number(s.activity.migration_links)),
     stats("total_forks", |_| never()),
     stats("total_active_defrag_time", |_| never()),
     stats("total_error_replies", |s| counted(s, Counter::ErrorReplies)),
@@ -325,11 +327,22 @@ pub const FIELDS: &[Field] = &[
     stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
     stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
     stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
-    replication("role", |s| text(if s.replication.primary.is_some() { "slave" } else { "master" })),
+    stats("acl_access_denied_db", |s| counted(s, Counter::DeniedDatabase)),
+    replication("role", |s| {
+        text(if s.replication.primary.is_some() {
+            "slave"
+        } else {
+            "master"
+        })
+    }),
     replication("master_host", |s| text(&s.replication.primary.as_ref()?.host)),
     replication("master_port", |s| number(s.replication.primary.as_ref()?.port)),
     replication("master_link_status", |s| {
-        text(if s.replication.primary.as_ref()?.is_up { "up" } else { "down" })
+        text(if s.replication.primary.as_ref()?.is_up {
+            "up"
+        } else {
+            "down"
+        })
     }),
     replication("master_last_io_seconds_ago", |s| number(s.replication.primary.as_ref()?.heard_s)),
     replication("master_sync_in_progress", |s| {
@@ -340,9 +353,7 @@ pub const FIELDS: &[Field] = &[
         s.replication.primary.as_ref()?;
         number(s.replication.offset)
     }),
-    replication("master_sync_total_bytes", |s| {
-        number(s.replication.primary.as_ref()?.snapshot?.0)
-    }),
+    replication("master_sync_total_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.0)),
     replication("master_sync_read_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.1)),
     replication("master_sync_left_bytes", |s| {
         let (total, read) = s.replication.primary.as_ref()?.snapshot?;
