@@ -337,8 +337,10 @@ impl<'l, H: Home> HashMut<'l, H> {
             Encoding::HashPackEx => self.set_in_pack_ex(field, value, deadline),
             _ => self.table().set(field, value, deadline),
         };
-        if let Some((before_ms, deadline_ms)) = before {
-            self.schedule_if_sooner(before_ms, deadline_ms);
+        match (before, deadline) {
+            (Some((before_ms, deadline_ms)), _) => self.schedule_if_sooner(before_ms, deadline_ms),
+            (None, FieldDeadline::Clear) if !is_new => self.unschedule_if_none(),
+            (None, _) => {}
         }
         is_new
     }
@@ -390,13 +392,18 @@ impl<'l, H: Home> HashMut<'l, H> {
         let width = match self.home.encoding() {
             Encoding::HashPack => PLAIN,
             Encoding::HashPackEx => EX,
-            _ => return self.table().remove(field),
+            _ => {
+                let was_there = self.table().remove(field);
+                self.unschedule_if_none();
+                return was_there;
+            }
         };
         let mut blob = HomeBlob(&mut self.home);
         let Some(at) = listpack::find(blob.bytes(), field, width - 1) else {
             return false;
         };
         listpack::remove(&mut blob, at, width);
+        self.unschedule_if_none();
         true
     }
 
@@ -424,6 +431,7 @@ impl<'l, H: Home> HashMut<'l, H> {
                 ..
             }) => {
                 self.move_deadline(field, None);
+                self.unschedule_if_none();
                 true
             }
             _ => false,
@@ -449,6 +457,14 @@ impl<'l, H: Home> HashMut<'l, H> {
     /// Removes the fields that are due at `now_ms` (Unix time), soonest first, and shows each to
     /// `see`; how many. O(due * log n) in a table, else O(n) of a small n.
     pub fn expire_due(&mut self, now_ms: u64, see: &mut impl FnMut(&[u8])) -> usize {
+        let n_expired = self.remove_due(now_ms, see);
+        if n_expired > 0 {
+            self.unschedule_if_none();
+        }
+        n_expired
+    }
+
+    fn remove_due(&mut self, now_ms: u64, see: &mut impl FnMut(&[u8])) -> usize {
         match self.view() {
             HashRef::Pack(_) => 0,
             HashRef::Table(_) => self.table().expire_due(now_ms, see),
@@ -469,6 +485,12 @@ impl<'l, H: Home> HashMut<'l, H> {
                 }
                 n_expired
             }
+        }
+    }
+
+    fn unschedule_if_none(&mut self) {
+        if self.home.encoding() != Encoding::HashPack && self.next_deadline().is_none() {
+            self.home.unschedule();
         }
     }
 

@@ -538,8 +538,12 @@ fn next_field_ms(entry: &Entry) -> Option<u64> {
 fn take_out(locked: &Locked<'_>, id: ShardId, mut home: EntryMut<'_>) -> Entry {
     home.save_first();
     home.set_volatile(false);
-    let deadline_ms = home.place.read().deadline_ms();
+    let (deadline_ms, has_fields) = {
+        let entry = home.place.read();
+        (entry.deadline_ms(), entry.may_hold_field_deadlines())
+    };
     locked.shard(id).count_deadline(deadline_ms, None);
+    locked.shard(id).count_due_fields(has_fields, false);
     let entry = home.place.remove();
     let len = locked.room(id).table.len();
     locked.shard(id).len.store(len, Relaxed);
@@ -657,10 +661,10 @@ impl<'a> Db<'a> {
             return false;
         };
         home.save_first();
-        let (old, is_heavy) = {
+        let (old, is_heavy, had_fields) = {
             let entry = home.place.read();
             let is_heavy = entry.is_heavy() || entry.walk_id().is_some();
-            (entry.deadline_ms(), is_heavy)
+            (entry.deadline_ms(), is_heavy, entry.may_hold_field_deadlines())
         };
         let new = expiry.after(old);
         if is_heavy {
@@ -676,6 +680,7 @@ impl<'a> Db<'a> {
         }
         home.set_volatile(new.is_some());
         locked.shard(id).count_deadline(old, new);
+        locked.shard(id).count_due_fields(had_fields, false);
         if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
             home.file(deadline_ms);
         }
@@ -891,7 +896,7 @@ impl<'a> Db<'a> {
             room.deadlines = None;
             room.n_volatile = 0;
             locked.shard(id).len.store(0, Relaxed);
-            locked.shard(id).set_deadline_count((0, 0));
+            locked.shard(id).set_deadline_count((0, 0, 0));
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
                 keyspace.snapshot.detach(room.database_at_cut(id), table);
@@ -971,6 +976,9 @@ fn insert<'a>(
     let deadline_ms = entry.deadline_ms();
     let at_cut = room.database_at_cut(id);
     let len = room.table.len() + 1;
+    locked
+        .shard(id)
+        .count_due_fields(false, entry.may_hold_field_deadlines());
     let place = room.table.insert(hash, entry);
     locked.shard(id).len.store(len, Relaxed);
     let mut home = EntryMut {
@@ -1121,9 +1129,25 @@ impl Home for EntryMut<'_> {
 
     fn schedule(&mut self, deadline_ms: u64) {
         self.locked.keyspace().note_field_deadline();
+        let had_fields = self.place.read().may_hold_field_deadlines();
+        self.locked
+            .shard(self.id)
+            .count_due_fields(had_fields, true);
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);
+    }
+
+    fn unschedule(&mut self) {
+        let (had_fields, deadline_ms) = {
+            let entry = self.place.read();
+            (entry.may_hold_field_deadlines(), entry.deadline_ms())
+        };
+        if had_fields {
+            self.locked.shard(self.id).count_due_fields(true, false);
+            self.handle().set_field_deadlines(false);
+            self.set_volatile(deadline_ms.is_some());
+        }
     }
 }
 

@@ -218,8 +218,16 @@ impl Keyspace {
         let (n, sum) = shards
             .iter()
             .map(Shard::deadline_count)
-            .fold((0, 0), |(n, sum), (n_here, sum_here)| (n + n_here, sum + u128::from(sum_here)));
+            .fold((0, 0), |(n, sum), (n_here, sum_here, _)| {
+                (n + n_here, sum + u128::from(sum_here))
+            });
         (n, (sum / n.max(1) as u128) as u64)
+    }
+
+    /// Of how many keys of a database a field has a deadline. O(shards).
+    pub fn n_with_due_fields(&self, database: u16) -> usize {
+        let shards = self.existing_shards(database).unwrap_or_default();
+        shards.iter().map(|shard| shard.deadline_count().2).sum()
     }
 
     /// Whether no database has keys.

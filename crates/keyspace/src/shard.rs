@@ -61,6 +61,8 @@ pub struct Shard {
     n_expiring: AtomicUsize,
     /// The sum of their deadlines, each at most `FAR_MS`.
     deadline_sum: AtomicU64,
+    /// Entries of which a field has a deadline, readable without the lock.
+    n_with_due_fields: AtomicUsize,
 }
 
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
@@ -103,15 +105,29 @@ impl Shard {
             .store(sum - old.map_or(0, |ms| ms.min(FAR_MS)), Relaxed);
     }
 
-    /// Counts anew for a table that came or went as a whole. For the holder of the lock.
-    pub(crate) fn set_deadline_count(&self, (n, sum): (usize, u64)) {
-        self.n_expiring.store(n, Relaxed);
-        self.deadline_sum.store(sum, Relaxed);
+    /// Counts an entry whose fields had deadlines, or not, and have now. For the holder of the lock.
+    pub(crate) fn count_due_fields(&self, old: bool, new: bool) {
+        if old != new {
+            let n = self.n_with_due_fields.load(Relaxed) + usize::from(new);
+            self.n_with_due_fields.store(n - usize::from(old), Relaxed);
+        }
     }
 
-    /// How many entries have a deadline themselves, and the sum of those, far ones cut.
-    pub(crate) fn deadline_count(&self) -> (usize, u64) {
-        (self.n_expiring.load(Relaxed), self.deadline_sum.load(Relaxed))
+    /// Counts anew for a table that came or went as a whole. For the holder of the lock.
+    pub(crate) fn set_deadline_count(&self, (n, sum, n_with_due_fields): (usize, u64, usize)) {
+        self.n_expiring.store(n, Relaxed);
+        self.deadline_sum.store(sum, Relaxed);
+        self.n_with_due_fields.store(n_with_due_fields, Relaxed);
+    }
+
+    /// How many entries have a deadline themselves, the sum of those, far ones cut, and of how many
+    /// entries a field has one.
+    pub(crate) fn deadline_count(&self) -> (usize, u64, usize) {
+        (
+            self.n_expiring.load(Relaxed),
+            self.deadline_sum.load(Relaxed),
+            self.n_with_due_fields.load(Relaxed),
+        )
     }
 
     /// What the lock protects.

@@ -241,6 +241,7 @@ fn databases(state: &State) -> Vec<DatabaseInfo> {
             keys: state.keyspace.len(number) as u64,
             expires: n_expiring as u64,
             average_ttl_ms: average_ms.saturating_sub(now_ms),
+            with_due_fields: state.keyspace.n_with_due_fields(number) as u64,
         }
     });
     infos.filter(|database| database.keys > 0).collect()

@@ -54,7 +54,7 @@ impl Parked {
             leaves_clock: session.leaves_clock,
             admitted,
             request,
-            on_timeout: Vec::new(),
+            on_timeout: Late::Reply(Vec::new()),
         }
     }
 }

@@ -104,6 +104,9 @@ fn errors(snapshot: &Snapshot, out: &mut String) {
 fn databases(snapshot: &Snapshot, out: &mut String) {
     for db in &snapshot.databases {
         let (index, keys, expires, ttl_ms) = (db.index, db.keys, db.expires, db.average_ttl_ms);
-        line(out, format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms}"));
+        let fields = db.with_due_fields;
+        let figures =
+            format_args!("keys={keys},expires={expires},avg_ttl={ttl_ms},subexpiry={fields}");
+        line(out, format_args!("db{index}:{figures}"));
     }
 }

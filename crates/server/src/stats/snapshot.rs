@@ -245,4 +245,6 @@ pub struct DatabaseInfo {
     pub expires: u64,
     /// Their average time to live, in milliseconds.
     pub average_ttl_ms: u64,
+    /// Keys of which a field has a deadline.
+    pub with_due_fields: u64,
 }
