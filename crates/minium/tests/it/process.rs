@@ -401,6 +401,40 @@ fn info_counts_the_keys_that_expire() {
 }
 
 #[test]
+fn info_counts_the_hashes_whose_fields_expire() {
+    let server = Server::start(&["--hash-max-listpack-entries", "3"]);
+    let mut client = server.client();
+    text("HSET wide a 1 b 2 c 3 d 4", &mut client);
+    for (line, n) in [
+        ("HSET h f v g w", 0),
+        ("HPEXPIRE h 500000 FIELDS 2 f g", 1),
+        ("HPEXPIRE h 400000 FIELDS 1 f", 1),
+        ("HPERSIST h FIELDS 1 f", 1),
+        ("HSET h g new", 0),
+        ("HPEXPIRE h 500000 FIELDS 1 g", 1),
+        ("HPEXPIRE wide 500000 FIELDS 2 a b", 2),
+        ("COPY wide copy", 3),
+        ("RENAME wide wider", 3),
+        ("HDEL wider a b", 2),
+        ("HDEL h g", 1),
+        ("SET copy plain", 0),
+        ("HSETEX h PX 500000 FIELDS 1 f v", 1),
+        ("DEL h", 0),
+        ("HSETEX h PX 500000 FIELDS 1 f v", 1),
+        ("SWAPDB 0 1", 0),
+        ("SWAPDB 0 1", 1),
+        ("HPEXPIRE h 1 FIELDS 1 f", 0),
+    ] {
+        text(line, &mut client);
+        wait_for(line, || {
+            let shown = text("INFO keyspace", &mut client);
+            let here = shown.split("db0:").nth(1).unwrap_or("subexpiry=0");
+            here.contains(&format!("subexpiry={n}")).then_some(())
+        });
+    }
+}
+
+#[test]
 fn what_happens_is_counted() {
     let server = Server::start(&["--requirepass", "secret", "--threads", "2"]);
     let mut client = server.client();
