@@ -292,14 +292,6 @@ impl Saving {
         self.bell.notify_all();
     }
 
-    /// Waits, until the time is up or the present save is to stop; for the saver.
-    pub fn pause(&self, time: Duration) {
-        let mut desk = self.desk.lock();
-        if !self.must_stop() && !self.must_stop_rewrite() {
-            self.bell.wait_for(&mut desk, time);
-        }
-    }
-
     /// Whether a save runs in the background, or was asked for.
     pub fn is_running(&self) -> bool {
         self.is_running.load(SeqCst)

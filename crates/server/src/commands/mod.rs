@@ -12,6 +12,7 @@ pub mod debug;
 pub mod dump;
 pub mod geo;
 pub mod hash;
+pub mod hotkeys;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
@@ -23,6 +24,7 @@ pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -64,6 +66,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::conditional::COMMANDS,
     string::increx::COMMANDS,
     string::lcs::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
@@ -73,6 +76,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::several::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,

@@ -29,7 +29,7 @@ use crate::session::client::Client;
 use crate::session::queue::Queued;
 
 /// A command that waits.
-struct Parked {
+pub(super) struct Parked {
     client: Arc<Client>,
     proto: Proto,
     leaves_clock: bool,
@@ -44,6 +44,20 @@ pub(super) enum Late {
     Reply(Vec<u8>),
     /// Whether the stream is on the disk up to here by then.
     Acks(u64),
+}
+
+impl Parked {
+    /// One whose time never runs out.
+    pub(super) fn without_end(session: &Session, admitted: Admitted, request: Queued) -> Parked {
+        Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request,
+            on_timeout: Late::Reply(Vec::new()),
+        }
+    }
 }
 
 /// Whether a key of this type may be what the command waits for: else it is no news.

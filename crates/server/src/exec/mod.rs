@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod errand;
 mod evict;
 mod function;
 mod lock;
@@ -53,6 +54,7 @@ use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
 use crate::tracking::Notices;
 use count::{Ended, Noteworthy};
+use errand::Settlement;
 use evict::Eviction;
 use meanwhile::Remains;
 
@@ -134,6 +136,8 @@ pub struct Engine {
     untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
+    /// What is to follow errands, whose locks were busy.
+    unsettled: Vec<Settlement>,
     /// The session whose notices are gathered: that which runs, if it tracks.
     pub teller: Option<u64>,
     notices: Notices,
@@ -228,6 +232,7 @@ impl Engine {
             n_untimed: 0,
             untimed: 0,
             remains: Vec::new(),
+            unsettled: Vec::new(),
             teller: None,
             notices: Notices::default(),
             has_lowered_due: false,
@@ -267,6 +272,7 @@ impl Engine {
         self.read_directives();
         self.renew_eviction_slice();
         self.bury_remains();
+        self.settle_rest();
     }
 
     fn read_clock(&mut self) {
@@ -295,7 +301,7 @@ impl Engine {
             ..directives(self.state)
         };
         self.effects.wanted = wanted(&self.state.config);
-        self.limits_of_note = Noteworthy::of(&self.state.config);
+        self.limits_of_note = Noteworthy::of(self.state);
         self.access_clock.count(self.state.config.frequency());
         self.read_memory_limit();
     }
@@ -329,9 +335,12 @@ impl Engine {
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
         let is_ok = self.on_keys(&locked, session, admitted, request, reply);
-        let outcome = match self.effects.wait.take() {
-            None => Outcome::Done,
-            Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+        let outcome = match (self.effects.wait.take(), self.effects.errand.take()) {
+            (None, None) => Outcome::Done,
+            (Some(wait), _) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+            (None, Some(errand)) => {
+                self.send_off(session, admitted, request, errand, (reply, mark))
+            }
         };
         self.release(locked);
         self.note_written(session);

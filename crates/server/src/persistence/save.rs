@@ -31,6 +31,8 @@ use crate::stats::table::REDIS_VERSION;
 
 /// Bytes that are written to the file at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// How long a delayed save sleeps before it looks whether it is still delayed.
+const DELAY_LOOK: Duration = Duration::from_millis(10);
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often the cut gives way to a command that holds a shard for long, before it holds the others
@@ -377,7 +379,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         if written.is_err() {
             cut.walk.abort();
         }
-        note_progress(state, &*cut.gather);
+        note_progress(state, &*cut.gather, job.must_stop);
     }
     written?;
     write_chunk(&mut saved, &*cut.gather, 0)?;
@@ -408,13 +410,21 @@ fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> R
     Ok(())
 }
 
-/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.
-fn note_progress(state: &State, gather: &dyn Gathering) {
+/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
+/// purpose changes.
+fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
     let delay_us = state.config.key_save_delay_us();
-    if delay_us > 0 && now > before {
-        let time = Duration::from_micros(delay_us.saturating_mul(now - before));
-        state.saving.pause(time);
+    if delay_us == 0 || now <= before {
+        return;
+    }
+    let time = Duration::from_micros(delay_us.saturating_mul(now - before));
+    let started = Instant::now();
+    while let Some(rest) = time.checked_sub(started.elapsed())
+        && state.config.key_save_delay_us() == delay_us
+        && !must_stop()
+    {
+        std::thread::sleep(rest.min(DELAY_LOOK));
     }
 }
