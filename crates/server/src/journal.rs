@@ -7,6 +7,8 @@
 //! ```text
 //!   *2 $6 SELECT $1 0    *3 $3 SET $1 k $1 v    *1 $5 MULTI  ...  *1 $4 EXEC
 //! ```
+//!
+//! A SELECT that a block needs is the first inside it, as Redis puts it.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,12 +101,12 @@ impl Unread {
     fn append(&mut self, unit: &[Record]) -> bool {
         let is_block = unit.len() > 1;
         for (at, (database, command)) in unit.iter().enumerate() {
+            if is_block && at == 0 {
+                self.write(&[b"MULTI"]);
+            }
             if self.database != Some(*database) {
                 self.database = Some(*database);
                 self.write(&[b"SELECT", database.to_string().as_bytes()]);
-            }
-            if is_block && at == 0 {
-                self.write(&[b"MULTI"]);
             }
             self.write(command);
         }

@@ -38,6 +38,7 @@ impl Engine {
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
+                    session.is_pausing = false;
                     Outcome::Done
                 }
                 None => Outcome::Busy,
@@ -120,7 +121,10 @@ impl Engine {
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),
-            Order::Pause => locked.take_everything(),
+            Order::Pause => {
+                locked.take_everything();
+                session.is_pausing = false;
+            }
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitDisk(_) => {}
         }
@@ -155,8 +159,8 @@ impl Engine {
         command: &Command,
         request: &[&[u8]],
     ) -> bool {
-        if command.name == "client|pause" {
-            return false; // it may be the one that has begun the pause and has not answered yet
+        if command.name == "client|pause" && session.is_pausing {
+            return false; // it has begun the pause itself
         }
         let queue = session.queue.as_ref().filter(|_| command.name == "exec");
         paused == Paused::All

@@ -298,7 +298,15 @@ impl Stretch {
             let (id, time) = (text(id), pending.delivered_ms.to_string());
             let n_deliveries = pending.n_deliveries.to_string();
             let Some(owner) = pending.consumer else {
-                let released = [&b"XNACK"[..], key, name, b"FAIL", b"IDS", b"1", id.as_bytes()];
+                let released = [
+                    &b"XNACK"[..],
+                    key,
+                    name,
+                    b"FAIL",
+                    b"IDS",
+                    b"1",
+                    id.as_bytes(),
+                ];
                 let count = [&b"RETRYCOUNT"[..], n_deliveries.as_bytes(), b"FORCE"];
                 self.command(&[&released[..], &count].concat());
                 continue;
