@@ -14,6 +14,7 @@ pub mod block;
 pub mod group;
 pub mod id;
 pub mod idempotency;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -105,6 +106,7 @@ pub struct Stream {
     facts: Facts,
     groups: Groups,
     idempotency: Option<Box<Idempotency>>,
+    walking: walk::Walking,
 }
 
 impl Stream {
@@ -277,6 +279,7 @@ impl Stream {
         let Some((&base, pack)) = self.sealed.range_mut(..=id).next_back() else {
             return false;
         };
+        self.walking.before(base, pack);
         let is_there = block::delete(pack, base, id);
         if block::counts(pack).0 == 0 {
             self.sealed.remove(&base);
@@ -354,7 +357,11 @@ impl Stream {
             Some(pack) => Some(pack),
             None => self.tail.take().map(|tail| tail.pack),
         };
-        let n_live = pack.map_or(0, |pack| block::counts(&pack).0);
+        let Some(pack) = pack else {
+            return 0;
+        };
+        let n_live = block::counts(&pack).0;
+        self.walking.keep(base, pack);
         self.len -= n_live;
         n_live
     }
@@ -363,7 +370,10 @@ impl Stream {
         let mut left = self.len;
         let groups = &mut self.groups;
         let pack = match self.sealed.get_mut(&base) {
-            Some(pack) => pack,
+            Some(pack) => {
+                self.walking.before(base, pack);
+                pack
+            }
             None => match &mut self.tail {
                 Some(tail) => &mut tail.pack,
                 None => return 0,

@@ -47,13 +47,22 @@ pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
     view(encoding, payload).map_or(kind::STREAM_3, form)
 }
 
-/// Writes a stream. O(bytes).
+/// Writes a stream, without the number of its blocks. O(bytes).
 pub fn save(writer: &mut Writer, stream: &Stream) {
-    writer.length(stream.n_blocks() as u64);
     for (base, pack) in stream.blocks() {
-        writer.string(&base.to_bytes());
-        writer.string(pack);
+        save_block(writer, base, pack);
     }
+    save_foot(writer, stream);
+}
+
+/// Writes one of the blocks, whose number stands before the first.
+pub fn save_block(writer: &mut Writer, base: StreamId, pack: &[u8]) {
+    writer.string(&base.to_bytes());
+    writer.string(pack);
+}
+
+/// Writes what stands behind the blocks. O(pending).
+pub fn save_foot(writer: &mut Writer, stream: &Stream) {
     let form = form(stream);
     let facts = stream.facts();
     writer.length(stream.len() as u64);

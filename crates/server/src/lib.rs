@@ -14,6 +14,8 @@ pub mod pause;
 pub mod saving;
 pub mod stats;
 pub mod mailbox;
+pub mod errands;
+pub mod migration;
 pub mod pubsub;
 pub mod monitor;
 pub mod journal;

@@ -4,6 +4,7 @@
 //! system call. Whoever posted wakes the loops once it holds nothing, at the latest at the end of its
 //! tick ([`Mailboxes::wake`]).
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -58,6 +59,8 @@ pub enum Mail {
     },
     /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
     Review(Address),
+    /// An errand is done: what the engine is to do now.
+    Settle(Box<dyn Any + Send>),
     /// MEMORY PURGE: the thread gives back what is free in its heap.
     Purge,
     /// CLIENT KILL.

@@ -4,7 +4,6 @@
 //! saver takes it. INFO and the gate read the rest.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -27,10 +26,14 @@ pub enum Word {
     Failed,
 }
 
+/// Hears how a save goes, perhaps while every shard is held: it must not wait, nor wake anybody. It is
+/// dropped unheard if there is no save after all.
+pub type Tell = Box<dyn FnMut(Word) + Send>;
+
 /// What the saver is to do.
 pub enum Wish {
     /// Save, and tell.
-    Save(Sender<Word>),
+    Save(Tell),
     /// Rewrite the append-only file.
     Rewrite,
     /// Nothing came in time.
@@ -41,7 +44,7 @@ pub enum Wish {
 
 #[derive(Default)]
 struct Desk {
-    wanted: Option<Sender<Word>>,
+    wanted: Option<Tell>,
     wants_rewrite: bool,
     /// Another save is to follow the present one.
     must_follow: bool,
@@ -178,25 +181,21 @@ impl Default for Saving {
 }
 
 impl Saving {
-    /// Asks for a save in the background. Who asks may wait for word of it. `None` if one runs.
-    pub fn wish(&self) -> Option<Receiver<Word>> {
+    /// Asks for a save in the background. False if one runs.
+    pub fn wish(&self, tell: Tell) -> bool {
         let mut desk = self.desk.lock();
-        match self.is_running() {
-            true => None,
-            false => self.wish_at(&mut desk),
-        }
+        !self.is_running() && self.wish_at(&mut desk, tell)
     }
 
-    fn wish_at(&self, desk: &mut Desk) -> Option<Receiver<Word>> {
+    fn wish_at(&self, desk: &mut Desk, tell: Tell) -> bool {
         if desk.must_end {
-            return None;
+            return false;
         }
-        let (sender, receiver) = channel();
         self.is_running.store(true, SeqCst);
         self.must_stop.store(false, SeqCst);
-        desk.wanted = Some(sender);
+        desk.wanted = Some(tell);
         self.bell.notify_all();
-        Some(receiver)
+        true
     }
 
     /// Waits for a wish; for the saver.
@@ -296,14 +295,6 @@ impl Saving {
         self.bell.notify_all();
     }
 
-    /// Waits, until the time is up or the present save is to stop; for the saver.
-    pub fn pause(&self, time: Duration) {
-        let mut desk = self.desk.lock();
-        if !self.must_stop() && !self.must_stop_rewrite() {
-            self.bell.wait_for(&mut desk, time);
-        }
-    }
-
     /// Whether a save runs in the background, or was asked for.
     pub fn is_running(&self) -> bool {
         self.is_running.load(SeqCst)
@@ -333,7 +324,7 @@ impl Saving {
             self.must_stop.store(true, SeqCst);
             self.bell.notify_all();
         } else if must_save {
-            drop(self.wish_at(&mut desk));
+            self.wish_at(&mut desk, Box::new(|_| {}));
         }
     }
 
@@ -396,7 +387,7 @@ impl Saving {
         let mut desk = self.desk.lock();
         self.is_running.store(false, SeqCst);
         if std::mem::take(&mut desk.must_follow) {
-            drop(self.wish_at(&mut desk));
+            self.wish_at(&mut desk, Box::new(|_| {}));
         }
     }
 
@@ -472,7 +463,7 @@ mod tests {
     fn a_save_follows_a_flush_whenever_it_comes() {
         for flushes_before in [true, false] {
             let saving = Saving::default();
-            let _words = saving.wish().unwrap();
+            assert!(saving.wish(Box::new(|_| {})));
             assert!(matches!(saving.next(None), Wish::Save(_)));
             if flushes_before {
                 saving.flushed(Some(0));

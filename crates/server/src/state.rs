@@ -13,9 +13,11 @@ use crate::acl::catalogue::Catalogue;
 use crate::aof::Aof;
 use crate::config::Config;
 use crate::control::Control;
+use crate::errands::Errands;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::Mailboxes;
+use crate::migration::Migration;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
@@ -48,6 +50,10 @@ pub struct State {
     pub saving: Saving,
     /// Letters to the event loops.
     pub mailboxes: Mailboxes,
+    /// Work that takes long, in threads of its own.
+    pub errands: Errands,
+    /// Connections to the targets of MIGRATE.
+    pub migration: Migration,
     /// Channels and patterns.
     pub pubsub: PubSub,
     /// Who sees every command.
@@ -115,6 +121,8 @@ impl State {
             pause: Pause::default(),
             saving: Saving::default(),
             mailboxes: Mailboxes::new(n_threads),
+            errands: Errands::default(),
+            migration: Migration::default(),
             pubsub: PubSub::default(),
             monitors: Monitors::default(),
             tracking: Tracking::default(),

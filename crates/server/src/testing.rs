@@ -273,6 +273,7 @@ impl Group {
                     self.wake(place, reply);
                 }
             }
+            Mail::Settle(done) => self.engine.settle(done),
             Mail::Review(to) => {
                 if let Some(place) = self.find(to)
                     && self.engine.must_leave(&self.parties[place].session)

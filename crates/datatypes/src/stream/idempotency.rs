@@ -172,11 +172,12 @@ impl Idempotency {
         /// Nodes of the map are about two thirds full.
         const MAP: (usize, usize) = (3, 2);
         let entry = size_of::<(Arc<[u8]>, StreamId)>() * (1 + MAP.0 / MAP.1);
-        let of_producer = |(name, producer): (&Box<[u8]>, &Producer)| {
+        let of_producer = |(name, producer): (usize, &Producer)| {
             let texts: usize = producer.entries.keys().map(|iid| iid.len() + 16).sum();
-            name.len() + size_of::<Producer>() + producer.in_order.len() * entry + texts
+            name + size_of::<Producer>() + producer.in_order.len() * entry + texts
         };
-        size_of::<Idempotency>() + self.producers.iter().map(of_producer).sum::<usize>()
+        let all = self.producers.iter().map(|(name, one)| (name.len(), one));
+        size_of::<Idempotency>() + all.map(of_producer).sum::<usize>()
     }
 
     /// Panics unless what is known of each producer agrees.

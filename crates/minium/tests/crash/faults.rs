@@ -42,6 +42,7 @@ fn plan(name: &'static str, policy: &'static str) -> Plan {
         promise,
         trouble: Trouble::None,
         lasts: None,
+        n_failures: 0,
     }
 }
 
@@ -157,6 +158,7 @@ fn a_save_that_the_disk_refuses_leaves_the_last_one() {
         promise: Promise::None,
         trouble: Trouble::None,
         lasts: None,
+        n_failures: 0,
     };
     let life = Life::with(&place, &plan, Reached::default(), 1, |client, history| {
         wait_for("the load goes on", || history.n_acknowledged() > 30);

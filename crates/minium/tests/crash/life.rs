@@ -35,6 +35,8 @@ pub struct Plan {
     pub trouble: Trouble,
     /// How long a life lasts; if not, as many steps as chance says.
     pub lasts: Option<Duration>,
+    /// Moments of each life at which the power fails.
+    pub n_failures: usize,
 }
 
 /// See the top of the file.

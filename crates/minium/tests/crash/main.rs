@@ -22,8 +22,6 @@ use server::Place;
 
 /// How long each test of chance goes on unless somebody says otherwise.
 const SECONDS: u64 = 10;
-/// Moments at which the power fails, for each kill.
-const FAILURES_PER_KILL: usize = 4;
 
 /// Kills, failures of the power and what was checked.
 #[derive(Default)]
@@ -52,7 +50,7 @@ fn crash(plan: &Plan, n_steps_max: u64) {
         let life = Life::lead(&place, plan, found, n_steps, seed);
         sum.n_kills += 1;
         sum.n_writes += life.history.n_acknowledged();
-        for _ in 0..FAILURES_PER_KILL {
+        for _ in 0..plan.n_failures {
             let at = life.any_moment(&mut chance);
             let loss = match chance.below(3) {
                 0 => Loss::Everything,
@@ -106,6 +104,7 @@ fn always_loses_nothing() {
         promise: Promise::Within(0),
         trouble: Trouble::Rewrites,
         lasts: None,
+        n_failures: 4,
     };
     crash(&plan, 300);
 }
@@ -125,6 +124,7 @@ fn switching_the_file_off_and_on_loses_nothing() {
         promise: Promise::Within(0),
         trouble: Trouble::Switches,
         lasts: None,
+        n_failures: 4,
     };
     crash(&plan, 500);
 }
@@ -144,6 +144,7 @@ fn everysec_loses_two_seconds_at_most() {
         promise: Promise::Within(2 * SECOND),
         trouble: Trouble::Rewrites,
         lasts: Some(Duration::from_millis(2_500)),
+        n_failures: 30,
     };
     crash(&plan, 100_000);
 }
@@ -156,6 +157,7 @@ fn no_keeps_order_and_what_the_process_has_handed_over() {
         promise: Promise::Handed,
         trouble: Trouble::Rewrites,
         lasts: None,
+        n_failures: 4,
     };
     crash(&plan, 300);
 }
@@ -168,6 +170,7 @@ fn snapshots_keep_what_came_before_them() {
         promise: Promise::None,
         trouble: Trouble::Saves,
         lasts: None,
+        n_failures: 4,
     };
     crash(&plan, 300);
 }

@@ -7,6 +7,8 @@ use super::disk::{Call, Entry};
 pub enum Site {
     /// Commands in an increment of the append-only file.
     Increment,
+    /// The rest of an increment, before the next one is written to.
+    IncrementBeforeNext,
     /// The end of a file was cut off when it was loaded.
     Cut,
     /// A base of the append-only file, before it is named.
@@ -55,8 +57,26 @@ pub fn of(record: &[Entry], at: usize) -> Option<Site> {
         path if path.ends_with(".rdb") => Site::Snapshot,
         path if path.contains("minium.conf") => Site::Settings,
         _ if is_cut() => Site::Cut,
+        path if has_next(&record[..at], path) => Site::IncrementBeforeNext,
         path if path.contains("appendonlydir/") => Site::Increment,
         path => panic!("a sync of {path} that no site knows"),
+    })
+}
+
+/// The number of an increment.
+fn number(path: &str) -> Option<u64> {
+    let stem = path.strip_suffix(".incr.aof")?;
+    stem.rsplit('.').next()?.parse().ok()
+}
+
+/// Whether an increment behind this one was made.
+fn has_next(record: &[Entry], path: &str) -> bool {
+    let Some(own) = number(path) else {
+        return false;
+    };
+    record.iter().any(|entry| match &entry.call {
+        Call::Created { path: other, .. } => number(other) > Some(own),
+        _ => false,
     })
 }
 

@@ -11,7 +11,7 @@ use super::SECOND;
 use super::disk::{Call, Loss, Tree};
 use super::life::{Life, Plan, Trouble, info, is_ok, wait_for, wait_until_idle};
 use super::load::{self, Promise, Reached, now_ns};
-use super::server::{Place, Server};
+use super::server::{Faults, Place, Server};
 use super::site::{self, Site};
 
 const ALWAYS: Plan = Plan {
@@ -27,6 +27,7 @@ const ALWAYS: Plan = Plan {
     promise: Promise::Within(0),
     trouble: Trouble::Rewrites,
     lasts: None,
+    n_failures: 0,
 };
 
 /// Moments at which a missing sync shows, the likeliest first: the end, and around changes of names.
@@ -108,6 +109,7 @@ fn the_sync_of_each_second_matters() {
         promise: Promise::Within(2 * SECOND),
         trouble: Trouble::None,
         lasts: Some(Duration::from_millis(2_600)),
+        n_failures: 0,
     };
     let place = Place::new(plan.name);
     let life = Life::lead(&place, &plan, Reached::default(), 0, 1);
@@ -120,11 +122,19 @@ fn the_syncs_of_a_snapshot_matter() {
         name: "syncs-snapshot",
         flags: &["--appendonly", "no", "--save", ""],
         promise: Promise::None,
-        trouble: Trouble::Saves,
+        trouble: Trouble::None,
         lasts: None,
+        n_failures: 0,
     };
     let place = Place::new(plan.name);
-    let life = Life::lead(&place, &plan, Reached::default(), 200, 1);
+    let life = Life::with(&place, &plan, Reached::default(), 1, |client, history| {
+        for n in 1..=3 {
+            wait_for("the load goes on", || history.n_acknowledged() > n * 20);
+            let before = history.acknowledged(now_ns());
+            assert_eq!(is_ok(client, &["SAVE"]), Some(true));
+            history.mark(before);
+        }
+    });
     for site in [Site::Snapshot, Site::NameOfSnapshot] {
         must_matter(&place, &plan, &life, site);
     }
@@ -137,6 +147,7 @@ const NO: Plan = Plan {
     promise: Promise::None,
     trouble: Trouble::None,
     lasts: None,
+    n_failures: 0,
 };
 
 #[test]
@@ -149,6 +160,32 @@ fn the_sync_of_a_file_that_is_switched_off_matters() {
         history.mark(before);
     });
     must_matter(&place, &NO, &life, Site::Increment);
+}
+
+#[test]
+fn the_sync_of_a_file_before_the_next_is_written_matters() {
+    let plan = Plan {
+        name: "syncs-next",
+        ..NO
+    };
+    let place = Place::new(plan.name);
+    let life = Life::with(&place, &plan, Reached::default(), 1, |client, history| {
+        wait_for("the load goes on", || history.n_acknowledged() > 50);
+        is_ok(client, &["CONFIG", "SET", "rdb-key-save-delay", "20000"]).unwrap();
+        // Something is written between the last sync and the cut.
+        let slow = Faults {
+            path: "appendonlydir/",
+            sync_us: 100_000,
+            ..Faults::default()
+        };
+        slow.happen(&place);
+        is_ok(client, &["BGREWRITEAOF"]).unwrap();
+        wait_for("it is written", || info("aof_rewrite_in_progress", client) == Some(1));
+        let n = history.n_acknowledged();
+        wait_for("the load goes on", || history.n_acknowledged() > n + 60);
+        assert_eq!(info("aof_rewrite_in_progress", client), Some(1), "the walk is slow");
+    });
+    must_matter(&place, &plan, &life, Site::IncrementBeforeNext);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod debug;
 mod ending;
 mod eviction;
 mod limits;
+mod migration;
 mod process;
 mod saving;
 mod scripts;

@@ -216,11 +216,6 @@ impl Selector {
             let number = catalogue.find(name).ok_or(RuleError::UnknownCommand)?;
             self.set_command(catalogue, number, true);
         } else {
-            log::warn!(
-                "Deprecation warning: Allowing a first arg of an otherwise blocked command is a \
-                 misuse of ACL and may get disabled in the future (offender: +{})",
-                String::from_utf8_lossy(name)
-            );
             let known = self.first_args.entry(number).or_default();
             if !known
                 .iter()
@@ -453,4 +448,21 @@ fn key_permission(rest: &[u8]) -> Result<(&[u8], Need), RuleError> {
         Need::NONE => Err(RuleError::Syntax),
         _ => Ok((b"", allows)),
     }
+}
+
+/// What the operator is told of a rule that is a misuse: it allows a first argument of a command that has no
+/// subcommands. A rule may hold several words.
+pub fn warning(catalogue: &Catalogue, rule: &[u8]) -> Option<String> {
+    let words = rule.split(|byte| b" ()".contains(byte));
+    let mut names = words.filter_map(|word| word.strip_prefix(b"+"));
+    let name = names.find(|name| {
+        let command = name.iter().rposition(|byte| *byte == b'|');
+        let number = command.and_then(|bar| catalogue.find(&name[..bar]));
+        number.is_some_and(|number| !catalogue.is_container(number))
+    })?;
+    Some(format!(
+        "Deprecation warning: Allowing a first arg of an otherwise blocked command is a misuse of ACL \
+         and may get disabled in the future (offender: +{})",
+        String::from_utf8_lossy(name)
+    ))
 }

@@ -17,6 +17,9 @@ use crate::config::words::{quote, split};
 /// Bytes of a line at most.
 const LINE_BYTES_MAX: usize = 1024;
 
+/// The largest number that a file may have, so that the next one has one, too.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -135,7 +138,7 @@ impl Manifest {
             .chain(&self.increments);
         for Part { name, number, kind } in all {
             text.extend(b"file ");
-            let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte);
+            let is_plain = |byte: u8| byte > b' ' && byte != 0x7f && !b"\"'\\".contains(&byte);
             match name.bytes().all(is_plain) {
                 true => text.extend(name.bytes()),
                 false => quote(name.as_bytes(), &mut text),
@@ -166,10 +169,13 @@ impl Manifest {
         sync_folder(&place.folder)?;
         let name = place.manifest();
         let temporary = place.path(&format!("temp-{name}"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(&self.text())?;
-        file.sync_all()?;
-        fs::rename(&temporary, place.path(&name))?;
+        let written = File::create(&temporary)
+            .and_then(|mut file| file.write_all(&self.text()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&temporary, place.path(&name)));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary); // it may not be there
+        }
+        written?;
         sync_folder(&place.folder)
     }
 
@@ -251,7 +257,7 @@ fn parse_line(line: &[u8]) -> Result<Part, &'static str> {
                 return Err("File can't be a path, just a filename");
             }
             b"file" => name = Some(text),
-            b"seq" => number = text.parse::<u64>().ok().filter(|number| *number > 0),
+            b"seq" => number = text.parse().ok().filter(|n| (1..=NUMBER_MAX).contains(n)),
             b"type" => {
                 kind = Some(match &*text {
                     "b" => Kind::Base,
@@ -308,6 +314,7 @@ mod tests {
             ("file a seq 1 type i odd\n", "Invalid AOF manifest file format"),
             ("file a sek 1 type i\n", "Invalid AOF manifest file format"),
             ("file a seq 0 type i\n", "Invalid AOF manifest file format"),
+            ("file a seq 18446744073709551615 type i\n", "Invalid AOF manifest file format"),
             ("file a seq 1 type x\n", "Unknown AOF file type"),
             ("file a/b seq 1 type i\n", "File can't be a path"),
             ("file a seq 1 type b\nfile b seq 2 type b\n", "Found duplicate base"),

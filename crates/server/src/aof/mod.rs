@@ -142,6 +142,12 @@ impl Default for Aof {
 }
 
 impl Target {
+    /// Opens a new file; one of that name that nobody knows of is emptied.
+    pub fn create(path: &std::path::Path) -> io::Result<Arc<Target>> {
+        File::create(path)?;
+        Target::open(path)
+    }
+
     /// Opens a file to append to it.
     pub fn open(path: &std::path::Path) -> io::Result<Arc<Target>> {
         let file = File::options().create(true).append(true).open(path)?;

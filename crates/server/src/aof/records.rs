@@ -194,7 +194,8 @@ impl<R: Read> Records<R> {
 fn sum_and_length(text: &[u8]) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(text).ok()?;
     let (sum, len) = text.split_once(' ')?;
-    let is_form = sum.len() == 16 && len.len() == 12 && !text.contains('+');
+    let is_strange = |byte: u8| byte == b'+' || byte.is_ascii_uppercase();
+    let is_form = sum.len() == 16 && len.len() == 12 && !text.bytes().any(is_strange);
     is_form.then_some(())?;
     Some((u64::from_str_radix(sum, 16).ok()?, len.parse().ok()?))
 }

@@ -3,15 +3,19 @@
 //! A handler records effects ([`WriteCtx::changed`], [`WriteCtx::propagate`], [`WriteCtx::wait`]); the
 //! engine applies them while the locks are still held.
 
+use std::fmt;
+
 use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
 use lua::interpreter::ScriptName;
 use rdb::payload::Demands;
 
-use crate::command::Commands;
 use crate::command::event::Event;
+use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
+use crate::error::Result;
+use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
@@ -52,6 +56,30 @@ pub struct Effects {
     pub can_wait: bool,
     /// The command has nothing to answer yet.
     pub wait: Option<Wait>,
+    /// The command waits for work that is done elsewhere.
+    pub errand: Option<Errand>,
+}
+
+/// Work that is done in another thread while the command waits, and no lock is held.
+pub struct Errand(pub Box<dyn FnOnce(&'static State) -> After + Send>);
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Errand")
+    }
+}
+
+/// What follows an errand.
+pub enum After {
+    /// The command has this answer.
+    Answer(Result<()>),
+    /// This runs over its keys as any command, and answers.
+    Run {
+        /// A row that clients cannot call.
+        command: &'static Command,
+        /// Its name and arguments.
+        words: Vec<Vec<u8>>,
+    },
 }
 
 /// A command's wish to wait for its keys.
@@ -134,6 +162,11 @@ pub enum Order {
     Pause,
     /// Read the data set from its file.
     Reload(Reload),
+    /// Save in the background, and answer when it is so far.
+    Save {
+        /// Begun or done.
+        until: Word,
+    },
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
@@ -206,6 +239,8 @@ pub struct AdminCtx<'a> {
     pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
+    /// Lines for the log, where nobody waits for locks any more.
+    pub notes: &'a mut Vec<String>,
 }
 
 /// The next number of a splitmix64 sequence.
@@ -385,5 +420,10 @@ impl<'a> WriteCtx<'a> {
     /// The same, with what is to run again.
     pub fn wait_as(&mut self, until_ms: Option<u64>, request: Option<Vec<Vec<u8>>>) {
         self.effects.wait = Some(Wait { until_ms, request });
+    }
+
+    /// Has `work` done elsewhere, and the command wait for it. Only where it can wait.
+    pub fn send_off(&mut self, work: impl FnOnce(&'static State) -> After + Send + 'static) {
+        self.effects.errand = Some(Errand(Box::new(work)));
     }
 }

@@ -244,6 +244,18 @@ impl Command {
         self
     }
 
+    /// A key at `at`, or those behind a word at the end if that one is empty; of options in between, how
+    /// many arguments they have.
+    pub const fn key_or_tail(
+        mut self,
+        at: usize,
+        word: &'static str,
+        options: &'static [(&'static str, usize)],
+    ) -> Command {
+        self.keys = Keys::Tail { at, word, options };
+        self
+    }
+
     /// Keys behind their number, which is at `at`.
     pub const fn numkeys(mut self, at: usize) -> Command {
         self.keys = Keys::Counted {

@@ -169,6 +169,8 @@ pub enum Access {
     Insert,
     /// Removes from the value and answers what was removed.
     Take,
+    /// [`Access::Take`] of keys of which a client sees only some.
+    TakeSome,
     /// Removes from the value.
     Remove,
     /// Replaces the value.
@@ -197,6 +199,7 @@ impl Access {
             Access::Update => &["RW", "update"],
             Access::Insert => &["RW", "insert"],
             Access::Take => &["RW", "access", "delete"],
+            Access::TakeSome => &["RW", "access", "delete", "incomplete"],
             Access::Remove => &["RW", "delete"],
             Access::Drop => &["RW", "update", "delete"],
             Access::Overwrite => &["OW", "update"],
@@ -217,7 +220,7 @@ impl Access {
             Access::Channel => return None,
             Access::Look => Need::NONE,
             Access::Read | Access::Refresh => Need::READ,
-            Access::Unite | Access::Modify | Access::Take => Need::BOTH,
+            Access::Unite | Access::Modify | Access::Take | Access::TakeSome => Need::BOTH,
             Access::Update
             | Access::Insert
             | Access::Remove
@@ -439,6 +442,10 @@ impl Command {
                 runs.extend(destination);
                 runs
             }
+            (Keys::Tail { at, word, .. }, _) => vec![
+                (run(at, 0, 1), first_access),
+                (KeyRun::Tail { word }, second_access),
+            ],
             (Keys::Option { words, from }, _) => {
                 let behind = words.iter().map(|word| {
                     let run = KeyRun::Keyword { word, from };
@@ -484,6 +491,11 @@ pub enum KeyRun {
         word: &'static str,
         /// Where it may begin.
         from: usize,
+    },
+    /// Behind a word, up to the end.
+    Tail {
+        /// The word.
+        word: &'static str,
     },
     /// Where only the command itself knows.
     Unknown {

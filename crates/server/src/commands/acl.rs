@@ -7,7 +7,7 @@ use resp::reply::Reply;
 use stdx::number::parse_i64;
 
 use crate::acl::rules::joined_selectors;
-use crate::acl::selector::Selector;
+use crate::acl::selector::{Selector, warning};
 use crate::acl::{DEFAULT, User, file, is_valid_name};
 use crate::command::lookup::resolve;
 use crate::command::traits::ANYTIME;
@@ -203,6 +203,10 @@ fn setuser(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let user = set.map_err(|(rule, error)| {
         Error::Owned(format!("ERR Error in ACL SETUSER modifier '{}': {error}", lossy(&rule)))
     })?;
+    let warnings = rules
+        .iter()
+        .filter_map(|rule| warning(ctx.state.acl.catalogue(), rule));
+    ctx.notes.extend(warnings);
     review(ctx, &[user]);
     reply.ok();
     Ok(())

@@ -81,6 +81,7 @@ fn snapshot(state: &State) -> Snapshot {
         memory: memory(state),
         totals: state.stats.totals(),
         activity: ActivityInfo {
+            migration_links: state.migration.n_kept() as u64,
             pubsub_channels: state.pubsub.n_channels() as u64,
             pubsub_patterns: state.pubsub.n_patterns() as u64,
             tracking_keys: state.tracking.n_keys_and_items().0 as u64,

@@ -13,6 +13,7 @@ pub mod debug;
 pub mod dump;
 pub mod geo;
 pub mod hash;
+pub mod hotkeys;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
@@ -24,6 +25,7 @@ pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
 pub mod module;
 pub mod monitor;
 pub mod object;
@@ -67,6 +69,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::conditional::COMMANDS,
     string::increx::COMMANDS,
     string::lcs::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
@@ -76,6 +79,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::several::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,

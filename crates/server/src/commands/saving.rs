@@ -1,8 +1,5 @@
 //! Snapshots on the disk: SAVE, BGSAVE, LASTSAVE; and SHUTDOWN, which may take a last one.
 
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
-
 use resp::reply::Reply;
 
 use crate::aof::Phase;
@@ -62,20 +59,17 @@ pub const COMMANDS: &[Command] = &[
         .about("7.2.0", "O(1)", "Waits until what the client wrote is on the disk."),
 ];
 
-/// How long BGSAVE waits for its moment to be fixed; what is written later is not in the file.
-const PATIENCE: Duration = Duration::from_millis(100);
 const REWRITING: Error = Error::Plain(
     "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in \
      order to schedule a BGSAVE whenever possible.",
 );
 const RUNNING: Error = Error::Plain("ERR Background save already in progress");
 
-fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let words = ctx.state.saving.wish().ok_or(RUNNING)?;
-    match words.iter().last() {
-        Some(Word::Done) => reply.ok(),
-        _ => return Err(Error::Plain("ERR")), // the log says why
+fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    if ctx.state.saving.is_running() {
+        return Err(RUNNING);
     }
+    ctx.order = Some(DiskOrder::Save { until: Word::Done });
     Ok(())
 }
 
@@ -151,20 +145,16 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         }
         Some(_) => return Err(Error::Syntax),
     }
-    let words = saving.wish().ok_or(RUNNING)?;
+    if saving.is_running() {
+        return Err(RUNNING);
+    }
     if ctx.is_nested || is_rewriting {
+        saving.wish(Box::new(|_| {}));
         reply.simple("Background saving scheduled"); // for when the transaction is over
     } else {
-        await_beginning(&words);
-        reply.simple("Background saving started");
+        ctx.order = Some(DiskOrder::Save { until: Word::Begun });
     }
     Ok(())
-}
-
-fn await_beginning(words: &Receiver<Word>) {
-    let started = Instant::now();
-    // However it went, what INFO says is right.
-    let _ = words.recv_timeout(PATIENCE.saturating_sub(started.elapsed()));
 }
 
 fn lastsave(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

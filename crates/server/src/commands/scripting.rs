@@ -197,8 +197,8 @@ fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -
 
 fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let name = args.take()?.to_ascii_lowercase();
-    let args_at = args_at(args)?;
     let name = name.try_into().map_err(|_| NO_SCRIPT)?;
+    let args_at = args_at(args)?;
     let source = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
     let flags = flags(&source).map_err(Error::line)?;
     let permit = permit(ctx, flags, is_read_only)?;

@@ -103,7 +103,7 @@ fn errors_are_the_peers() {
 #[test]
 fn promises_are_refused_and_their_off_values_taken() {
     let config = Config::new();
-    for (name, promise, off) in [("tls-port", "6380", "0"), ("cluster-enabled", "yes", "no")] {
+    for (name, promise, off) in [("tls-port", "6380", "0"), ("activedefrag", "yes", "no")] {
         let refusal = set(&config, &[(name, promise)]).expect_err(name);
         assert!(refusal.contains("not available in this version"), "{refusal}");
         assert_eq!(set(&config, &[(name, off)]), Ok(()));

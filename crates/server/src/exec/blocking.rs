@@ -29,7 +29,7 @@ use crate::session::client::Client;
 use crate::session::queue::Queued;
 
 /// A command that waits.
-struct Parked {
+pub(super) struct Parked {
     client: Arc<Client>,
     proto: Proto,
     leaves_clock: bool,
@@ -39,10 +39,25 @@ struct Parked {
 }
 
 /// The reply for when the time is up.
-enum Late {
+pub(super) enum Late {
+    /// This one.
     Reply(Vec<u8>),
     /// Whether the stream is on the disk up to here by then.
     Acks(u64),
+}
+
+impl Parked {
+    /// One whose time never runs out.
+    pub(super) fn without_end(session: &Session, admitted: Admitted, request: Queued) -> Parked {
+        Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request,
+            on_timeout: Late::Reply(Vec::new()),
+        }
+    }
 }
 
 /// Whether a key of this type may be what the command waits for: else it is no news.
@@ -111,6 +126,29 @@ impl Engine {
         Outcome::Blocked(wait.until_ms)
     }
 
+    /// Parks a command that waits for something else than keys, which claims the waiter and posts the
+    /// reply. Whoever it is must not be told of the waiter before.
+    pub(super) fn park(
+        &mut self,
+        session: &mut Session,
+        admitted: Admitted,
+        request: &[&[u8]],
+        on_timeout: Late,
+    ) -> Arc<Waiter> {
+        let parked = Parked {
+            client: session.client.clone(),
+            proto: session.proto,
+            leaves_clock: session.leaves_clock,
+            admitted,
+            request: Queued::new(request),
+            on_timeout,
+        };
+        let waiter = Arc::new(Waiter::new(Box::new(parked), false));
+        self.state.clients.blocks(&session.client, waiter.clone());
+        session.waiter = Some(waiter.clone());
+        waiter
+    }
+
     /// Parks WAITAOF, which waits for the disk and for no key.
     pub(super) fn await_disk(
         &mut self,
@@ -119,17 +157,7 @@ impl Engine {
         request: &[&[u8]],
         goal: Durable,
     ) -> Outcome {
-        let parked = Parked {
-            client: session.client.clone(),
-            proto: session.proto,
-            leaves_clock: session.leaves_clock,
-            admitted,
-            request: Queued::new(request),
-            on_timeout: Late::Acks(goal.end),
-        };
-        let waiter = Arc::new(Waiter::new(Box::new(parked), false));
-        self.state.clients.blocks(&session.client, waiter.clone());
-        session.waiter = Some(waiter.clone());
+        let waiter = self.park(session, admitted, request, Late::Acks(goal.end));
         self.state.aof.waits.add(Wait {
             end: (!goal.needs_replicas).then_some(goal.end),
             is_local: goal.is_local,
@@ -289,7 +317,7 @@ impl Engine {
     }
 
     /// Forgets a wait that is over, or whose session is. The reply for when the time is up.
-    fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
+    pub(super) fn forget_wait(&mut self, session: &mut Session) -> Vec<u8> {
         let Some(waiter) = session.waiter.take() else {
             return Vec::new();
         };

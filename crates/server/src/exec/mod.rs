@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod errand;
 mod evict;
 mod function;
 mod lock;
@@ -22,6 +23,7 @@ pub mod permit;
 mod reap;
 mod reload;
 mod replay;
+mod save;
 mod script;
 mod tracking;
 
@@ -52,6 +54,7 @@ use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
 use crate::tracking::Notices;
 use count::{Ended, Noteworthy};
+use errand::Settlement;
 use evict::Eviction;
 use meanwhile::Remains;
 
@@ -135,6 +138,8 @@ pub struct Engine {
     untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
+    /// What is to follow errands, whose locks were busy.
+    unsettled: Vec<Settlement>,
     /// The session whose notices are gathered: that which runs, if it tracks.
     pub teller: Option<u64>,
     notices: Notices,
@@ -232,6 +237,7 @@ impl Engine {
             is_beyond_reply: false,
             untimed: 0,
             remains: Vec::new(),
+            unsettled: Vec::new(),
             teller: None,
             notices: Notices::default(),
             has_lowered_due: false,
@@ -271,6 +277,7 @@ impl Engine {
         self.read_directives();
         self.renew_eviction_slice();
         self.bury_remains();
+        self.settle_rest();
     }
 
     fn read_clock(&mut self) {
@@ -299,7 +306,7 @@ impl Engine {
             ..directives(self.state)
         };
         self.effects.wanted = wanted(&self.state.config);
-        self.limits_of_note = Noteworthy::of(&self.state.config);
+        self.limits_of_note = Noteworthy::of(self.state);
         self.access_clock.count(self.state.config.frequency());
         self.read_memory_limit();
     }
@@ -333,9 +340,12 @@ impl Engine {
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
         let is_ok = self.on_keys(&locked, session, admitted, request, reply);
-        let outcome = match self.effects.wait.take() {
-            None => Outcome::Done,
-            Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+        let outcome = match (self.effects.wait.take(), self.effects.errand.take()) {
+            (None, None) => Outcome::Done,
+            (Some(wait), _) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+            (None, Some(errand)) => {
+                self.send_off(session, admitted, request, errand, (reply, mark))
+            }
         };
         self.release(locked);
         self.note_written(session);
@@ -410,6 +420,7 @@ impl Engine {
         }
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
+        self.write_notes();
         let outcome = match order {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
@@ -447,6 +458,7 @@ impl Engine {
             is_nested: self.nesting != Nesting::Outermost,
             is_memory_full: self.eviction.is_full,
             order: None,
+            notes: &mut self.effects.notes,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {

@@ -34,6 +34,7 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
+            Order::Save { until } => self.await_save(until, session, admitted, request, reply),
             Order::AwaitDisk(goal) => self.await_disk(session, admitted, request, goal),
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
@@ -126,7 +127,8 @@ impl Engine {
                 session.is_pausing = false;
             }
             // Refused or answered by their handlers when they run inside EXEC.
-            Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitDisk(_) => {}
+            Order::Exec | Order::Watch | Order::Unwatch => {}
+            Order::Save { .. } | Order::AwaitDisk(_) => {}
         }
     }
 

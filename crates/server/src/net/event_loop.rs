@@ -760,6 +760,7 @@ impl EventLoop {
                     self.go_on(engine, idx, reply);
                 }
             }
+            Mail::Settle(done) => engine.settle(done),
             Mail::Purge => crate::stats::memory::release(),
             Mail::Review(to) => {
                 if let Some((idx, connection)) = self.find(to)

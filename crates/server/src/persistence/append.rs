@@ -117,15 +117,20 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
         write_first_base(state, &place, &name, form)?;
         files = state.aof.files();
     }
-    let last = match manifest.increments.last() {
-        Some(part) => part.clone(),
+    let known = manifest.increments.last().cloned();
+    let open = match known {
+        Some(_) => Target::open,
+        None => Target::create,
+    };
+    let last = match known {
+        Some(part) => part,
         None => {
             let part = manifest.new_increment(&place).clone();
             log::info!("Creating AOF incr file {} on server start", part.name);
             part
         }
     };
-    let target = Target::open(&place.path(&last.name)).map_err(told)?;
+    let target = open(&place.path(&last.name)).map_err(told)?;
     sync_loaded(&place, &manifest).map_err(told)?;
     manifest.write(&place).map_err(told)?;
     super::rewrite::remove_history(state, &place, &mut manifest);

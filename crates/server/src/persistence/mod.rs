@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   BGSAVE, save points     the saver's thread cuts, walks and writes, while writers go on
-//!   SAVE                    the same, and waits for it
+//!   SAVE                    the same, and its client waits for it
 //!   SHUTDOWN, DEBUG RELOAD  the transaction holds everything and writes in one go
 //! ```
 //!

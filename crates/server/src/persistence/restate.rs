@@ -190,6 +190,7 @@ impl Batch {
             }
             Piece::Field(field) => self.field(field, out),
             Piece::Scored(member, score) => self.scored(Item::Bytes(member), score, out),
+            Piece::Block(..) => {} // a stream was written whole when it was begun
         }
     }
 
@@ -394,6 +395,10 @@ impl Sink for Restater {
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
         let mut inner = self.0.lock();
         inner.n_keys += 1;
+        if entry.encoding() == Encoding::Stream {
+            // Groups name entries that are in no block any more, so it must be seen as a whole.
+            return inner.stretch.entry(database, entry);
+        }
         let open = Open {
             batch: Batch::new(database, entry.encoding(), entry.key()),
             deadline_ms: entry.deadline_ms(),

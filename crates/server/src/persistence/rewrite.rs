@@ -108,8 +108,7 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
         Phase::Off => Ok(None),
         Phase::Waiting => {
             let path = place.path(&place.temporary_increment());
-            fs::File::create(&path).map_err(told)?; // what an earlier try has left is gone
-            Target::open(&path).map(Some).map_err(told)
+            Target::create(&path).map(Some).map_err(told) // what an earlier try has left is gone
         }
         Phase::On => {
             if !files.need_base() {
@@ -119,7 +118,7 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
             }
             let mut manifest = files.manifest.clone().unwrap_or_default();
             let name = manifest.new_increment(&place).name.clone();
-            let target = Target::open(&place.path(&name)).map_err(told)?;
+            let target = Target::create(&place.path(&name)).map_err(told)?;
             manifest.write(&place).map_err(told)?;
             log::info!("Creating AOF incr file {name} on background rewrite");
             let n_bytes = state

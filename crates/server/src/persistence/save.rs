@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use datatypes::home::Limits;
@@ -24,7 +23,7 @@ use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
 use crate::journal::stamp;
-use crate::saving::Word;
+use crate::saving::{Tell, Word};
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::memory;
@@ -32,6 +31,8 @@ use crate::stats::table::REDIS_VERSION;
 
 /// Bytes that are written to the file at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// How long a delayed save sleeps before it looks whether it is still delayed.
+const DELAY_LOOK: Duration = Duration::from_millis(10);
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often the cut gives way to a command that holds a shard for long, before it holds the others
@@ -246,11 +247,11 @@ fn changes(state: &State) -> u64 {
 // ---- In the background -------------------------------------------------------------------------
 
 /// Saves what the data is now, while commands go on. On the saver's thread.
-pub fn in_background(state: &'static State, words: &Sender<Word>) {
+pub fn in_background(state: &'static State, mut tell: Tell) {
     let started = Instant::now();
     state.saving.begun(0);
     log::info!("Background saving started");
-    let (is_ok, changes) = match save(state, words) {
+    let (is_ok, changes) = match save(state, &mut tell) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
@@ -268,8 +269,8 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
         );
     }
     state.saving.ended(is_ok);
-    // Who asked may not wait any more.
-    let _ = words.send(if is_ok { Word::Done } else { Word::Failed });
+    tell(if is_ok { Word::Done } else { Word::Failed });
+    state.mailboxes.wake();
 }
 
 /// The moment that a save in the background is about.
@@ -338,7 +339,7 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
 
 const STOPPED: &str = "it was told to stop";
 
-fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
+fn save(state: &'static State, tell: &mut Tell) -> Result<Option<u64>, String> {
     let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
@@ -349,8 +350,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
-                // Who asked may not wait any more.
-                let _ = words.send(Word::Begun);
+                tell(Word::Begun);
             },
         },
     )
@@ -361,6 +361,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     let saved = Saved::named(state, job.names, job.syncs_often, job.form);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
+    state.mailboxes.wake(); // who was told of the cut
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
@@ -378,7 +379,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         if written.is_err() {
             cut.walk.abort();
         }
-        note_progress(state, &*cut.gather);
+        note_progress(state, &*cut.gather, job.must_stop);
     }
     written?;
     write_chunk(&mut saved, &*cut.gather, 0)?;
@@ -409,13 +410,21 @@ fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> R
     Ok(())
 }
 
-/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says.
-fn note_progress(state: &State, gather: &dyn Gathering) {
+/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
+/// purpose changes.
+fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
     let delay_us = state.config.key_save_delay_us();
-    if delay_us > 0 && now > before {
-        let time = Duration::from_micros(delay_us.saturating_mul(now - before));
-        state.saving.pause(time);
+    if delay_us == 0 || now <= before {
+        return;
+    }
+    let time = Duration::from_micros(delay_us.saturating_mul(now - before));
+    let started = Instant::now();
+    while let Some(rest) = time.checked_sub(started.elapsed())
+        && state.config.key_save_delay_us() == delay_us
+        && !must_stop()
+    {
+        std::thread::sleep(rest.min(DELAY_LOOK));
     }
 }

@@ -140,6 +140,8 @@ pub struct ActivityInfo {
     pub cycles_per_s: f64,
     /// Microseconds of a turn.
     pub cycle_us: f64,
+    /// Connections to targets of MIGRATE.
+    pub migration_links: u64,
     /// Channels with subscribers.
     pub pubsub_channels: u64,
     /// Patterns with subscribers.

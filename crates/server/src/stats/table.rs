@@ -301,6 +301,7 @@ pub const FIELDS: &[Field] = &[
     stats("tracking_total_items", |s| number(s.activity.tracking_items)),
     stats("tracking_total_prefixes", |s| number(s.activity.tracking_prefixes)),
     stats("latest_fork_usec", |_| never()),
+    stats("migrate_cached_sockets", |s| number(s.activity.migration_links)),
     stats("total_forks", |_| never()),
     stats("total_active_defrag_time", |_| never()),
     stats("total_error_replies", |s| counted(s, Counter::ErrorReplies)),
