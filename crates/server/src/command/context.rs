@@ -57,8 +57,6 @@ pub struct Effects {
     pub can_wait: bool,
     /// The command has nothing to answer yet.
     pub wait: Option<Wait>,
-    /// The command waits for work that is done elsewhere.
-    pub errand: Option<Errand>,
 }
 
 /// Work that is done in another thread while the command waits, and no lock is held.
@@ -83,14 +81,16 @@ pub enum After {
     },
 }
 
-/// A command's wish to wait for its keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A command's wish to wait for its keys, or for an errand.
+#[derive(Debug)]
 pub struct Wait {
     /// Until this Unix time; `None` waits for ever.
     pub until_ms: Option<u64>,
     /// What runs again, if that is not the request itself: the same command, with arguments whose
     /// meaning would change fixed to what they mean now.
     pub request: Option<Vec<Vec<u8>>>,
+    /// What it waits for instead of its keys.
+    pub errand: Option<Errand>,
 }
 
 /// What directives say about values that leave the server and come to it.
@@ -407,11 +407,19 @@ impl<'a> WriteCtx<'a> {
 
     /// The same, with what is to run again.
     pub fn wait_as(&mut self, until_ms: Option<u64>, request: Option<Vec<Vec<u8>>>) {
-        self.effects.wait = Some(Wait { until_ms, request });
+        self.effects.wait = Some(Wait {
+            until_ms,
+            request,
+            errand: None,
+        });
     }
 
     /// Has `work` done elsewhere, and the command wait for it. Only where it can wait.
     pub fn send_off(&mut self, work: impl FnOnce(&'static State) -> After + Send + 'static) {
-        self.effects.errand = Some(Errand(Box::new(work)));
+        self.effects.wait = Some(Wait {
+            until_ms: None,
+            request: None,
+            errand: Some(Errand(Box::new(work))),
+        });
     }
 }

@@ -347,12 +347,12 @@ impl Engine {
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
         let is_ok = self.on_keys(&locked, session, admitted, request, reply);
-        let outcome = match (self.effects.wait.take(), self.effects.errand.take()) {
-            (None, None) => Outcome::Done,
-            (Some(wait), _) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
-            (None, Some(errand)) => {
-                self.send_off(session, admitted, request, errand, (reply, mark))
-            }
+        let outcome = match self.effects.wait.take() {
+            None => Outcome::Done,
+            Some(mut wait) => match wait.errand.take() {
+                None => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+                Some(errand) => self.send_off(session, admitted, request, errand, (reply, mark)),
+            },
         };
         self.release(locked);
         self.note_written(session);
