@@ -5,6 +5,8 @@
 mod clients;
 mod commands;
 mod compat;
+mod crash;
+mod interchange;
 mod licences;
 mod ratchet;
 #[cfg(test)]
@@ -30,6 +32,11 @@ Usage: cargo xtask <task> [options]
       into target/clients, against the release build. Needs Python 3 and Node.
   compat
       Writes COMPAT.md anew from the tables and xtask/data/differences.txt.
+  crash [SECONDS]
+      Runs the crash test for so long each part, 300 unless told otherwise.
+  interchange NAME=BINARY NAME=BINARY ...
+      Gives the files of each server to every other; prints which of them are read
+      with the same data.
   ratchet suite|instructions [--record]
       suite: runs files of the public Tcl suite against the release build; fails
       if a test that the committed list names does not pass.
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Some("clients") => clients::run(),
         Some("commands") => commands::run(args.collect()),
         Some("compat") => compat::run(args.collect()),
+        Some("crash") => crash::run(args.collect()),
+        Some("interchange") => interchange::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         Some("zipf") => zipf::run(args.collect()),

@@ -13,7 +13,7 @@ use crate::encoding::quicklist::{Frozen, NodeRef, QuickList};
 use crate::encoding::zsettree::ZsetTree;
 use crate::hash::{Field, HashTable};
 use crate::set::SetTable;
-use crate::stream::{BlockLimit, Stream};
+use crate::stream::{BlockLimit, Stream, StreamId};
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +164,8 @@ pub enum Piece<'a> {
     Field(Field<'a>),
     /// A member of a sorted set, in no order.
     Scored(&'a [u8], f64),
+    /// A block of a stream, in order.
+    Block(StreamId, &'a [u8]),
 }
 
 /// What is needed to save a collection in pieces as it is now.
@@ -176,7 +178,7 @@ pub enum Begun {
 }
 
 impl Collection {
-    /// Whether saving it takes long enough to be done in pieces. O(1). Streams are saved whole.
+    /// Whether saving it takes long enough to be done in pieces. O(1).
     pub fn is_long(&self) -> bool {
         match self {
             Collection::List(list) => {
@@ -185,7 +187,7 @@ impl Collection {
             Collection::Set(set) => set.allocated_bytes() >= LONG_BYTES,
             Collection::Hash(hash) => hash.allocated_bytes() >= LONG_BYTES,
             Collection::Zset(zset) => zset.record_bytes() >= LONG_BYTES,
-            Collection::Stream(_) => false,
+            Collection::Stream(stream) => stream.is_long(),
         }
     }
 
@@ -202,6 +204,10 @@ impl Collection {
     pub fn begin(&mut self, id: u64) -> Begun {
         match self {
             Collection::List(list) => Begun::Frozen(list.freeze()),
+            Collection::Stream(stream) => {
+                stream.begin_walk(id);
+                Begun::Walk
+            }
             other => {
                 other
                     .marks_mut()
@@ -216,17 +222,21 @@ impl Collection {
     #[inline]
     pub fn walk_id(&self) -> Option<u64> {
         match self {
-            Collection::List(_) | Collection::Stream(_) => None,
+            Collection::List(_) => None,
+            Collection::Stream(stream) => stream.walk_id(),
             Collection::Set(set) => set.walk_id(),
             Collection::Hash(hash) => hash.walk_id(),
             Collection::Zset(zset) => zset.walk_id(),
         }
     }
 
-    /// Shows some `n` pieces that were not shown yet; whether some are left.
+    /// Shows some `n` pieces, or some blocks of a stream, that were not shown yet; whether some are left.
     pub fn step(&mut self, n: usize, see: &mut dyn FnMut(Piece<'_>)) -> bool {
         match self {
-            Collection::List(_) | Collection::Stream(_) => false,
+            Collection::List(_) => false,
+            Collection::Stream(stream) => {
+                stream.step_walk(&mut |base, pack| see(Piece::Block(base, pack)))
+            }
             Collection::Set(set) => set.step(n, &mut |member| see(Piece::Member(member))),
             Collection::Hash(hash) => hash.step(n, &mut |field| see(Piece::Field(field))),
             Collection::Zset(zset) => {
@@ -280,6 +290,8 @@ pub trait Home {
     /// Says that something inside the value (a hash field) falls due at `deadline_ms` (Unix time),
     /// so that whoever keeps deadlines comes back by then.
     fn schedule(&mut self, deadline_ms: u64);
+    /// Says that nothing inside the value falls due any more. O(1).
+    fn unschedule(&mut self) {}
 }
 
 impl<H: Home + ?Sized> Home for &mut H {
@@ -310,6 +322,10 @@ impl<H: Home + ?Sized> Home for &mut H {
     #[inline]
     fn schedule(&mut self, deadline_ms: u64) {
         (**self).schedule(deadline_ms);
+    }
+    #[inline]
+    fn unschedule(&mut self) {
+        (**self).unschedule();
     }
 }
 

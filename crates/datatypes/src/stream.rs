@@ -13,6 +13,8 @@
 pub mod block;
 pub mod group;
 pub mod id;
+pub mod idempotency;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use std::ops::{Deref, DerefMut, RangeInclusive};
 pub use block::{Entry, Verdict};
 use group::Group;
 pub use id::StreamId;
+use idempotency::Idempotency;
 
 use crate::encoding::listpack::Corrupt;
 use crate::home::{Collection, Encoding, Home, NewPayload, Payload};
@@ -102,6 +105,8 @@ pub struct Stream {
     first_id: StreamId,
     facts: Facts,
     groups: Groups,
+    idempotency: Option<Box<Idempotency>>,
+    walking: walk::Walking,
 }
 
 impl Stream {
@@ -274,6 +279,7 @@ impl Stream {
         let Some((&base, pack)) = self.sealed.range_mut(..=id).next_back() else {
             return false;
         };
+        self.walking.before(base, pack);
         let is_there = block::delete(pack, base, id);
         if block::counts(pack).0 == 0 {
             self.sealed.remove(&base);
@@ -351,7 +357,11 @@ impl Stream {
             Some(pack) => Some(pack),
             None => self.tail.take().map(|tail| tail.pack),
         };
-        let n_live = pack.map_or(0, |pack| block::counts(&pack).0);
+        let Some(pack) = pack else {
+            return 0;
+        };
+        let n_live = block::counts(&pack).0;
+        self.walking.keep(base, pack);
         self.len -= n_live;
         n_live
     }
@@ -360,7 +370,10 @@ impl Stream {
         let mut left = self.len;
         let groups = &mut self.groups;
         let pack = match self.sealed.get_mut(&base) {
-            Some(pack) => pack,
+            Some(pack) => {
+                self.walking.before(base, pack);
+                pack
+            }
             None => match &mut self.tail {
                 Some(tail) => &mut tail.pack,
                 None => return 0,
@@ -385,6 +398,16 @@ impl Stream {
             self.tail = None;
         }
         removed
+    }
+
+    /// What is known of producers, if any ever named himself or terms were set.
+    pub fn idempotency(&self) -> Option<&Idempotency> {
+        self.idempotency.as_deref()
+    }
+
+    /// The same, for changing; made if there is none.
+    pub fn idempotency_mut(&mut self) -> &mut Idempotency {
+        self.idempotency.get_or_insert_default()
     }
 
     /// The groups by name, in order.
@@ -482,7 +505,8 @@ impl Stream {
         let groups = self.groups.0.iter().map(|(name, group)| {
             name.len() + size_of::<(Box<[u8]>, Group)>() * 3 / 2 + group.allocated_bytes()
         });
-        size_of::<Stream>() + sealed.sum::<usize>() + tail + groups.sum::<usize>()
+        let known = self.idempotency().map_or(0, Idempotency::allocated_bytes);
+        size_of::<Stream>() + sealed.sum::<usize>() + tail + groups.sum::<usize>() + known
     }
 
     /// Whether freeing it takes long.
@@ -511,6 +535,7 @@ impl Stream {
         assert_eq!(first.map(|entry| entry.id).unwrap_or_default(), self.first_id);
         assert!(last.is_none_or(|last| last <= self.facts.last_id));
         self.groups.0.values().for_each(Group::check_invariants);
+        self.idempotency().inspect(|known| known.check_invariants());
     }
 }
 

@@ -58,6 +58,8 @@ pub mod kind {
     pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
     pub const STREAM_3: u8 = 21;
+    pub const STREAM_4: u8 = 26;
+    pub const STREAM_5: u8 = 27;
     pub const HASH_DEADLINES_PRE_GA: u8 = 22;
     pub const HASH_PACK_EX_PRE_GA: u8 = 23;
     pub const HASH_DEADLINES: u8 = 24;
@@ -89,6 +91,8 @@ pub fn kind_name(code: u8, version: u16) -> &'static str {
         kind::STREAM_2 => "stream-v2",
         kind::SET_LISTPACK => "set-listpack",
         kind::STREAM_3 => "stream-v3",
+        kind::STREAM_4 => "stream-v4",
+        kind::STREAM_5 => "stream-v5",
         kind::HASH_VALKEY if version >= VERSION_VALKEY => "hash-v2",
         kind::HASH_DEADLINES_PRE_GA => "hash-hashtable-md-pre-release",
         kind::HASH_PACK_EX_PRE_GA => "hash-listpack-md-pre-release",

@@ -106,7 +106,9 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
             reader.milliseconds()?; // the first deadline, which the fields tell as well
             hash_of_pack_ex(reader, limits)
         }
-        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => stream::load(reader, code),
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 | kind::STREAM_4 | kind::STREAM_5 => {
+            stream::load(reader, code)
+        }
         kind::MODULE_PRE_GA | kind::MODULE => {
             reader.fail(Reason::Unsupported("a value of a module"))
         }
@@ -116,7 +118,7 @@ pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Res
 
 /// Whether this is the code of a type, which this program may know or not.
 pub fn is_kind(code: u8) -> bool {
-    code <= kind::HASH_PACK_EX && code != 8
+    code <= kind::STREAM_5 && code != 8
 }
 
 fn whole<R: Read, T>(reader: &Reader<R>, made: Option<T>, what: &'static str) -> Result<T> {

@@ -9,10 +9,10 @@
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
-//!   Stream                21   see `stream.rs`
+//!   Stream                21   see `stream.rs`, also for 26 and 27
 //! ```
 //!
-//! A long collection can be written in pieces: [`open`], then [`piece`] for each.
+//! A long collection can be written in pieces: [`open`], then [`piece`] for each, then [`close`] as it was.
 
 use datatypes::encoding::listpack::{Item, ItemBuffer};
 use datatypes::encoding::quicklist::{NodeRef, QuickList};
@@ -44,7 +44,7 @@ pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
         },
         Encoding::ZsetPack => kind::ZSET_LISTPACK,
         Encoding::ZsetTree => kind::ZSET_2,
-        Encoding::Stream => kind::STREAM_3,
+        Encoding::Stream => stream::code(encoding, payload),
     }
 }
 
@@ -104,13 +104,20 @@ pub fn open(writer: &mut Writer, collection: &Collection) {
         Collection::List(list) => writer.length(QuickList::nodes(list).len() as u64),
         Collection::Set(table) => writer.length(SetRef::Table(table).len() as u64),
         Collection::Zset(tree) => writer.length(tree.len() as u64),
-        Collection::Stream(_) => {} // saved as a whole
+        Collection::Stream(one) => writer.length(one.n_blocks() as u64),
         Collection::Hash(table) => {
             if let Some(first_ms) = table.next_deadline() {
                 writer.milliseconds(first_ms);
             }
             writer.length(table.len() as u64);
         }
+    }
+}
+
+/// Writes what stands behind the elements of a collection.
+pub fn close(writer: &mut Writer, collection: &Collection) {
+    if let Collection::Stream(one) = collection {
+        stream::save_foot(writer, one);
     }
 }
 
@@ -122,6 +129,7 @@ pub fn piece(writer: &mut Writer, first_ms: Option<u64>, piece: Piece<'_>) {
         Piece::Member(member) => writer.string(member),
         Piece::Field(one) => field(writer, first_ms, one),
         Piece::Scored(member, score) => scored(writer, member, score),
+        Piece::Block(base, pack) => stream::save_block(writer, base, pack),
     }
 }
 

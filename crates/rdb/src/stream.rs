@@ -6,16 +6,23 @@
 //!   n groups | per group: name | last id | entries read (form 2) | n pending | n consumers
 //!              pending:   id | when, ms | deliveries
 //!              consumers: name | seen, ms | active, ms (form 3) | n ids | ids
+//!              n ids of what is pending for nobody | ids                           from form 5 on
+//!   seconds that ids of producers are kept | how many                              from form 4 on
+//!   n producers | per producer: name | n ids | per id: id of the producer, id
+//!   how many were added | how many were there already
 //! ```
 //!
 //! Ids of blocks and of what is pending are 16 bytes, most significant first; the others two lengths.
+//! Form 3 is written as long as it has room for everything: Redis 8.2 reads no later one. Form 4 is that
+//! of Redis 8.6, form 5 that of 8.8.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use datatypes::home::Owned;
-use datatypes::stream::group::Group;
-use datatypes::stream::{Facts, Stream, StreamId, payload_of};
+use datatypes::home::{Encoding, Owned, Payload};
+use datatypes::stream::group::{Group, Pending};
+use datatypes::stream::idempotency::{Idempotency, Terms};
+use datatypes::stream::{Facts, Stream, StreamId, payload_of, view};
 
 use crate::code::kind;
 use crate::error::Result;
@@ -25,13 +32,38 @@ use crate::write::Writer;
 /// What stands for an unknown number of entries read, and for a time that never was.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Writes a stream. O(bytes).
-pub fn save(writer: &mut Writer, stream: &Stream) {
-    writer.length(stream.n_blocks() as u64);
-    for (base, pack) in stream.blocks() {
-        writer.string(&base.to_bytes());
-        writer.string(pack);
+/// The first form that has room for all of a stream. O(pending).
+fn form(stream: &Stream) -> u8 {
+    let has_unowned = |(_, group): (&[u8], &Group)| group.unowned().next().is_some();
+    match stream.idempotency() {
+        _ if stream.groups().any(has_unowned) => kind::STREAM_5,
+        Some(_) => kind::STREAM_4,
+        None => kind::STREAM_3,
     }
+}
+
+/// The code of a stream's form.
+pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
+    view(encoding, payload).map_or(kind::STREAM_3, form)
+}
+
+/// Writes a stream, without the number of its blocks. O(bytes).
+pub fn save(writer: &mut Writer, stream: &Stream) {
+    for (base, pack) in stream.blocks() {
+        save_block(writer, base, pack);
+    }
+    save_foot(writer, stream);
+}
+
+/// Writes one of the blocks, whose number stands before the first.
+pub fn save_block(writer: &mut Writer, base: StreamId, pack: &[u8]) {
+    writer.string(&base.to_bytes());
+    writer.string(pack);
+}
+
+/// Writes what stands behind the blocks. O(pending).
+pub fn save_foot(writer: &mut Writer, stream: &Stream) {
+    let form = form(stream);
     let facts = stream.facts();
     writer.length(stream.len() as u64);
     for id in [facts.last_id, stream.first_id(), facts.max_deleted_id] {
@@ -42,7 +74,33 @@ pub fn save(writer: &mut Writer, stream: &Stream) {
     for (name, group) in stream.groups() {
         writer.string(name);
         save_group(writer, group);
+        if form == kind::STREAM_5 {
+            let unowned: Vec<_> = group.unowned().collect();
+            writer.length(unowned.len() as u64);
+            unowned.iter().for_each(|id| writer.raw(&id.to_bytes()));
+        }
     }
+    if form != kind::STREAM_3 {
+        let nothing = Idempotency::default();
+        save_idempotency(writer, stream.idempotency().unwrap_or(&nothing));
+    }
+}
+
+fn save_idempotency(writer: &mut Writer, known: &Idempotency) {
+    let terms = known.terms();
+    writer.length(terms.duration_s);
+    writer.length(terms.max_entries);
+    writer.length(known.producers().len() as u64);
+    for (producer, entries) in known.producers() {
+        writer.string(producer);
+        writer.length(entries.len() as u64);
+        for (iid, id) in entries {
+            writer.string(iid);
+            save_id(writer, id);
+        }
+    }
+    writer.length(known.n_added);
+    writer.length(known.n_duplicates);
 }
 
 fn save_id(writer: &mut Writer, id: StreamId) {
@@ -105,8 +163,34 @@ pub fn load<R: Read>(reader: &mut Reader<R>, code: u8) -> Result<Owned> {
             return reader.corrupt("a group of a stream stands there twice");
         }
     }
+    if matches!(code, kind::STREAM_4 | kind::STREAM_5) {
+        load_idempotency(reader, &mut stream)?;
+    }
     let (encoding, payload) = payload_of(stream);
     Ok(Owned::new(encoding, payload))
+}
+
+/// What says nothing leaves a stream as if nobody had ever asked.
+fn load_idempotency<R: Read>(reader: &mut Reader<R>, stream: &mut Stream) -> Result<()> {
+    let terms = Terms {
+        duration_s: reader.length()?,
+        max_entries: reader.length()?,
+    };
+    let mut known = Idempotency::default();
+    known.set_terms(terms);
+    let n_producers = reader.length()?;
+    for _ in 0..n_producers {
+        let producer = reader.string()?;
+        for _ in 0..reader.length()? {
+            let iid = reader.string()?;
+            known.insert(&producer, &iid, load_id(reader)?);
+        }
+    }
+    (known.n_added, known.n_duplicates) = (reader.length()?, reader.length()?);
+    if terms != Terms::default() || (n_producers | known.n_added | known.n_duplicates) > 0 {
+        *stream.idempotency_mut() = known;
+    }
+    Ok(())
 }
 
 fn load_id<R: Read>(reader: &mut Reader<R>) -> Result<StreamId> {
@@ -134,10 +218,33 @@ fn load_group<R: Read>(reader: &mut Reader<R>, code: u8, stream: &Stream) -> Res
     for _ in 0..reader.length()? {
         load_consumer(reader, code, &mut group, &mut pending)?;
     }
+    if code == kind::STREAM_5 {
+        load_unowned(reader, &mut group, &mut pending)?;
+    }
     match pending.is_empty() {
         true => Ok(group),
         false => reader.corrupt("an entry is pending for nobody"),
     }
+}
+
+fn load_unowned<R: Read>(
+    reader: &mut Reader<R>,
+    group: &mut Group,
+    pending: &mut BTreeMap<StreamId, (u64, u64)>,
+) -> Result<()> {
+    for _ in 0..reader.length()? {
+        let id = StreamId::from_bytes(reader.bytes()?);
+        let Some((delivered_ms, n_deliveries)) = pending.remove(&id) else {
+            return reader.corrupt("what was given back is not pending");
+        };
+        let unowned = Pending {
+            delivered_ms,
+            n_deliveries,
+            consumer: None,
+        };
+        group.deliver(id, unowned);
+    }
+    Ok(())
 }
 
 fn load_consumer<R: Read>(
@@ -149,8 +256,8 @@ fn load_consumer<R: Read>(
     let name = reader.string()?;
     let seen_ms = u64::try_from(reader.milliseconds()?).unwrap_or(0);
     let active_ms = match code {
-        kind::STREAM_3 => u64::try_from(reader.milliseconds()?).ok(),
-        _ => Some(seen_ms),
+        kind::STREAM | kind::STREAM_2 => Some(seen_ms),
+        _ => u64::try_from(reader.milliseconds()?).ok(),
     };
     let mut deliveries = Vec::new();
     for _ in 0..reader.length()? {

@@ -69,7 +69,13 @@ fn content_of_stream(stream: &Stream) -> Vec<String> {
                 lines.push(format!("{id} {} {}", pending.delivered_ms, pending.n_deliveries));
             }
         }
+        lines.extend(
+            group
+                .unowned()
+                .map(|id| format!("{id} {:?}", group.pending_at(id))),
+        );
     }
+    lines.extend(stream.idempotency().map(|known| format!("{known:?}")));
     lines
 }
 
@@ -95,13 +101,29 @@ fn stream_of(elements: &[Vec<u8>], limits: &Limits) -> Owned {
             let pending = Pending {
                 delivered_ms: 3000,
                 n_deliveries: 1 + n as u64,
-                consumer,
+                consumer: Some(consumer),
             };
             group.deliver(StreamId::new(1, 1 + n as u64), pending);
         }
     }
     stream.add_group(b"read", group);
     stream.add_group(b"fresh", Group::new(StreamId::MIN, None));
+    if elements.len() % 3 == 1 {
+        let unowned = Pending {
+            delivered_ms: 0,
+            n_deliveries: i64::MAX as u64,
+            consumer: None,
+        };
+        let group = stream.group_mut(b"read").unwrap();
+        group.deliver(StreamId::new(1, 3), unowned);
+    }
+    if elements.len() % 3 == 2 {
+        let known = stream.idempotency_mut();
+        known.remember(b"p", b"first", StreamId::new(1, 1), 1);
+        known.remember(b"p", b"", StreamId::new(1, 2), 1);
+        known.remember(b"q", b"first", StreamId::new(2, 1), 2);
+        known.n_added = 3;
+    }
     let (encoding, payload) = payload_of(stream);
     Owned::new(encoding, payload)
 }

@@ -17,9 +17,11 @@ use crate::logging;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
 use crate::persistence::append;
+use crate::persistence::ending;
 use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
 use crate::persistence::saver;
+use crate::replication;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
@@ -28,11 +30,16 @@ use std::fs::File;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Event loops that are started when the processors allow more.
 const THREADS_MAX: usize = 8;
 /// The stack of each event loop. Handlers do not recurse.
 const STACK_BYTES: usize = 2 << 20;
+/// How long a loop may take to come to its end.
+const LOOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long, if it runs a script that has written.
+const SCRIPT_PATIENCE: Duration = Duration::from_millis(100);
 /// Where random numbers of the thread that loads start.
 const SAVER_SEED: u64 = 0x5a5e;
 /// Where the process id is written when nobody says otherwise.
@@ -146,12 +153,15 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     log::info!("Server initialized");
     let data = find_data(state)?;
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
-    start_saver(state, commands, data);
+    let saver = start_saver(state, commands, data);
     std::thread::spawn(move || append::run(state));
+    std::thread::spawn(move || replication::run(state, commands));
     let result = acceptor.run();
     supervisor.stopping();
     acceptor.close();
     stop(state, threads)?;
+    state.saving.end();
+    ending::clean_up(state, &saver);
     if state.aof.phase() != Phase::Off {
         append::close(state);
     }
@@ -202,7 +212,7 @@ fn fatal(error: &LoadError) -> String {
 }
 
 /// Starts the thread that loads the data and then saves it.
-fn start_saver(state: &'static State, commands: &'static Commands, data: Data) {
+fn start_saver(state: &'static State, commands: &'static Commands, data: Data) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let engine = || Engine::new(state, commands, state.n_threads, SAVER_SEED);
         let loaded = match data {
@@ -219,7 +229,7 @@ fn start_saver(state: &'static State, commands: &'static Commands, data: Data) {
             forget_code();
             saver::run(state);
         }
-    });
+    })
 }
 
 fn announce(loaded: &Loaded) {
@@ -319,10 +329,25 @@ fn start_loops(state: &'static State, commands: &'static Commands) -> std::io::R
     Ok(threads)
 }
 
+/// Ends the loops. One that is in a command without end is left to it: nobody was answered, and the
+/// process goes.
 fn stop(state: &State, threads: Vec<Loop>) -> Result<(), String> {
     state.is_stopping.store(true, Relaxed);
     state.mailboxes.wake_all();
+    let started = Instant::now();
     for thread in threads {
+        while !thread.is_finished() {
+            let running = &state.scripts.running;
+            let patience = match running.has_written() {
+                true => SCRIPT_PATIENCE,
+                false => LOOP_PATIENCE,
+            };
+            if started.elapsed() > patience {
+                log::warn!("A command does not come to its end: it ends with the process.");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let result = thread.join().map_err(|_| "an event loop has panicked")?;
         result.map_err(|error| format!("an event loop has ended: {}", reason(&error)))?;
     }

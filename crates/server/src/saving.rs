@@ -4,7 +4,6 @@
 //! saver takes it. INFO and the gate read the rest.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -27,10 +26,14 @@ pub enum Word {
     Failed,
 }
 
+/// Hears how a save goes, perhaps while every shard is held: it must not wait, nor wake anybody. It is
+/// dropped unheard if there is no save after all.
+pub type Tell = Box<dyn FnMut(Word) + Send>;
+
 /// What the saver is to do.
 pub enum Wish {
     /// Save, and tell.
-    Save(Sender<Word>),
+    Save(Tell),
     /// Rewrite the append-only file.
     Rewrite,
     /// Nothing came in time.
@@ -41,7 +44,7 @@ pub enum Wish {
 
 #[derive(Default)]
 struct Desk {
-    wanted: Option<Sender<Word>>,
+    wanted: Option<Tell>,
     wants_rewrite: bool,
     /// Another save is to follow the present one.
     must_follow: bool,
@@ -66,6 +69,8 @@ pub struct Record {
     /// [`Counter::Changes`](crate::stats::counters::Counter::Changes) as it was when the data was
     /// saved last.
     pub changes: u64,
+    /// The same before a flush that a save follows at once; that one may fail.
+    changes_before_flush: Option<u64>,
 }
 
 /// What became of a wish for a rewrite.
@@ -150,6 +155,7 @@ impl Default for Saving {
                 n_saves: 0,
                 runs_since: None,
                 changes: 0,
+                changes_before_flush: None,
             }),
             is_running: false.into(),
             must_stop: false.into(),
@@ -175,25 +181,21 @@ impl Default for Saving {
 }
 
 impl Saving {
-    /// Asks for a save in the background. Who asks may wait for word of it. `None` if one runs.
-    pub fn wish(&self) -> Option<Receiver<Word>> {
+    /// Asks for a save in the background. False if one runs.
+    pub fn wish(&self, tell: Tell) -> bool {
         let mut desk = self.desk.lock();
-        match self.is_running() {
-            true => None,
-            false => self.wish_at(&mut desk),
-        }
+        !self.is_running() && self.wish_at(&mut desk, tell)
     }
 
-    fn wish_at(&self, desk: &mut Desk) -> Option<Receiver<Word>> {
+    fn wish_at(&self, desk: &mut Desk, tell: Tell) -> bool {
         if desk.must_end {
-            return None;
+            return false;
         }
-        let (sender, receiver) = channel();
         self.is_running.store(true, SeqCst);
         self.must_stop.store(false, SeqCst);
-        desk.wanted = Some(sender);
+        desk.wanted = Some(tell);
         self.bell.notify_all();
-        Some(receiver)
+        true
     }
 
     /// Waits for a wish; for the saver.
@@ -316,15 +318,23 @@ impl Saving {
     }
 
     /// Notes that all data was thrown away: the present save stops, and another follows if the empty
-    /// data set is to be on the disk at once.
-    pub fn flushed(&self, must_save: bool) {
+    /// data set is to be on the disk at once: then nothing counts as changed, unless that fails.
+    /// `saves_at` are the changes so far.
+    pub fn flushed(&self, saves_at: Option<u64>) {
+        if let Some(changes) = saves_at {
+            let mut record = self.record.lock();
+            let before = record.changes;
+            record.changes_before_flush.get_or_insert(before);
+            record.changes = changes;
+        }
+        let must_save = saves_at.is_some();
         let mut desk = self.desk.lock();
         if self.is_running() {
             desk.must_follow |= must_save;
             self.must_stop.store(true, SeqCst);
             self.bell.notify_all();
         } else if must_save {
-            drop(self.wish_at(&mut desk));
+            self.wish_at(&mut desk, Box::new(|_| {}));
         }
     }
 
@@ -378,12 +388,16 @@ impl Saving {
         if is_ok || !self.must_stop() {
             record.is_ok = is_ok;
             self.hinder(FAILING, !is_ok);
+            let before = record.changes_before_flush.take();
+            if let (Some(before), false) = (before, is_ok) {
+                record.changes = before;
+            }
         }
         drop(record);
         let mut desk = self.desk.lock();
         self.is_running.store(false, SeqCst);
         if std::mem::take(&mut desk.must_follow) {
-            drop(self.wish_at(&mut desk));
+            self.wish_at(&mut desk, Box::new(|_| {}));
         }
     }
 
@@ -459,15 +473,15 @@ mod tests {
     fn a_save_follows_a_flush_whenever_it_comes() {
         for flushes_before in [true, false] {
             let saving = Saving::default();
-            let _words = saving.wish().unwrap();
+            assert!(saving.wish(Box::new(|_| {})));
             assert!(matches!(saving.next(None), Wish::Save(_)));
             if flushes_before {
-                saving.flushed(true);
+                saving.flushed(Some(0));
                 assert!(saving.must_stop());
             }
             saving.ended(!flushes_before);
             if !flushes_before {
-                saving.flushed(true);
+                saving.flushed(Some(0));
             }
             assert!(saving.is_running() && !saving.must_stop());
             assert!(matches!(saving.next(None), Wish::Save(_)));

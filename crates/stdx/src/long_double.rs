@@ -12,6 +12,8 @@
 //! and every operation rounds once, half to even. Texts within 19 digits and 19 decimals take a
 //! 128-bit path; all others go through a small big integer.
 
+use std::cmp::Ordering;
+
 use crate::number::split_sign;
 
 /// The exponent of the lowest bit of the smallest value, below which rounding loses bits.
@@ -118,6 +120,32 @@ impl LongDouble {
             round(small.negative, low - high, exponent)
         };
         sum.finite.then_some(sum)
+    }
+
+    /// The number with the other sign.
+    pub fn negated(self) -> LongDouble {
+        LongDouble {
+            negative: !self.negative,
+            ..self
+        }
+    }
+
+    /// Which of two is greater; zeros are equal whatever their sign.
+    pub fn total_order(self, other: LongDouble) -> Ordering {
+        if self.mantissa == 0 && other.mantissa == 0 && self.finite && other.finite {
+            return Ordering::Equal;
+        }
+        let magnitude = |n: LongDouble| match (n.finite, n.mantissa) {
+            (false, _) => (i64::MAX, 0),
+            (true, 0) => (i64::MIN, 0),
+            (true, mantissa) => (n.exponent, mantissa), // the top bit is set, but for the smallest
+        };
+        match (self.negative, other.negative) {
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+            (false, false) => magnitude(self).cmp(&magnitude(other)),
+            (true, true) => magnitude(other).cmp(&magnitude(self)),
+        }
     }
 
     /// Appends the value with up to 17 decimals and no trailing zeros; `0` without a sign.
@@ -445,7 +473,7 @@ impl Big {
             .len()
             .cmp(&other.limbs.len())
             .then_with(|| self.limbs.iter().rev().cmp(other.limbs.iter().rev()))
-            != std::cmp::Ordering::Less
+            != Ordering::Less
     }
 
     fn subtract(&mut self, other: &Big) {

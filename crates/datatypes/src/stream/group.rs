@@ -6,7 +6,8 @@
 //! ```
 //!
 //! What is pending is known twice, to the group and to its consumer, so that a consumer's own history
-//! is found without going through that of the others.
+//! is found without going through that of the others. What a consumer gave back (XNACK) is pending for
+//! nobody, and known to the group alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -20,12 +21,22 @@ pub type ConsumerNo = u32;
 /// A delivery that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// When it was last delivered, Unix time.
+    /// When it was last delivered, Unix time; 0 if it was given back.
     pub delivered_ms: u64,
-    /// How often it was delivered.
+    /// How often it was delivered; at most [`DELIVERIES_MAX`].
     pub n_deliveries: u64,
-    /// To whom.
-    pub consumer: ConsumerNo,
+    /// To whom; `None` if he gave it back.
+    pub consumer: Option<ConsumerNo>,
+}
+
+/// The number of deliveries of what is never to be delivered again.
+pub const DELIVERIES_MAX: u64 = i64::MAX as u64;
+
+impl Pending {
+    /// How often it was delivered, with one more.
+    pub fn delivered_again(self) -> u64 {
+        self.n_deliveries.saturating_add(1).min(DELIVERIES_MAX)
+    }
 }
 
 /// Who reads for a group.
@@ -190,14 +201,22 @@ impl Group {
     /// Notes a delivery, in place of an earlier one of the same id. O(log pending).
     pub fn deliver(&mut self, id: StreamId, pending: Pending) {
         let before = self.pending.insert(id, pending);
-        if let Some(before) = before
-            && before.consumer != pending.consumer
-        {
-            self.consumer_mut(before.consumer).pending.remove(&id);
+        let owner = before.and_then(|before| before.consumer);
+        if owner == pending.consumer {
+            return;
         }
-        if before.is_none_or(|before| before.consumer != pending.consumer) {
-            self.consumer_mut(pending.consumer).pending.insert(id);
+        if let Some(owner) = owner {
+            self.consumer_mut(owner).pending.remove(&id);
         }
+        if let Some(owner) = pending.consumer {
+            self.consumer_mut(owner).pending.insert(id);
+        }
+    }
+
+    /// The ids of what is pending for nobody, in order. O(pending).
+    pub fn unowned(&self) -> impl Iterator<Item = StreamId> + '_ {
+        let unowned = |(_, pending): &(&StreamId, &Pending)| pending.consumer.is_none();
+        self.pending.iter().filter(unowned).map(|(id, _)| *id)
     }
 
     /// Forgets a delivery; whether it was pending. O(log pending).
@@ -205,7 +224,9 @@ impl Group {
         let Some(pending) = self.pending.remove(&id) else {
             return false;
         };
-        self.consumer_mut(pending.consumer).pending.remove(&id);
+        if let Some(owner) = pending.consumer {
+            self.consumer_mut(owner).pending.remove(&id);
+        }
         true
     }
 
@@ -232,7 +253,7 @@ impl Group {
                 Pending {
                     delivered_ms,
                     n_deliveries,
-                    consumer: no,
+                    consumer: Some(no),
                 },
             );
         }
@@ -258,9 +279,13 @@ impl Group {
         let n_live = self.consumers.iter().flatten().count();
         assert_eq!(n_live, self.by_name.len(), "every consumer has a name");
         let n_owned = self.consumers().map(|(_, consumer)| consumer.pending.len());
-        assert_eq!(n_owned.sum::<usize>(), self.pending.len(), "everything pending has one owner");
-        for (id, pending) in &self.pending {
-            assert!(self.consumer(pending.consumer).pending.contains(id), "and knows it");
+        let owned = || {
+            let pending = self.pending.iter();
+            pending.filter_map(|(id, pending)| pending.consumer.map(|owner| (id, owner)))
+        };
+        assert_eq!(n_owned.sum::<usize>(), owned().count(), "what is owned has one owner");
+        for (id, owner) in owned() {
+            assert!(self.consumer(owner).pending.contains(id), "who knows it");
         }
     }
 }

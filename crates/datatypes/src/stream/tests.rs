@@ -261,7 +261,7 @@ fn groups_agree_with_a_map() {
                     Pending {
                         delivered_ms: n,
                         n_deliveries: 1,
-                        consumer,
+                        consumer: Some(consumer),
                     },
                 );
                 model.insert(id, (name, n));
@@ -271,11 +271,34 @@ fn groups_agree_with_a_map() {
         let seen = group
             .pending(StreamId::MIN..=StreamId::MAX)
             .map(|(id, pending)| {
-                let name = group.consumer(pending.consumer).name().to_vec();
+                let owner = pending.consumer.unwrap();
+                let name = group.consumer(owner).name().to_vec();
                 (id, (name, pending.delivered_ms))
             });
         assert!(seen.eq(model.iter().map(|(id, owner)| (*id, owner.clone()))));
     }
+}
+
+#[test]
+fn what_is_given_back_belongs_to_nobody_until_it_is_claimed() {
+    let mut group = Group::new(StreamId::MIN, None);
+    let id = StreamId::new(1, 1);
+    let (a, _) = group.consumer_or_new(b"a", 0);
+    let (b, _) = group.consumer_or_new(b"b", 0);
+    for (consumer, unowned) in [(Some(a), 0), (None, 1), (None, 1), (Some(b), 0), (None, 1)] {
+        let pending = Pending {
+            delivered_ms: 0,
+            n_deliveries: 1,
+            consumer,
+        };
+        group.deliver(id, pending);
+        group.check_invariants();
+        assert_eq!(group.unowned().count(), unowned);
+    }
+    group.delete_consumer(b"a");
+    assert_eq!(group.n_pending(), 1);
+    assert!(group.acknowledge(id));
+    group.check_invariants();
 }
 
 #[test]

@@ -5,8 +5,10 @@
 mod aof;
 mod aof_tools;
 mod debug;
+mod ending;
 mod eviction;
 mod limits;
+mod migration;
 mod process;
 mod saving;
 mod scripts;

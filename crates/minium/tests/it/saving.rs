@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Instant;
 
 use client::connection::Connection;
 use resp::decode::Value;
@@ -407,4 +408,58 @@ fn a_file_is_checked_without_a_server() {
         assert!(told.contains(line), "{line} in {told}");
     }
     assert_eq!(check(Path::new("absent.rdb")).0, Some(1));
+}
+
+/// A file with a key that stands there twice: what is said of it names the key, or does not.
+#[test]
+fn keys_are_named_in_the_log_unless_that_is_forbidden() {
+    let twice = b"REDIS0011\xfe\x00\x00\x06secret\x01a\x00\x06secret\x01b\xff\0\0\0\0\0\0\0\0";
+    for (flag, is_named) in [("no", true), ("yes", false)] {
+        let folder = folder("named");
+        fs::write(folder.join("dump.rdb"), twice).unwrap();
+        let output = std::process::Command::new(MINIUM)
+            .current_dir(&folder)
+            .args(["--bind", "127.0.0.1", "--port", &free_port().to_string()])
+            .args(["--hide-user-data-from-log", flag])
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains("stands there twice"), "{log}");
+        assert_eq!(log.contains("secret"), is_named, "{log}");
+    }
+}
+
+/// There is one loop: it serves others while a save that one of its clients waits for goes on.
+#[test]
+fn a_save_holds_no_event_loop() {
+    let server = Server::start(&[
+        "--save",
+        "",
+        "--threads",
+        "1",
+        "--rdb-key-save-delay",
+        "1000",
+    ]);
+    let (mut saver, mut other) = (server.client(), server.client());
+    for n in 0..1_000 {
+        text(&format!("SET key:{n} value"), &mut other);
+    }
+    for (command, answer) in [("SAVE", "+OK"), ("BGSAVE", "+Background saving started")] {
+        saver.send(&[command]).unwrap();
+        saver.flush().unwrap();
+        wait_for("the save runs", || {
+            (info("rdb_bgsave_in_progress", &mut other) == "1").then_some(())
+        });
+        let started = Instant::now();
+        let mut n_served = 0;
+        while info("rdb_bgsave_in_progress", &mut other) == "1" {
+            n_served += 1;
+            assert!(started.elapsed() < PATIENCE, "it ends");
+        }
+        assert!(n_served > 10, "{command}: {n_served} answers while it ran");
+        assert_eq!(client::transcript::render(&saver.receive().unwrap()).trim_end(), answer);
+    }
+    assert_eq!(text("SAVE", &mut saver), "+OK");
+    assert!(text("INFO commandstats", &mut other).contains("cmdstat_save:calls=2"));
 }

@@ -2,6 +2,7 @@
 
 use super::catalogue::Catalogue;
 use super::rules::{RuleError, Rules, joined_selectors};
+use super::selector::warning;
 use super::{DEFAULT, Named, User, is_valid_name};
 
 /// Ends every report about a file that cannot be taken.
@@ -64,7 +65,7 @@ fn rules(
     let mut has_failed = false;
     for word in words.iter().filter(|word| !word.is_empty()) {
         match rules.apply(catalogue, word, with_channels) {
-            Ok(()) => {}
+            Ok(()) => warn_of(catalogue, word),
             // What is not known holds no secret.
             Err(error @ RuleError::UnknownCommand) => {
                 let word = String::from_utf8_lossy(word);
@@ -79,6 +80,12 @@ fn rules(
         }
     }
     Some(rules)
+}
+
+fn warn_of(catalogue: &Catalogue, rule: &[u8]) {
+    if let Some(warning) = warning(catalogue, rule) {
+        log::warn!("{warning}");
+    }
 }
 
 /// The user of one `user` line of a configuration, its first word left out. The error is the line for
@@ -105,6 +112,7 @@ pub fn declared(
                 _ => format!("Error loading ACL rules for the user named '{name}': {error}"),
             }
         })?;
+        warn_of(catalogue, rule);
     }
     Ok((name.to_vec(), rules))
 }

@@ -163,8 +163,10 @@ impl Manifest {
         }
     }
 
-    /// Puts the manifest into its folder, in place of the old one at once.
+    /// Puts the manifest into its folder, in place of the old one at once. Before that the names that
+    /// it speaks of are brought to the disk: names of one folder need not get there in order.
     pub fn write(&self, place: &Place) -> io::Result<()> {
+        sync_folder(&place.folder)?;
         let name = place.manifest();
         let temporary = place.path(&format!("temp-{name}"));
         let written = File::create(&temporary)
@@ -208,6 +210,12 @@ impl Manifest {
             number: self.last_base,
             kind: Kind::Base,
         })
+    }
+
+    /// Gives no number again that `other` has given.
+    pub fn skip_numbers_of(&mut self, other: &Manifest) {
+        self.last_base = self.last_base.max(other.last_base);
+        self.last_increment = self.last_increment.max(other.last_increment);
     }
 
     /// Names the next increment.

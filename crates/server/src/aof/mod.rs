@@ -16,7 +16,6 @@ pub mod manifest;
 pub mod records;
 pub mod restore;
 pub mod scan;
-pub mod waits;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,7 +29,6 @@ use crate::config::Config;
 use crate::config::live::FsyncPolicy;
 use crate::error::reason;
 use crate::journal::Reader;
-use crate::mailbox::Mailboxes;
 use lock::Hold;
 use manifest::{Manifest, Place};
 
@@ -81,6 +79,9 @@ pub struct Files {
     pub manifest: Option<Manifest>,
     unwritten: Vec<Segment>,
     unsynced: Vec<Arc<Target>>,
+    /// A sync of these has failed: what the disk holds of them is unknown, whatever later ones say,
+    /// until a base makes up for them.
+    suspects: Vec<Arc<Target>>,
     postponed_since: Option<Instant>,
     hold: Option<Hold>,
 }
@@ -101,10 +102,6 @@ pub struct Aof {
     write_error: Mutex<Option<String>>,
     sync_error: Mutex<Option<String>>,
     is_failing: AtomicBool,
-    /// Syncs that failed. The system may have dropped what it could not write, and says so only once.
-    n_failed_syncs: AtomicU64,
-    /// How many of them no longer matter, as a base was written since.
-    n_mended_syncs: AtomicU64,
     /// Bytes of the files before the present one.
     pub n_bytes_before: AtomicU64,
     /// Bytes of all files after the last rewrite, or at the start.
@@ -113,8 +110,6 @@ pub struct Aof {
     pub n_delayed: AtomicU64,
     /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
     pub sleep_us: AtomicU64,
-    /// Who waits for the disk.
-    pub waits: waits::Waits,
     bell: (Mutex<()>, Condvar),
 }
 
@@ -132,13 +127,10 @@ impl Default for Aof {
             write_error: Mutex::default(),
             sync_error: Mutex::default(),
             is_failing: false.into(),
-            n_failed_syncs: 0.into(),
-            n_mended_syncs: 0.into(),
             n_bytes_before: 0.into(),
             n_bytes_at_rewrite: 0.into(),
             n_delayed: 0.into(),
             sleep_us: 0.into(),
-            waits: Default::default(),
             bell: Default::default(),
         }
     }
@@ -159,7 +151,7 @@ impl Target {
     }
 
     /// Waits until the file is on the disk, if it is on one: a device need not be.
-    fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         match self.file.sync_data() {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             result => result,
@@ -333,10 +325,7 @@ impl Aof {
     /// Waits until what was written is on the disk.
     pub fn sync(&self, files: &mut Files) -> io::Result<()> {
         let end = self.written.load(SeqCst);
-        for target in &files.unsynced {
-            target.sync()?;
-        }
-        files.unsynced.clear();
+        files.sync()?;
         self.synced.fetch_max(end, SeqCst);
         *self.last_sync.lock() = Instant::now();
         Ok(())
@@ -351,14 +340,15 @@ impl Aof {
             let targets: Vec<_> = files.unsynced.iter().map(with_length).collect();
             (targets, self.written.load(SeqCst))
         };
-        let result = targets.iter().try_for_each(|(target, _)| target.sync());
+        let failed = targets.iter().find_map(|(target, _)| {
+            let error = target.sync().err()?;
+            Some((target.clone(), error))
+        });
         *self.last_sync.lock() = Instant::now();
         self.is_syncing.store(false, SeqCst);
-        match result {
-            Ok(()) => {
-                if !self.is_doubtful() {
-                    self.synced.fetch_max(end, SeqCst);
-                }
+        match failed {
+            None => {
+                self.synced.fetch_max(end, SeqCst);
                 // What was written to meanwhile stays.
                 let is_done = |one: &Arc<Target>| {
                     let now = with_length(one);
@@ -367,12 +357,9 @@ impl Aof {
                         .any(|(target, n_bytes)| Arc::ptr_eq(target, &now.0) && *n_bytes == now.1)
                 };
                 self.files.lock().unsynced.retain(|one| !is_done(one));
-                if self.note(&self.sync_error, None) {
-                    log::warn!("AOF fsync error looks solved. The server can write again.");
-                }
             }
-            Err(error) => {
-                self.n_failed_syncs.fetch_add(1, SeqCst);
+            Some((target, error)) => {
+                self.files.lock().suspects.push(target);
                 if !self.note(&self.sync_error, Some(reason(&error))) {
                     log::warn!("Fail to fsync the AOF file: {}", reason(&error));
                 }
@@ -380,20 +367,9 @@ impl Aof {
         }
     }
 
-    /// Whether what was written may be missing from the disk although it was synced since: only a new base
-    /// makes that good.
-    pub fn is_doubtful(&self) -> bool {
-        self.n_failed_syncs.load(SeqCst) > self.n_mended_syncs.load(SeqCst)
-    }
-
-    /// How many syncs have failed so far.
-    pub fn n_failed_syncs(&self) -> u64 {
-        self.n_failed_syncs.load(SeqCst)
-    }
-
-    /// A base is on the disk that was begun when so many syncs had failed.
-    pub fn mend(&self, n_failed: u64) {
-        self.n_mended_syncs.fetch_max(n_failed, SeqCst);
+    /// Whether only another base can make what was written durable: a sync has failed.
+    pub fn needs_base(&self) -> bool {
+        self.is_failing() && self.files.lock().need_base()
     }
 
     /// Notes an error, or that there is none; whether there was one before.
@@ -435,13 +411,6 @@ impl Aof {
         self.phase() == Phase::On && (is_reached || config.append_fsync() == FsyncPolicy::Always)
     }
 
-    /// Serves those who wait for what is on the disk.
-    pub fn serve_waits(&self, mailboxes: &Mailboxes) {
-        if self.phase() == Phase::On {
-            self.waits.serve(self.synced.load(SeqCst), mailboxes);
-        }
-    }
-
     /// Whether somebody waits for the disk.
     pub fn is_syncing(&self) -> bool {
         self.is_syncing.load(Relaxed)
@@ -465,12 +434,17 @@ impl Aof {
             .unwritten
             .retain(|one| Arc::ptr_eq(&one.target, &target));
         files.unsynced.retain(|one| Arc::ptr_eq(one, &target));
+        files.suspects.retain(|one| Arc::ptr_eq(one, &target));
+        if files.suspects.is_empty() && self.note(&self.sync_error, None) {
+            log::warn!("AOF fsync error looks solved. The server can write again.");
+        }
     }
 
     /// Forgets errors, files and what was not written: it is off.
     pub fn forget(&self, files: &mut Files) {
         files.unwritten.clear();
         files.unsynced.clear();
+        files.suspects.clear();
         self.note(&self.write_error, None);
         self.note(&self.sync_error, None);
         let end = self.reader.n_appended();
@@ -486,6 +460,25 @@ impl Aof {
 }
 
 impl Files {
+    /// See [`Aof::needs_base`].
+    pub fn need_base(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if !self.suspects.is_empty() {
+            return Err(io::Error::other("an earlier fsync has failed"));
+        }
+        for target in &self.unsynced {
+            if let Err(error) = target.sync() {
+                self.suspects.push(target.clone());
+                return Err(error);
+            }
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
     /// Keeps others from the files; whether they were free to them before. The error is for the
     /// operator.
     pub fn hold(&mut self, patience: Duration) -> Result<bool, String> {
@@ -506,8 +499,12 @@ impl Files {
         while let Some(segment) = self.unwritten.first_mut() {
             let target = segment.target.clone();
             if !self.unsynced.iter().any(|one| Arc::ptr_eq(one, &target)) {
+                self.sync()?; // a file must not get to the disk before the one that precedes it
                 self.unsynced.push(target);
             }
+            let Some(segment) = self.unwritten.first_mut() else {
+                return Ok(());
+            };
             if let Err((n_done, error)) = segment.target.append(&segment.bytes) {
                 segment.bytes.drain(..n_done);
                 return Err(error);

@@ -3,18 +3,23 @@
 //! A handler records effects ([`WriteCtx::changed`], [`WriteCtx::propagate`], [`WriteCtx::wait`]); the
 //! engine applies them while the locks are still held.
 
+use std::fmt;
+
 use datatypes::home::Limits;
 use datatypes::value::ValueRef;
 use keyspace::db::{Db, View};
 use lua::interpreter::ScriptName;
 use rdb::payload::Demands;
 
-use crate::command::Commands;
 use crate::command::event::Event;
+use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
+use crate::error::Result;
+use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
+use crate::waits::Goal;
 
 /// A key and its database.
 pub type Place = (u16, Box<[u8]>);
@@ -34,6 +39,8 @@ pub struct Effects {
     pub wanted: EventClasses,
     /// The whole data set was thrown away.
     pub has_flushed: bool,
+    /// Lines for the log.
+    pub notes: Vec<String>,
     /// Events to publish.
     pub events: Vec<(Event, Place)>,
     /// Who runs the command, if anybody is to be told of changed keys.
@@ -50,6 +57,30 @@ pub struct Effects {
     pub can_wait: bool,
     /// The command has nothing to answer yet.
     pub wait: Option<Wait>,
+    /// The command waits for work that is done elsewhere.
+    pub errand: Option<Errand>,
+}
+
+/// Work that is done in another thread while the command waits, and no lock is held.
+pub struct Errand(pub Box<dyn FnOnce(&'static State) -> After + Send>);
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Errand")
+    }
+}
+
+/// What follows an errand.
+pub enum After {
+    /// The command has this answer.
+    Answer(Result<()>),
+    /// This runs over its keys as any command, and answers.
+    Run {
+        /// A row that clients cannot call.
+        command: &'static Command,
+        /// Its name and arguments.
+        words: Vec<Vec<u8>>,
+    },
 }
 
 /// A command's wish to wait for its keys.
@@ -69,6 +100,10 @@ pub struct Directives {
     pub packs_strings: bool,
     /// What is asked of payloads.
     pub demands: Demands,
+    /// A script runs.
+    pub is_scripted: bool,
+    /// `import-mode`: what is due stays.
+    pub is_importing: bool,
     /// What the clock shows while commands of a file run again, for which it stands still.
     pub present_ms: Option<u64>,
 }
@@ -122,30 +157,22 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
-    /// WAITAOF: wait for the disk.
-    AwaitDisk(Durable),
+    /// WAIT, WAITAOF: wait for replicas and disks.
+    AwaitCopies(Goal),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
     Reload(Reload),
+    /// Save in the background, and answer when it is so far.
+    Save {
+        /// Begun or done.
+        until: Word,
+    },
     /// Compile a script that was added to the cache.
     Load {
         /// Which.
         name: ScriptName,
     },
-}
-
-/// What WAITAOF waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Durable {
-    /// The stream must be on the disk up to here.
-    pub end: u64,
-    /// It must be on this disk.
-    pub is_local: bool,
-    /// It must be on those of replicas, too, of which there are none.
-    pub needs_replicas: bool,
-    /// Until this Unix time; `None` waits for ever.
-    pub until_ms: Option<u64>,
 }
 
 /// What a script may do, by its command and its own promises.
@@ -200,6 +227,8 @@ pub struct AdminCtx<'a> {
     pub is_memory_full: bool,
     /// What is to be done when the handler has returned.
     pub order: Option<Order>,
+    /// Lines for the log, where nobody waits for locks any more.
+    pub notes: &'a mut Vec<String>,
 }
 
 /// The next number of a splitmix64 sequence.
@@ -379,5 +408,10 @@ impl<'a> WriteCtx<'a> {
     /// The same, with what is to run again.
     pub fn wait_as(&mut self, until_ms: Option<u64>, request: Option<Vec<Vec<u8>>>) {
         self.effects.wait = Some(Wait { until_ms, request });
+    }
+
+    /// Has `work` done elsewhere, and the command wait for it. Only where it can wait.
+    pub fn send_off(&mut self, work: impl FnOnce(&'static State) -> After + Send + 'static) {
+        self.effects.errand = Some(Errand(Box::new(work)));
     }
 }

@@ -39,6 +39,15 @@ pub enum Keys {
         /// The first place where it may be.
         from: usize,
     },
+    /// The one at `at`, or if that is empty all behind a word.
+    Tail {
+        /// The key.
+        at: usize,
+        /// The word, in capitals.
+        word: &'static str,
+        /// Options whose arguments are not to be taken for the word, and how many those are.
+        options: &'static [(&'static str, usize)],
+    },
     /// The first argument, and the one behind the last of some words.
     Option {
         /// The words, in capitals.
@@ -56,6 +65,10 @@ impl Keys {
             Keys::Range { first, .. } => request.get(first).copied(),
             Keys::Counted { first, at, .. } => request.get(first.unwrap_or(at + 1)).copied(),
             Keys::Stored { first, .. } => request.get(first).copied(),
+            Keys::Tail { at, word, options } => {
+                let behind = tail(at, (word, options), request);
+                behind.map_or(request.get(at), |keys| keys.first()).copied()
+            }
             Keys::Halved { word, from } => halved(word, from, request).first().copied(),
             Keys::Option { .. } => request.get(1).copied(),
             Keys::None => None,
@@ -75,7 +88,11 @@ impl Keys {
     pub fn are_movable(self) -> bool {
         matches!(
             self,
-            Keys::Counted { .. } | Keys::Stored { .. } | Keys::Halved { .. } | Keys::Option { .. }
+            Keys::Counted { .. }
+                | Keys::Stored { .. }
+                | Keys::Halved { .. }
+                | Keys::Option { .. }
+                | Keys::Tail { .. }
         )
     }
 
@@ -86,7 +103,8 @@ impl Keys {
             Keys::Counted {
                 first: Some(first), ..
             }
-            | Keys::Stored { first, .. } => (first, first as i32, 1),
+            | Keys::Stored { first, .. }
+            | Keys::Tail { at: first, .. } => (first, first as i32, 1),
             Keys::Option { .. } => (1, 1, 1),
             Keys::Counted { first: None, .. } | Keys::Halved { .. } | Keys::None => (0, 0, 0),
         }
@@ -129,6 +147,10 @@ impl Keys {
                 key.chain(stored(options, request, first + 1))
                     .for_each(|key| visit(key));
             }
+            Keys::Tail { at, word, options } => match tail(at, (word, options), request) {
+                Some(keys) => keys.iter().for_each(|key| visit(key)),
+                None => request.get(at).into_iter().for_each(|key| visit(key)),
+            },
             Keys::Option { words, from } => {
                 let optional = behind_word(words, request, from).map(|(_, key)| key);
                 let key = request.get(1).copied();
@@ -146,6 +168,29 @@ fn halved<'r, 'a>(word: &str, from: usize, request: &'r [&'a [u8]]) -> &'r [&'a 
         .position(|other| other.eq_ignore_ascii_case(word.as_bytes()));
     let behind = at.map_or(&[][..], |at| &words[at + 1..]);
     &behind[..behind.len() / 2]
+}
+
+/// What stands behind the first such word of a request, if the argument at `at` is empty.
+pub fn tail<'r, 'a>(
+    at: usize,
+    (word, options): (&str, &[(&str, usize)]),
+    request: &'r [&'a [u8]],
+) -> Option<&'r [&'a [u8]]> {
+    if !request.get(at)?.is_empty() {
+        return None;
+    }
+    let mut from = at + 1;
+    while let Some(argument) = request.get(from) {
+        from += 1;
+        if argument.eq_ignore_ascii_case(word.as_bytes()) {
+            return request.get(from..);
+        }
+        let option = options
+            .iter()
+            .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(argument));
+        from += option.map_or(0, |(_, n_arguments)| *n_arguments);
+    }
+    None
 }
 
 /// The last of `words` in a request that something stands behind, and that argument.

@@ -6,6 +6,7 @@
 //! COUNT count          an argument behind a word; words are in capitals
 //! WITHSCORES           a word alone
 //! change(CH)           a word alone under a name that is not its own
+//! nothing('')          the empty word under a name
 //! limit(offset count)  a block of arguments under one name; also behind a word
 //! where(LEFT|RIGHT)    one of several
 //! [ ... ]              whatever is inside may be left out
@@ -136,6 +137,7 @@ impl<'a> Parser<'a> {
                 .strip_prefix(' ')
                 .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()));
             if !is_followed {
+                let word = if word == "''" { "" } else { word };
                 return Some(argument(&word.to_ascii_lowercase(), Some(word), Shape::PureToken));
             }
             self.eat(" ");

@@ -3,7 +3,9 @@
 //! A row states only what does not follow from its kind, its group and its keys; the rest is
 //! derived here, so that the two cannot contradict each other.
 
-use super::{Channels, Command, Kind};
+use stdx::number::parse_i64;
+
+use super::{Channels, Command, Databases, Kind};
 use crate::acl::Need;
 use crate::command::keys::Keys;
 
@@ -159,12 +161,16 @@ pub enum Access {
     Modify,
     /// [`Access::Modify`] at most; the whole request decides.
     Vary(fn(&[&[u8]]) -> Access),
+    /// [`Access::Take`] at most; the whole request decides.
+    VaryDelete(fn(&[&[u8]]) -> Access),
     /// Changes the value, whatever it was.
     Update,
     /// Adds to the value.
     Insert,
     /// Removes from the value and answers what was removed.
     Take,
+    /// [`Access::Take`] of keys of which a client sees only some.
+    TakeSome,
     /// Removes from the value.
     Remove,
     /// Replaces the value.
@@ -189,9 +195,11 @@ impl Access {
             Access::Unite => &["RW", "access", "insert"],
             Access::Modify => &["RW", "access", "update"],
             Access::Vary(_) => &["RW", "access", "update", "variable_flags"],
+            Access::VaryDelete(_) => &["RW", "delete", "variable_flags"],
             Access::Update => &["RW", "update"],
             Access::Insert => &["RW", "insert"],
             Access::Take => &["RW", "access", "delete"],
+            Access::TakeSome => &["RW", "access", "delete", "incomplete"],
             Access::Remove => &["RW", "delete"],
             Access::Drop => &["RW", "update", "delete"],
             Access::Overwrite => &["OW", "update"],
@@ -206,11 +214,13 @@ impl Access {
     /// What access control asks of it; `None` if it is no key.
     fn need(self, request: &[&[u8]]) -> Option<Need> {
         Some(match self {
-            Access::Vary(decide) => return decide(request).need(request),
+            Access::Vary(decide) | Access::VaryDelete(decide) => {
+                return decide(request).need(request);
+            }
             Access::Channel => return None,
             Access::Look => Need::NONE,
             Access::Read | Access::Refresh => Need::READ,
-            Access::Unite | Access::Modify | Access::Take => Need::BOTH,
+            Access::Unite | Access::Modify | Access::Take | Access::TakeSome => Need::BOTH,
             Access::Update
             | Access::Insert
             | Access::Remove
@@ -243,6 +253,42 @@ impl Command {
             }
             access = others;
         });
+    }
+
+    /// Visits the databases that a request is about, each with the place of the word that names it.
+    pub fn each_database(
+        &self,
+        request: &[&[u8]],
+        (present, n_databases): (u16, u16),
+        visit: &mut dyn FnMut(usize, u16),
+    ) {
+        let has_keys = !matches!(self.keys, Keys::None);
+        match self.databases {
+            Databases::All => (0..n_databases).for_each(|number| visit(0, number)),
+            Databases::Named(places) => {
+                places(request, &mut |at| {
+                    let number = request.get(at).and_then(|word| parse_i64(word));
+                    let number = number.and_then(|number| u16::try_from(number).ok());
+                    // What is no database is an error that its handler tells.
+                    if let Some(number) = number.filter(|number| *number < n_databases) {
+                        visit(at, number);
+                    }
+                });
+                if has_keys {
+                    visit(0, present);
+                }
+            }
+            Databases::Present => {
+                let is_about_keys = has_keys
+                    || self.is_read()
+                    || self.is_write()
+                    || self.categories.contains(&Category::Keyspace)
+                    || category_of(self.group) == Some(Category::Keyspace);
+                if is_about_keys {
+                    visit(0, present);
+                }
+            }
+        }
     }
 
     /// The channels of a request.
@@ -396,6 +442,10 @@ impl Command {
                 runs.extend(destination);
                 runs
             }
+            (Keys::Tail { at, word, .. }, _) => vec![
+                (run(at, 0, 1), first_access),
+                (KeyRun::Tail { word }, second_access),
+            ],
             (Keys::Option { words, from }, _) => {
                 let behind = words.iter().map(|word| {
                     let run = KeyRun::Keyword { word, from };
@@ -441,6 +491,11 @@ pub enum KeyRun {
         word: &'static str,
         /// Where it may begin.
         from: usize,
+    },
+    /// Behind a word, up to the end.
+    Tail {
+        /// The word.
+        word: &'static str,
     },
     /// Where only the command itself knows.
     Unknown {

@@ -165,6 +165,13 @@ fn key_spec(run: KeyRun, access: Access, reply: &mut Reply<'_>) {
             let fields = vec![("keyword", Fact::Word(word)), ("startfrom", from)];
             (("keyword", fields), range(0, 1))
         }
+        KeyRun::Tail { word } => {
+            let fields = vec![
+                ("keyword", Fact::Word(word)),
+                ("startfrom", Fact::Number(-2)),
+            ];
+            (("keyword", fields), range(-1, 1))
+        }
         KeyRun::Halved { word, from } => {
             let from = Fact::Number(from as i32);
             let fields = vec![("keyword", Fact::Word(word)), ("startfrom", from)];
@@ -297,7 +304,7 @@ fn keys_of<'a>(ctx: &AdminCtx<'_>, args: &mut Args<'a>) -> Result<Vec<(&'a [u8],
     let mut keys = Vec::new();
     for (run, access) in runs {
         let access = match access {
-            Access::Vary(decide) => decide(&request),
+            Access::Vary(decide) | Access::VaryDelete(decide) => decide(&request),
             other => other,
         };
         let found = keys_of_run(row.keys, run, &request)
@@ -325,6 +332,12 @@ fn requested(commands: &Commands, request: &[&[u8]]) -> Option<&'static Command>
 /// The keys of one run; `None` if their number makes no sense.
 fn keys_of_run<'a>(keys: Keys, run: KeyRun, request: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
     match run {
+        KeyRun::Range { .. } if matches!(keys, Keys::Tail { .. }) => {
+            let mut all = Vec::new();
+            keys.each(request, &mut |key| all.push(key));
+            Some(all)
+        }
+        KeyRun::Tail { .. } => Some(Vec::new()), // found with the other
         KeyRun::Range { first, last, step } => {
             let end = match last < 0 {
                 true => request.len().checked_sub(last.unsigned_abs() as usize)?,

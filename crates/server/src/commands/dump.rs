@@ -92,7 +92,9 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let (body, version) = payload::verified(bytes, ctx.directives.demands)
         .map_err(|_| Error::Plain("ERR DUMP payload version or checksum are wrong"))?;
     let value = payload::value(body, version, ctx.limits()).map_err(|error| {
-        log::warn!("RESTORE refused a payload: {error}");
+        ctx.effects
+            .notes
+            .push(format!("RESTORE refused a payload: {error}"));
         Error::Plain("ERR Bad data format")
     })?;
     reply.ok();

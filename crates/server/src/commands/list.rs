@@ -5,6 +5,7 @@
 //! seen empty.
 
 pub mod blocking;
+pub mod several;
 
 use datatypes::encoding::listpack::Item;
 use datatypes::encoding::quicklist::Side;

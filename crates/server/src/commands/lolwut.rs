@@ -19,15 +19,16 @@ const SIDE_MAX: i64 = 200;
 
 /// A maze of one stroke for each cell: the shortest program that ever drew one.
 fn lolwut(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if args.eat(b"VERSION") {
+    if args.len() > 1 && args.eat(b"VERSION") {
         args.int()
             .map_err(|_| Error::Plain("ERR value is not an integer or out of range"))?;
     }
-    let mut side = |default: i64| match args.is_empty() {
-        true => Ok(default),
-        false => args.int().map(|given| given.clamp(1, SIDE_MAX)),
+    // What is no number asks for nothing, as with the original's latest picture.
+    let mut side = |default: i64| match args.int() {
+        Ok(given) => given.clamp(1, SIDE_MAX),
+        Err(_) => default,
     };
-    let (columns, rows) = (side(COLUMNS)?, side(ROWS)?);
+    let (columns, rows) = (side(COLUMNS), side(ROWS));
     let _ = args.rest();
     let mut text = String::new();
     for _ in 0..rows {

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -12,17 +13,21 @@ pub mod debug;
 pub mod dump;
 pub mod geo;
 pub mod hash;
+pub mod hotkeys;
 pub mod hyperloglog;
 pub mod info;
 pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod pubsub;
+pub mod replication;
 pub mod saving;
 pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -32,6 +37,7 @@ pub mod sort;
 pub mod stream;
 pub mod string;
 pub mod transaction;
+pub mod wait;
 pub mod zset;
 
 use crate::command::Command;
@@ -41,6 +47,7 @@ use std::sync::LazyLock;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -49,11 +56,13 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,
+    wait::COMMANDS,
     scripting::COMMANDS,
     functions::COMMANDS,
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    replication::COMMANDS,
     saving::COMMANDS,
     slowlog::COMMANDS,
     commandlog::COMMANDS,
@@ -61,15 +70,21 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
+    string::conditional::COMMANDS,
+    string::increx::COMMANDS,
     string::lcs::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
     hash::deadlines::COMMANDS,
     list::COMMANDS,
     list::blocking::COMMANDS,
+    list::several::COMMANDS,
     lolwut::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
+    module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,
@@ -77,7 +92,9 @@ pub const FAMILIES: &[&[Command]] = &[
     stream::COMMANDS,
     stream::groups::COMMANDS,
     stream::info::COMMANDS,
+    stream::nack::COMMANDS,
     stream::pending::COMMANDS,
+    stream::producers::COMMANDS,
     stream::read::COMMANDS,
     stream::trim::COMMANDS,
     zset::COMMANDS,

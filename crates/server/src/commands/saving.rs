@@ -1,15 +1,10 @@
 //! Snapshots on the disk: SAVE, BGSAVE, LASTSAVE; and SHUTDOWN, which may take a last one.
 
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
-
 use resp::reply::Reply;
 
-use crate::aof::Phase;
-use crate::command::context::{Durable, Order as DiskOrder};
-use crate::command::grammar::{NOT_POSITIVE, block_until};
+use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
-use crate::control::Order;
+use crate::control;
 use crate::error::{Error, Result};
 use crate::persistence::ending;
 use crate::saving::{Asked, Word};
@@ -53,61 +48,19 @@ pub const COMMANDS: &[Command] = &[
         ])
         .group("server")
         .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
-    Command::admin("waitaof", 4, waitaof)
-        .syntax("numlocal numreplicas timeout")
-        .flags(&[Flag::Blocking])
-        .categories(&[Category::Connection])
-        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
-        .group("generic")
-        .about("7.2.0", "O(1)", "Waits until what the client wrote is on the disk."),
 ];
 
-/// How long BGSAVE waits for its moment to be fixed; what is written later is not in the file.
-const PATIENCE: Duration = Duration::from_millis(100);
 const REWRITING: Error = Error::Plain(
     "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in \
      order to schedule a BGSAVE whenever possible.",
 );
 const RUNNING: Error = Error::Plain("ERR Background save already in progress");
 
-fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let words = ctx.state.saving.wish().ok_or(RUNNING)?;
-    match words.iter().last() {
-        Some(Word::Done) => reply.ok(),
-        _ => return Err(Error::Plain("ERR")), // the log says why
+fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    if ctx.state.saving.is_running() {
+        return Err(RUNNING);
     }
-    Ok(())
-}
-
-fn waitaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    const NOT_LOCAL: Error = Error::Plain("ERR value is out of range, value must between 0 and 1");
-    let n_local = args.int()?;
-    if !(0..=1).contains(&n_local) {
-        return Err(NOT_LOCAL);
-    }
-    let n_replicas = args.int()?;
-    if n_replicas < 0 {
-        return Err(Error::Plain(NOT_POSITIVE));
-    }
-    let until_ms = block_until(args.take()?, ctx.now_ms)?;
-    let (aof, end) = (&ctx.state.aof, ctx.session.written_to);
-    if n_local > 0 && aof.phase() == Phase::Off {
-        return Err(Error::NoAof);
-    }
-    let is_durable = aof.is_durable(end, &ctx.state.config);
-    let is_reached = n_replicas == 0 && (n_local == 0 || is_durable);
-    if is_reached || ctx.is_nested {
-        reply.array(2);
-        reply.int(i64::from(is_durable));
-        reply.int(0); // there are no replicas
-        return Ok(());
-    }
-    ctx.order = Some(DiskOrder::AwaitDisk(Durable {
-        end,
-        is_local: n_local > 0,
-        needs_replicas: n_replicas > 0,
-        until_ms,
-    }));
+    ctx.order = Some(Order::Save { until: Word::Done });
     Ok(())
 }
 
@@ -155,20 +108,16 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         }
         Some(_) => return Err(Error::Syntax),
     }
-    let words = saving.wish().ok_or(RUNNING)?;
+    if saving.is_running() {
+        return Err(RUNNING);
+    }
     if ctx.is_nested || is_rewriting {
+        saving.wish(Box::new(|_| {}));
         reply.simple("Background saving scheduled"); // for when the transaction is over
     } else {
-        await_beginning(&words);
-        reply.simple("Background saving started");
+        ctx.order = Some(Order::Save { until: Word::Begun });
     }
     Ok(())
-}
-
-fn await_beginning(words: &Receiver<Word>) {
-    let started = Instant::now();
-    // However it went, what INFO says is right.
-    let _ = words.recv_timeout(PATIENCE.saturating_sub(started.elapsed()));
 }
 
 fn lastsave(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -213,7 +162,7 @@ fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> R
     }
     ending::prepare(ctx.state, manner)
         .map_err(|_| Error::Plain("ERR Errors trying to SHUTDOWN. Check logs."))?;
-    ctx.state.control.post(Order::Shutdown);
+    ctx.state.control.post(control::Order::Shutdown);
     ctx.session.is_closing = true;
     Ok(())
 }

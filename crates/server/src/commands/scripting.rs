@@ -140,7 +140,11 @@ pub fn permit(
         let line = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::Plain(line));
     }
-    if !flags.no_writes && ctx.state.config.lacks_replicas() {
+    if !flags.no_writes && ctx.state.refuses_writes() {
+        let line = "READONLY Can not run script with write flag on readonly replica.";
+        return Err(Error::Plain(line));
+    }
+    if !flags.no_writes && ctx.state.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     let may_grow = flags.allow_oom || flags.no_writes;
@@ -197,8 +201,8 @@ fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -
 
 fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let name = args.take()?.to_ascii_lowercase();
-    let args_at = args_at(args)?;
     let name = name.try_into().map_err(|_| NO_SCRIPT)?;
+    let args_at = args_at(args)?;
     let source = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
     let flags = flags(&source).map_err(Error::line)?;
     let permit = permit(ctx, flags, is_read_only)?;

@@ -3,6 +3,8 @@
 //! Whatever sets a deadline is propagated with the deadline itself (`SET … PXAT`), a float
 //! increment with its result: whoever repeats the command later must arrive at the same value.
 
+pub mod conditional;
+pub mod increx;
 pub mod lcs;
 
 use datatypes::home::{Encoding, Limits, NewPayload};
@@ -16,6 +18,7 @@ use crate::command::event::Event;
 use crate::command::grammar::{Clock, ExpiryChoice, ExpiryOption, at_least, choose};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
+use conditional::Condition;
 
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
@@ -41,13 +44,6 @@ pub const COMMANDS: &[Command] = &[
         .deny_oom()
         .group("string")
         .about("1.0.0", "O(1)", "Subtracts a number from an integer."),
-    Command::write("delifeq", 3, delifeq)
-        .syntax("key value")
-        .key(1)
-        .fast()
-        .access(Access::Delete)
-        .group("string")
-        .about("9.0.0", "O(1)", "Deletes a string if it is equal to a value; from Valkey."),
     Command::read("get", 2, get)
         .syntax("key")
         .key(1)
@@ -140,7 +136,7 @@ pub const COMMANDS: &[Command] = &[
         .group("string")
         .about("2.6.0", "O(1)", "Stores a string for a number of milliseconds."),
     Command::write("set", -3, set)
-        .syntax("key value [condition(NX|XX|IFEQ comparison-value)] [GET] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
+        .syntax("key value [condition(NX|XX|IFEQ ifeq-value|IFNE ifne-value|IFDEQ ifdeq-digest|IFDNE ifdne-digest)] [GET] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)]")
         .key(1)
         .deny_oom()
         .access(Access::Vary(set_access))
@@ -231,14 +227,6 @@ fn mget(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition<'a> {
-    Absent,
-    Present,
-    /// It is there and has this text.
-    Equal(&'a [u8]),
-}
-
 #[derive(Debug, Default)]
 struct SetOptions<'a> {
     condition: Option<Condition<'a>>,
@@ -257,11 +245,12 @@ impl<'a> SetOptions<'a> {
             match &*word {
                 b"NX" => choose(&mut options.condition, Condition::Absent)?,
                 b"XX" => choose(&mut options.condition, Condition::Present)?,
-                b"IFEQ" if is_set => {
-                    choose(&mut options.condition, Condition::Equal(args.take()?))?;
-                }
                 b"GET" if is_set => options.get = true,
                 word if word != b"PERSIST" && expiry.accept(word, args)? => {}
+                word if is_set => {
+                    let condition = Condition::on_text(word, args)?.ok_or(Error::Syntax)?;
+                    choose(&mut options.condition, condition)?;
+                }
                 _ => return Err(Error::Syntax),
             }
         }
@@ -271,19 +260,14 @@ impl<'a> SetOptions<'a> {
     }
 
     /// Whether the string that was there, if any, lets the new one in.
-    fn allow(&self, old: Option<StringRef<'_>>) -> bool {
-        match self.condition {
-            Some(Condition::Equal(text)) => old.is_some_and(|old| old.is(text)),
-            _ => self.allow_existence(old.is_some()),
-        }
+    fn allow(&self, old: Option<StringRef<'_>>) -> Result<bool> {
+        self.condition
+            .map_or(Ok(true), |condition| condition.allows(old))
     }
 
     fn allow_existence(&self, exists: bool) -> bool {
-        match self.condition {
-            Some(Condition::Absent) => !exists,
-            Some(Condition::Present) => exists,
-            _ => true,
-        }
+        self.condition
+            .is_none_or(|condition| condition.allows_existence(exists))
     }
 
     fn expiry(&self) -> Expiry {
@@ -295,13 +279,11 @@ impl<'a> SetOptions<'a> {
     }
 }
 
-/// Without `GET`, nothing is read.
+/// Without `GET` and without a condition on the text, nothing is read.
 fn set_access(request: &[&[u8]]) -> Access {
-    let options = request.iter().skip(3);
-    match options
-        .clone()
-        .any(|word| word.eq_ignore_ascii_case(b"GET"))
-    {
+    const READING: [&[u8]; 5] = [b"GET", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
+    let reads = |option: &&[u8]| READING.iter().any(|word| option.eq_ignore_ascii_case(word));
+    match request.iter().skip(3).any(reads) {
         true => Access::Modify,
         false => Access::Overwrite,
     }
@@ -316,16 +298,18 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
         return Ok(());
     }
     let options = SetOptions::parse(args, ctx.present_ms())?;
-    let allowed = match (options.get, options.condition) {
-        (true, _) | (_, Some(Condition::Equal(_))) => {
+    let allowed = match options.condition {
+        None if !options.get => true,
+        Some(condition) if !options.get && !condition.is_on_text() => {
+            condition.allows_existence(ctx.db.exists(key))
+        }
+        _ => {
             let old = ctx.db.string(key)?;
             if options.get {
                 write_string(reply, old);
             }
-            options.allow(old)
+            options.allow(old)?
         }
-        (false, None) => true,
-        (false, Some(_)) => options.allow_existence(ctx.db.exists(key)),
     };
     match (options.get, allowed) {
         (true, _) => {}
@@ -339,9 +323,12 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 fn store(ctx: &mut WriteCtx<'_>, key: &[u8], value: &[u8], options: &SetOptions<'_>) {
-    let expiry = options.expiry();
+    store_as(ctx, key, value, options.expiry(), Event::string("set"));
+}
+
+fn store_as(ctx: &mut WriteCtx<'_>, key: &[u8], value: &[u8], expiry: Expiry, event: Event) {
     ctx.db.set_string(key, value, expiry);
-    ctx.changed(Event::string("set"), key);
+    ctx.changed(event, key);
     match expiry {
         Expiry::At(deadline_ms) => {
             ctx.event(Event::generic("expire"), key);
@@ -405,16 +392,6 @@ fn getdel(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     if old.is_some() {
         delete(ctx, key);
     }
-    Ok(())
-}
-
-fn delifeq(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (key, text) = (args.take()?, args.take()?);
-    let is_equal = ctx.db.string(key)?.is_some_and(|old| old.is(text));
-    if is_equal {
-        delete(ctx, key);
-    }
-    reply.int(i64::from(is_equal));
     Ok(())
 }
 

@@ -8,12 +8,14 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Engine, Nesting};
-use crate::command::{Command, Flag};
-use crate::config::Config;
+use crate::command::context::next_random;
+use crate::command::{Command, Flag, Kind};
 use crate::monitor::Source;
 use crate::session::Session;
 use crate::session::client::Client;
+use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use crate::stats::hotkeys::Cost;
 use crate::stats::slowlog::Slow;
 
 /// A slow log that begins below this wants every command's own time.
@@ -57,6 +59,8 @@ pub(super) struct Noteworthy {
     latency_ms: u64,
     /// How long commands take is kept.
     is_tracked: bool,
+    /// What commands cost is wanted of their keys.
+    has_hotkeys: bool,
     /// Every command is to be looked at by itself.
     is_exact: bool,
 }
@@ -69,13 +73,16 @@ impl Default for Noteworthy {
             reply_bytes: -1,
             latency_ms: 0,
             is_tracked: false,
+            has_hotkeys: false,
             is_exact: false,
         }
     }
 }
 
 impl Noteworthy {
-    pub(super) fn of(config: &Config) -> Noteworthy {
+    pub(super) fn of(state: &State) -> Noteworthy {
+        let config = &state.config;
+        let has_hotkeys = state.stats.has_hotkeys();
         let slow_us = config.slowlog_threshold_us();
         let (request_bytes, reply_bytes) =
             (config.large_request_bytes(), config.large_reply_bytes());
@@ -86,7 +93,9 @@ impl Noteworthy {
             reply_bytes,
             latency_ms: config.latency_threshold_ms(),
             is_tracked: config.tracks_latency(),
-            is_exact: (0..EXACT_BELOW_US).contains(&slow_us)
+            has_hotkeys,
+            is_exact: has_hotkeys
+                || (0..EXACT_BELOW_US).contains(&slow_us)
                 || sizes.contains(&request_bytes)
                 || sizes.contains(&reply_bytes),
         }
@@ -221,7 +230,11 @@ impl Engine {
             let noted = measures.map(|(limit, one)| is_over(limit, one).then_some(one));
             self.note(client, command, request, noted);
         }
+        if of_note.has_hotkeys {
+            self.note_keys(command, request, ended, duration_ns);
+        }
         let took_ms = duration_ns / n / 1_000_000;
+        let of_note = &self.limits_of_note;
         if of_note.latency_ms > 0 && took_ms >= of_note.latency_ms {
             let event = if command.is_fast {
                 "fast-command"
@@ -230,6 +243,28 @@ impl Engine {
             };
             self.note_latency(event, took_ms);
         }
+    }
+
+    /// Adds what a command has cost to its keys.
+    #[cold]
+    fn note_keys(&mut self, command: &Command, request: &[&[u8]], ended: Ended, time_ns: u64) {
+        let mut keys = Vec::new();
+        if matches!(command.kind, Kind::Read(_) | Kind::Write(_)) {
+            command.keys.each(request, &mut |key| keys.push(key));
+        }
+        let cost = Cost {
+            time_ns,
+            bytes: request_bytes(request) + ended.reply_bytes as u64,
+            is_outermost: self.nesting == Nesting::Outermost,
+        };
+        let random = next_random(&mut self.random);
+        let stats = &self.state.stats;
+        let mut hot = stats.hotkeys.lock();
+        if hot.end_if_due(self.now_ms, || stats.usage()) {
+            stats.set_hotkeys(false);
+            self.state.config.note_change();
+        }
+        hot.add(keys.into_iter(), cost, random);
     }
 
     /// `latency-monitor-threshold`; 0 is off.

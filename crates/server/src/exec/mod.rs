@@ -13,6 +13,7 @@
 mod blocking;
 mod commit;
 mod count;
+mod errand;
 mod evict;
 mod function;
 mod lock;
@@ -22,6 +23,7 @@ pub mod permit;
 mod reap;
 mod reload;
 mod replay;
+mod save;
 mod script;
 mod tracking;
 
@@ -52,6 +54,7 @@ use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
 use crate::tracking::Notices;
 use count::{Ended, Noteworthy};
+use errand::Settlement;
 use evict::Eviction;
 use meanwhile::Remains;
 
@@ -109,9 +112,11 @@ pub struct Engine {
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
-    /// Where the append-only stream ended after the command that runs, if that wrote something.
-    journaled_to: u64,
+    /// The command that runs has written something.
+    has_journaled: bool,
     nesting: Nesting,
+    /// The last command's reply was refused for its length.
+    is_beyond_reply: bool,
     counters: &'static ThreadCounters,
     /// When the last command ended whose end was looked at, or the batch of this one began.
     clock: Instant,
@@ -133,11 +138,15 @@ pub struct Engine {
     untimed: u16,
     /// What sessions left behind, whose locks were busy.
     remains: Vec<Remains>,
+    /// What is to follow errands, whose locks were busy.
+    unsettled: Vec<Settlement>,
     /// The session whose notices are gathered: that which runs, if it tracks.
     pub teller: Option<u64>,
     notices: Notices,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
+    /// It runs what a primary has sent.
+    pub is_follower: bool,
 }
 
 /// The thresholds of small encodings as the directives set them.
@@ -167,6 +176,8 @@ fn directives(state: &State) -> Directives {
     Directives {
         packs_strings: state.config.packs_strings(),
         present_ms: None,
+        is_importing: state.config.is_importing(),
+        is_scripted: false,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
             knows_version: state.config.knows_rdb_version(),
@@ -214,7 +225,7 @@ impl Engine {
             known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
-            journaled_to: 0,
+            has_journaled: false,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
@@ -225,11 +236,14 @@ impl Engine {
             eviction: Eviction::default(),
             limits_of_note: Noteworthy::default(),
             n_untimed: 0,
+            is_beyond_reply: false,
             untimed: 0,
             remains: Vec::new(),
+            unsettled: Vec::new(),
             teller: None,
             notices: Notices::default(),
             has_lowered_due: false,
+            is_follower: false,
         }
     }
 
@@ -266,11 +280,16 @@ impl Engine {
         self.read_directives();
         self.renew_eviction_slice();
         self.bury_remains();
+        self.settle_rest();
     }
 
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
         self.access_clock.set_time(self.now_ms);
+        if self.is_follower {
+            // Only the primary says what is due.
+            self.directives.present_ms = Some(std::mem::take(&mut self.now_ms));
+        }
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -294,7 +313,7 @@ impl Engine {
             ..directives(self.state)
         };
         self.effects.wanted = wanted(&self.state.config);
-        self.limits_of_note = Noteworthy::of(&self.state.config);
+        self.limits_of_note = Noteworthy::of(self.state);
         self.access_clock.count(self.state.config.frequency());
         self.read_memory_limit();
     }
@@ -321,16 +340,19 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
-        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() && !session.is_primary {
             return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
         let is_ok = self.on_keys(&locked, session, admitted, request, reply);
-        let outcome = match self.effects.wait.take() {
-            None => Outcome::Done,
-            Some(wait) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+        let outcome = match (self.effects.wait.take(), self.effects.errand.take()) {
+            (None, None) => Outcome::Done,
+            (Some(wait), _) => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+            (None, Some(errand)) => {
+                self.send_off(session, admitted, request, errand, (reply, mark))
+            }
         };
         self.release(locked);
         self.note_written(session);
@@ -352,8 +374,9 @@ impl Engine {
     /// Remembers where the append-only stream ended behind what a session has written.
     #[inline]
     fn note_written(&mut self, session: &mut Session) {
-        if self.journaled_to > 0 {
-            session.written_to = std::mem::take(&mut self.journaled_to);
+        if std::mem::take(&mut self.has_journaled) {
+            session.written_to = self.state.aof.reader().n_appended();
+            session.streamed_to = self.state.journal.backlog.end();
         }
     }
 
@@ -363,17 +386,30 @@ impl Engine {
         if self.has_effects() {
             self.commit(&locked); // those it serves may change something, too
         }
+        let has_flushed = std::mem::take(&mut self.effects.has_flushed);
         if self.effects.n_changes > 0 {
             let n_changes = std::mem::take(&mut self.effects.n_changes);
             self.counters.add(Counter::Changes, n_changes);
-            if std::mem::take(&mut self.effects.has_flushed) {
-                let has_points = self.state.config.has_save_points();
-                self.state.saving.flushed(has_points);
-            }
         }
         self.has_lowered_due |= locked.has_lowered_due();
         drop(locked);
         self.state.mailboxes.released();
+        if has_flushed {
+            let has_points = self.state.config.has_save_points();
+            let changes = self.state.stats.totals_ever().get(Counter::Changes);
+            self.state.saving.flushed(has_points.then_some(changes));
+        }
+        if !self.effects.notes.is_empty() {
+            self.write_notes();
+        }
+    }
+
+    /// What commands had to say is logged when nobody waits for their locks.
+    #[cold]
+    fn write_notes(&mut self) {
+        for note in self.effects.notes.drain(..) {
+            log::warn!("{note}");
+        }
     }
 
     /// Runs a command about the connection or the server, and what it asks for.
@@ -392,6 +428,7 @@ impl Engine {
         }
         let (is_ok, order) = self.run_admin(session, admitted, request, reply);
         self.read_directives();
+        self.write_notes();
         let outcome = match order {
             None => Outcome::Done,
             Some(order) => self.obey((order, admitted), session, request, reply, meanwhile),
@@ -429,6 +466,7 @@ impl Engine {
             is_nested: self.nesting != Nesting::Outermost,
             is_memory_full: self.eviction.is_full,
             order: None,
+            notes: &mut self.effects.notes,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {
@@ -476,7 +514,7 @@ impl Engine {
     fn on_keys(
         &mut self,
         locked: &Locked<'static>,
-        session: &Session,
+        session: &mut Session,
         admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -485,10 +523,16 @@ impl Engine {
         // TOUCH is for nothing else.
         let is_meant = command.name == "touch";
         let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
-        let place = (session.database, leaves_clock);
+        let sees_due = session.is_importer && self.directives.is_importing;
+        let place = (session.database, leaves_clock, sees_due);
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then(|| session.id());
+        let mark = reply.len();
         let is_ok = self.handle(locked, place, admitted, request, reply);
+        if std::mem::take(&mut self.is_beyond_reply) && self.state.config.limits_replies() {
+            reply.truncate(mark);
+            session.is_closing = true;
+        }
         if self.effects.has_news() {
             self.tell_readers();
         }
@@ -503,7 +547,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock): (u16, bool),
+        (database, leaves_clock, sees_due): (u16, bool, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -523,8 +567,13 @@ impl Engine {
         };
         let result = match command.kind {
             Kind::Read(run) => {
-                let keeps_due = self.is_paused();
+                let keeps_due = self.is_paused()
+                    || self.directives.is_importing
+                    || self.state.role.is_replica();
                 let db = View::new(locked, database, Terms { keeps_due, ..terms });
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,
@@ -540,6 +589,9 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
@@ -568,10 +620,11 @@ impl Engine {
 
     /// Puts an error in place of what its command had written. Whether there was none.
     #[inline]
-    fn settle_reply(&self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
+    fn settle_reply(&mut self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
         match result {
             Ok(()) => true,
             Err(error) => {
+                self.is_beyond_reply = matches!(error, Error::ReplyTooLong);
                 let line = error.to_string();
                 reply.truncate(mark);
                 reply.error(line.as_bytes());

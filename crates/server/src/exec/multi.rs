@@ -34,7 +34,8 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
-            Order::AwaitDisk(goal) => self.await_disk(session, admitted, request, goal),
+            Order::AwaitCopies(goal) => self.await_copies(session, admitted, request, goal),
+            Order::Save { until } => self.await_save(until, session, admitted, request, reply),
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -122,7 +123,8 @@ impl Engine {
             Order::Load { name } => self.load_script(name, reply),
             Order::Pause => locked.take_everything(),
             // Refused or answered by their handlers when they run inside EXEC.
-            Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitDisk(_) => {}
+            Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
+            Order::Save { .. } => {}
         }
     }
 
@@ -260,7 +262,7 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused(),
+            keeps_due: self.is_paused() || self.directives.is_importing,
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

@@ -18,6 +18,7 @@ use crate::aof::records::{Flaw, Record, Records};
 use crate::aof::scan::is_snapshot;
 use crate::command::lookup::resolve;
 use crate::command::{Kind, context::Order};
+use crate::persistence::append;
 use crate::persistence::found::Found;
 use crate::persistence::load;
 use crate::session::Session;
@@ -50,7 +51,9 @@ impl Engine {
         let mut result = Ok(());
         let mut n_before = 0;
         for (at, part) in found.parts.iter().enumerate() {
-            let is_last = at + 1 == found.parts.len();
+            // One that a rewrite has named and nothing was written to does not count.
+            let mut later = found.parts[at + 1..].iter();
+            let is_last = later.all(|(path, _)| append::n_file_bytes(path) == 0);
             result = self.replay_part(locked, &mut session, part, (n_before, is_last));
             if result.is_err() {
                 break;
@@ -71,7 +74,7 @@ impl Engine {
     }
 
     /// Who sends the commands of files.
-    fn reader_of_files(&self) -> Session {
+    pub(super) fn reader_of_files(&self) -> Session {
         let client = Client {
             address: crate::mailbox::Address {
                 group: 0,
@@ -87,6 +90,7 @@ impl Engine {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),

@@ -48,13 +48,19 @@ impl NewFile {
         Ok(())
     }
 
-    /// Gives the file its name, when all of it is on the disk.
-    pub fn commit(mut self) -> io::Result<()> {
+    /// Gives the file its name, when all of it is on the disk, and brings the name there.
+    pub fn commit(self) -> io::Result<()> {
+        let folder = self.target.parent().unwrap_or(Path::new(".")).to_owned();
+        self.name()?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// The same for who syncs the folder later, or names the file anew.
+    pub fn name(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.temporary, &self.target)?;
         self.is_committed = true;
-        let folder = self.target.parent().unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        Ok(())
     }
 }
 

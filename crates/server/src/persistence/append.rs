@@ -2,16 +2,17 @@
 //! background, rewritten when it has grown.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::save::{self, Form, Job};
 use crate::aof::lock::PATIENCE;
-use crate::aof::manifest::{Manifest, Place};
+use crate::aof::manifest::{Manifest, Place, sync_folder};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
-use crate::error::{Error, reason};
+use crate::error::reason;
 use crate::saving::Asked;
 use crate::state::State;
 
@@ -81,16 +82,29 @@ pub fn hold(state: &State, files: &mut Files) -> Result<bool, String> {
     Ok(is_new)
 }
 
-/// Makes the folder of the files, if it is not there.
+/// Makes the folder of the files, if it is not there, and brings its name to the disk: who made it may
+/// have been killed before that.
 pub fn make_folder(place: &Place) -> Result<(), String> {
-    match fs::create_dir(&place.folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(format!(
+    let made = match fs::create_dir(&place.folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => place.folder.parent().map_or(Ok(()), sync_folder),
+    };
+    made.map_err(|error| {
+        format!(
             "Can't open or create append-only dir {}: {}",
             place.folder.display(),
             reason(&error)
-        )),
-        _ => Ok(()),
+        )
+    })
+}
+
+/// Brings to the disk what was loaded and is served from now on: who wrote it may have been killed
+/// before that.
+fn sync_loaded(place: &Place, manifest: &Manifest) -> io::Result<()> {
+    for part in &manifest.increments {
+        Target::open(&place.path(&part.name))?.sync()?;
     }
+    Ok(())
 }
 
 /// Goes on with the files that were loaded, before anybody is served. The error is for the operator.
@@ -100,8 +114,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     let place = files.place.clone();
     make_folder(&place)?; // the manifest may be known for not being there
     let mut manifest = files.manifest.clone().unwrap_or_default();
-    let told =
-        |error: std::io::Error| format!("Can't open the append-only file: {}", reason(&error));
+    let told = |error: io::Error| format!("Can't open the append-only file: {}", reason(&error));
     if manifest.is_empty() {
         let form = Form::of_base(state);
         let name = manifest
@@ -127,6 +140,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
         }
     };
     let target = open(&place.path(&last.name)).map_err(told)?;
+    sync_loaded(&place, &manifest).map_err(told)?;
     manifest.write(&place).map_err(told)?;
     super::rewrite::remove_history(state, &place, &mut manifest);
     let before = manifest.parts().filter(|part| **part != last);
@@ -188,11 +202,11 @@ pub fn switch_on(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// CONFIG SET appendonly no: what was written goes to the disk, and no more is.
-pub fn switch_off(state: &State) {
+/// CONFIG SET appendonly no: what was written goes to the disk, and no more is. Whether it was on.
+pub fn switch_off(state: &State) -> bool {
     let phase = state.aof.phase();
     if phase == Phase::Off {
-        return;
+        return false;
     }
     state.saving.cancel_rewrite();
     close(state);
@@ -200,6 +214,7 @@ pub fn switch_off(state: &State) {
         let place = state.aof.files().place.clone();
         let _ = fs::remove_file(place.path(&place.temporary_increment())); // it may not be there
     }
+    true
 }
 
 /// Writes what is left to the disk and closes the file.
@@ -219,8 +234,8 @@ pub fn close(state: &State) {
     aof.forget(&mut files);
     files.let_go();
     aof.set_phase(Phase::Off);
-    aof.waits
-        .refuse(&state.mailboxes, &Error::NoAof.to_string());
+    state.serve_waits(); // those for this disk get an error
+    state.mailboxes.wake();
 }
 
 /// The first base could not be written: nothing is kept until it is tried again.
@@ -249,13 +264,14 @@ pub fn run(state: &'static State) {
                 && (state.saving.is_rewriting() || state.saving.is_running());
             let is_wanted = policy == FsyncPolicy::EverySecond && !is_spared;
             let is_due = state.aof.since_sync() >= SYNC || state.aof.is_failing();
-            if is_wanted && is_due && state.aof.is_unsynced() {
+            if is_wanted && is_due && state.aof.is_unsynced() && !state.aof.needs_base() {
                 state.aof.sync_aside();
             }
         } else {
             state.aof.settle(&state.config);
         }
-        state.aof.serve_waits(&state.mailboxes);
+        state.serve_waits();
+        state.mailboxes.wake();
         look(state);
     }
 }
@@ -274,10 +290,8 @@ fn look(state: &State) {
     if state.aof.phase() != Phase::On {
         return;
     }
-    if state.aof.is_doubtful() && !state.aof.is_failing() {
-        log::warn!(
-            "The system may have dropped what it could not bring to the disk: writing a new base"
-        );
+    if state.aof.needs_base() {
+        log::info!("Starting automatic rewriting of AOF, as what was not synced may be lost");
         saving.wish_rewrite();
         return;
     }

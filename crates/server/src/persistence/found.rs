@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::append::{self, n_file_bytes};
-use crate::aof::manifest::{Manifest, Part, Place, sync_folder};
+use crate::aof::manifest::{Manifest, Part, Place};
 use crate::error::reason;
 use crate::state::State;
 
@@ -68,11 +68,7 @@ fn upgrade(place: &Place, old: &std::path::Path, manifest: &mut Manifest) -> Res
     *manifest = Manifest::of_old_file(&place.name);
     manifest.write(place).map_err(told)?;
     fs::rename(old, place.path(&place.name)).map_err(told)?;
-    let all = [Some(place.folder.as_path()), place.folder.parent()];
-    all.into_iter()
-        .flatten()
-        .try_for_each(sync_folder)
-        .map_err(told)?;
+    // Both folders are synced before a manifest speaks of more than this file.
     log::info!(
         "Successfully migrated an old-style AOF configuration ({}) into the AOF directory ({}): {} \
          bytes.",

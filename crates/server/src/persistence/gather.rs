@@ -65,6 +65,20 @@ pub enum Segment {
     Text(Vec<u8>),
 }
 
+impl Segment {
+    /// The bytes that the file gets.
+    pub fn into_bytes(self, packs: bool) -> Vec<u8> {
+        match self {
+            Segment::Ready(bytes) => bytes,
+            Segment::Text(text) => {
+                let mut writer = Writer::new(packs);
+                writer.string(&text);
+                writer.out
+            }
+        }
+    }
+}
+
 /// Texts from this many bytes on are copied under the lock and packed outside.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 
@@ -146,13 +160,21 @@ struct Open {
     database: u16,
     writer: Writer,
     first_ms: Option<u64>,
+    /// What stands behind its pieces.
+    foot: Vec<u8>,
+}
+
+/// The collection that is written to `out`.
+struct Streamed {
+    id: u64,
+    first_ms: Option<u64>,
+    foot: Vec<u8>,
 }
 
 struct Gathered {
     out: Stretch,
     held: Stretch,
-    /// The collection that is written to `out`, and its first deadline.
-    streamed: Option<(u64, Option<u64>)>,
+    streamed: Option<Streamed>,
     open: HashMap<u64, Open>,
     /// Bytes of `open`.
     open_bytes: usize,
@@ -225,7 +247,7 @@ impl Gathered {
     /// Takes a collection out of those that were begun.
     fn close(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.open_bytes -= open.writer.out.len();
+        self.open_bytes -= open.writer.out.len() + open.foot.len();
         Some(open)
     }
 
@@ -243,7 +265,11 @@ impl Gathered {
         if let Some(open) = self.close(id) {
             self.n_keys += 1;
             self.out.select(open.database).raw(&open.writer.out);
-            self.streamed = Some((id, open.first_ms));
+            self.streamed = Some(Streamed {
+                id,
+                first_ms: open.first_ms,
+                foot: open.foot,
+            });
         }
     }
 }
@@ -258,17 +284,20 @@ impl Sink for Gather {
         let mut writer = Writer::new(self.manner.packs);
         let value = (entry.encoding(), entry.payload());
         file::key(&mut writer, self.manner.attributes(entry), entry.key(), value);
+        let mut foot = Writer::new(self.manner.packs);
         if let Payload::Big(collection) = value.1 {
             save::open(&mut writer, collection);
+            save::close(&mut foot, collection);
         }
         let first_ms = HashRef::new(value.0, value.1).and_then(HashRef::next_deadline);
         let open = Open {
             database,
             writer,
             first_ms,
+            foot: foot.out,
         };
         let inner = &mut *self.inner.lock();
-        inner.open_bytes += open.writer.out.len();
+        inner.open_bytes += open.writer.out.len() + open.foot.len();
         inner.open.insert(id, open);
     }
 
@@ -277,9 +306,9 @@ impl Sink for Gather {
         if inner.streamed.is_none() {
             inner.stream(id);
         }
-        match inner.streamed {
-            Some((streamed, first_ms)) if streamed == id => {
-                save::piece(&mut inner.out.writer, first_ms, piece);
+        match &inner.streamed {
+            Some(streamed) if streamed.id == id => {
+                save::piece(&mut inner.out.writer, streamed.first_ms, piece);
             }
             _ => {
                 if let Some(open) = inner.open.get_mut(&id) {
@@ -293,12 +322,14 @@ impl Sink for Gather {
 
     fn end(&self, id: u64) {
         let inner = &mut *self.inner.lock();
-        if inner.streamed.is_some_and(|(streamed, _)| streamed == id) {
-            inner.streamed = None;
+        if let Some(streamed) = inner.streamed.take_if(|streamed| streamed.id == id) {
+            inner.out.writer.raw(&streamed.foot);
             let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner.packs));
             inner.out.append(held);
         } else if let Some(open) = inner.close(id) {
-            inner.whole().select(open.database).raw(&open.writer.out);
+            let writer = inner.whole().select(open.database);
+            writer.raw(&open.writer.out);
+            writer.raw(&open.foot);
         }
     }
 }

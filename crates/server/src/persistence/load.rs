@@ -146,7 +146,7 @@ impl Loader<'_> {
         loop {
             let part = parts
                 .next(self.terms.limits)
-                .map_err(|error| LoadError::Wrong(explain(&parts, error.reason)))?;
+                .map_err(|error| LoadError::Wrong(explain(self.state, &parts, error.reason)))?;
             n_parts += 1;
             if n_parts.is_multiple_of(PARTS_PER_LOOK) {
                 let loading = &self.state.saving.loading;
@@ -155,15 +155,15 @@ impl Loader<'_> {
             match part {
                 Part::End => return Ok(parts.offset()),
                 Part::Passed => {}
-                Part::About(name, text) => about(&name, &text),
+                Part::About(name, text) => about(self.state, &name, &text),
                 Part::Function(source) => add_library(&source).map_err(|reason| {
                     let what = format!("a library that cannot be loaded: {reason}");
-                    LoadError::Wrong(describe(&parts, &what))
+                    LoadError::Wrong(describe(self.state, &parts, &what))
                 })?,
                 Part::Emptied(key) => self.empty(&key),
                 Part::Key(key, attributes, value) => self
                     .key(parts.database(), &key, attributes, value)
-                    .map_err(|what| LoadError::Wrong(describe(&parts, &what)))?,
+                    .map_err(|what| LoadError::Wrong(describe(self.state, &parts, &what)))?,
             }
         }
     }
@@ -171,7 +171,7 @@ impl Loader<'_> {
     fn empty(&mut self, key: &[u8]) {
         self.counts.n_empty += 1;
         if self.counts.n_empty <= EMPTY_KEYS_NAMED {
-            log::info!("rdbLoadObject skipping empty key: {}", key.escape_ascii());
+            log::info!("rdbLoadObject skipping empty key: {}", shown(self.state, key));
         }
     }
 
@@ -199,7 +199,7 @@ impl Loader<'_> {
         let expiry = attributes.deadline_ms.map_or(Expiry::Clear, Expiry::At);
         let has_replaced = db.put_value(key, value, expiry);
         if has_replaced && !self.merges {
-            return Err(format!("key '{}' stands there twice", key.escape_ascii()));
+            return Err(format!("key '{}' stands there twice", shown(self.state, key)));
         }
         db.set_use(key, attributes.idle_s, attributes.frequency);
         self.counts.n_keys += 1;
@@ -213,7 +213,7 @@ impl Loader<'_> {
 
 /// Why the next part cannot be read. A type that nobody knows is told of in the words that tools look
 /// for.
-fn explain<R: Read>(parts: &Parts<R>, reason: Reason) -> String {
+fn explain<R: Read>(state: &State, parts: &Parts<R>, reason: Reason) -> String {
     let what = match reason {
         Reason::Unknown(code) if parts.version() >= rdb::code::VERSION_VALKEY => format!(
             "Unknown type or opcode when loading DB. Unrecoverable error, aborting now. It is {code}"
@@ -224,23 +224,31 @@ fn explain<R: Read>(parts: &Parts<R>, reason: Reason) -> String {
         }
         reason => reason.to_string(),
     };
-    describe(parts, &what)
+    describe(state, parts, &what)
+}
+
+/// A key as it may be named in the log.
+fn shown(state: &State, key: &[u8]) -> String {
+    match state.config.hides_user_data() {
+        true => "*redacted*".to_owned(),
+        false => key.escape_ascii().to_string(),
+    }
 }
 
 /// What is wrong, and with which key.
-fn describe<R: Read>(parts: &Parts<R>, what: &str) -> String {
+fn describe<R: Read>(state: &State, parts: &Parts<R>, what: &str) -> String {
     let offset = parts.offset();
     match parts.key() {
         Some((key, code)) => {
             let kind = rdb::code::kind_name(code, parts.version());
-            let key = key.escape_ascii();
+            let key = shown(state, key);
             format!("{what}, in the value of key '{key}' ({kind}), at byte {offset} of the file")
         }
         None => format!("{what}, at byte {offset} of the file"),
     }
 }
 
-fn about(name: &[u8], text: &[u8]) {
+fn about(state: &State, name: &[u8], text: &[u8]) {
     let shown = text.escape_ascii();
     let number = || std::str::from_utf8(text).ok()?.parse::<u64>().ok();
     match name {
@@ -253,6 +261,10 @@ fn about(name: &[u8], text: &[u8]) {
         b"used-mem" => {
             let megabytes = number().unwrap_or(0) as f64 / f64::from(1 << 20);
             log::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        b"repl-stream-db" => {
+            let database = number().unwrap_or(0);
+            state.role.stream_database.store(database, Relaxed);
         }
         [b'%', ..] => log::info!("RDB '{}': {shown}", name.escape_ascii()),
         _ => {}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   BGSAVE, save points     the saver's thread cuts, walks and writes, while writers go on
-//!   SAVE                    the same, and waits for it
+//!   SAVE                    the same, and its client waits for it
 //!   SHUTDOWN, DEBUG RELOAD  the transaction holds everything and writes in one go
 //! ```
 //!
@@ -13,6 +13,7 @@
 pub mod append;
 pub mod ending;
 pub mod found;
+pub mod full_sync;
 mod gather;
 pub mod load;
 mod restate;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Nothing runs out while commands are loaded, so it does not matter when a deadline is named. What
-//! only a snapshot can say, when and how often keys were used, is not said.
+//! only a snapshot can say is not said: when and how often keys were used, and how many ids the producers
+//! of a stream gave that were forgotten since.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,6 +23,7 @@ use datatypes::home::{Encoding, Kind, Payload, Piece};
 use datatypes::list::ListRef;
 use datatypes::set::SetRef;
 use datatypes::stream::group::Group;
+use datatypes::stream::idempotency::Idempotency;
 use datatypes::stream::{self, Stream, StreamId};
 use datatypes::zset::ZsetRef;
 use keyspace::entry::Entry;
@@ -190,6 +192,7 @@ impl Batch {
             }
             Piece::Field(field) => self.field(field, out),
             Piece::Scored(member, score) => self.scored(Item::Bytes(member), score, out),
+            Piece::Block(..) => {} // a stream was written whole when it was begun
         }
     }
 
@@ -221,13 +224,18 @@ impl Batch {
 // ---- Streams -----------------------------------------------------------------------------------
 
 impl Stretch {
-    /// Writes a stream. An entry that is gone but pending is made, claimed and deleted: nobody can claim
-    /// what never was.
+    /// Writes a stream. An entry that is gone but pending, or known by a producer's id, is made, claimed and
+    /// deleted: nobody can claim what never was.
     fn stream(&mut self, key: &[u8], stream: &Stream) {
-        let gone: BTreeSet<StreamId> = stream
+        let pending = stream
             .groups()
             .flat_map(|(_, group)| group.pending(StreamId::MIN..=StreamId::MAX))
-            .map(|(id, _)| id)
+            .map(|(id, _)| id);
+        let known = stream.idempotency().into_iter();
+        let known = known.flat_map(Idempotency::producers);
+        let gone: BTreeSet<StreamId> = known
+            .flat_map(|(_, entries)| entries.map(|(_, id)| id))
+            .chain(pending)
             .filter(|id| stream.get(*id).is_none())
             .collect();
         let mut missing = gone.iter().copied().peekable();
@@ -252,6 +260,9 @@ impl Stretch {
         for (name, group) in stream.groups() {
             self.group(key, name, group);
         }
+        if let Some(known) = stream.idempotency() {
+            self.producers(key, known);
+        }
         let ids: Vec<String> = gone.into_iter().map(text).collect();
         for ids in ids.chunks(BATCH_ITEMS) {
             let mut words: Vec<&[u8]> = vec![b"XDEL", key];
@@ -260,6 +271,18 @@ impl Stretch {
         }
         if !ids.is_empty() {
             self.facts(key, stream, 0);
+        }
+    }
+
+    fn producers(&mut self, key: &[u8], known: &Idempotency) {
+        let terms = known.terms();
+        let (duration, max) = (terms.duration_s.to_string(), terms.max_entries.to_string());
+        let duration: [&[u8]; 4] = [b"XCFGSET", key, b"IDMP-DURATION", duration.as_bytes()];
+        self.command(&[&duration[..], &[b"IDMP-MAXSIZE", max.as_bytes()]].concat());
+        for (name, entries) in known.producers() {
+            for (iid, id) in entries {
+                self.command(&[b"XIDMPRECORD", key, name, iid, text(id).as_bytes()]);
+            }
         }
     }
 
@@ -295,9 +318,23 @@ impl Stretch {
             self.command(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
         }
         for (id, pending) in group.pending(StreamId::MIN..=StreamId::MAX) {
-            let consumer = group.consumer(pending.consumer).name();
             let (id, time) = (text(id), pending.delivered_ms.to_string());
             let n_deliveries = pending.n_deliveries.to_string();
+            let Some(owner) = pending.consumer else {
+                let released = [
+                    &b"XNACK"[..],
+                    key,
+                    name,
+                    b"FAIL",
+                    b"IDS",
+                    b"1",
+                    id.as_bytes(),
+                ];
+                let count = [&b"RETRYCOUNT"[..], n_deliveries.as_bytes(), b"FORCE"];
+                self.command(&[&released[..], &count].concat());
+                continue;
+            };
+            let consumer = group.consumer(owner).name();
             self.command(&[
                 b"XCLAIM",
                 key,
@@ -380,6 +417,10 @@ impl Sink for Restater {
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
         let mut inner = self.0.lock();
         inner.n_keys += 1;
+        if entry.encoding() == Encoding::Stream {
+            // Groups name entries that are in no block any more, so it must be seen as a whole.
+            return inner.stretch.entry(database, entry);
+        }
         let open = Open {
             batch: Batch::new(database, entry.encoding(), entry.key()),
             deadline_ms: entry.deadline_ms(),

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::append::{self, n_file_bytes};
 use super::save::{self, Form, Job};
-use crate::aof::manifest::{Manifest, sync_folder};
+use crate::aof::manifest::Manifest;
 use crate::aof::{Phase, Target};
 use crate::error::reason;
 use crate::state::State;
@@ -34,6 +34,12 @@ pub fn in_background(state: &'static State) {
     let is_owed = state.aof.phase() == Phase::Waiting;
     state.saving.owes_rewrite.store(is_owed, Relaxed);
     state.saving.rewrite_ended(result.is_ok());
+}
+
+/// The names of a base while it is written, and until it is named.
+pub fn temporary_names() -> [String; 2] {
+    ["temp-rewriteaof-bg", "temp-rewriteaof"]
+        .map(|prefix| format!("{prefix}-{}.aof", std::process::id()))
 }
 
 fn rewrite(state: &'static State) -> Result<(), String> {
@@ -54,11 +60,9 @@ fn rewrite_to(
     (form, next): (Form, Option<Arc<Target>>),
 ) -> Result<(), String> {
     let told = |what: &str, error: &io::Error| format!("{what}: {}", reason(error));
-    let n_failed_syncs = state.aof.n_failed_syncs();
     let (temporary, target) = {
         let files = state.aof.files();
-        let own = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
-        let whole = format!("temp-rewriteaof-{}.aof", std::process::id());
+        let [own, whole] = temporary_names();
         let path = |name: &str| files.place.path(name).to_string_lossy().into_owned();
         (path(&own), path(&whole))
     };
@@ -84,9 +88,7 @@ fn rewrite_to(
     let finished = written.and_then(|_| {
         finish(state, (phase, form), &target).map_err(|error| told("the new files", &error))
     });
-    if finished.is_ok() {
-        state.aof.mend(n_failed_syncs);
-    } else {
+    if finished.is_err() {
         let _ = fs::remove_file(&target); // it may not be there
         if phase == Phase::Waiting {
             append::stop_waiting(state);
@@ -109,6 +111,11 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
             Target::create(&path).map(Some).map_err(told) // what an earlier try has left is gone
         }
         Phase::On => {
+            if !files.need_base() {
+                drop(files);
+                state.aof.sync_aside(); // so that little is left to be synced at the cut
+                files = state.aof.files();
+            }
             let mut manifest = files.manifest.clone().unwrap_or_default();
             let name = manifest.new_increment(&place).name.clone();
             let target = Target::create(&place.path(&name)).map_err(told)?;
@@ -142,12 +149,17 @@ fn finish(state: &State, (phase, form): (Phase, Form), whole: &str) -> io::Resul
         fs::rename(place.path(&place.temporary_increment()), place.path(&name))?;
         log::info!("Successfully renamed the temporary AOF incr file into {name}");
     }
-    sync_folder(&place.folder)?;
     if phase == Phase::Waiting {
         state.aof.drain(&mut files)?;
         state.aof.sync(&mut files)?; // it was not looked after with others
     }
-    manifest.write(&place)?;
+    if let Err(error) = manifest.write(&place) {
+        // The disk may have it all the same, so what it names is left alone.
+        if let Some(known) = &mut files.manifest {
+            known.skip_numbers_of(&manifest);
+        }
+        return Err(error);
+    }
     log::info!("Successfully created the AOF base file {base}");
     state.aof.forget_past(&mut files);
     let n_bytes = n_file_bytes(&place.path(&base));

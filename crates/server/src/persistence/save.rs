@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use datatypes::home::Limits;
@@ -18,13 +17,13 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Gathering, Manner, Segment, write_entry};
+use super::gather::{Gather, Gathering, Manner, write_entry};
 use super::restate::{Restater, Stretch};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
 use crate::journal::stamp;
-use crate::saving::Word;
+use crate::saving::{Tell, Word};
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::memory;
@@ -47,6 +46,8 @@ pub enum Form {
     Snapshot,
     /// The same, as the base of the append-only file.
     Base,
+    /// The same, for replicas.
+    Replicas,
     /// Commands, as the base of the append-only file.
     Commands,
 }
@@ -106,14 +107,17 @@ impl Saved {
 
     fn commit(mut self) -> io::Result<()> {
         if self.form == Form::Commands {
-            return self.file.commit();
+            return self.file.name(); // the manifest that speaks of it syncs the folder
         }
         let mut writer = Writer::new(false);
         file::end(&mut writer);
         self.write(&writer.out)?;
         let sum = self.checksum.as_ref().map_or(0, Checksum::value);
         self.file.write(&sum.to_le_bytes())?;
-        self.file.commit()
+        match self.form {
+            Form::Snapshot => self.file.commit(),
+            Form::Base | Form::Commands | Form::Replicas => self.file.name(), // as above
+        }
     }
 }
 
@@ -131,7 +135,7 @@ fn manner(state: &State) -> Manner {
 }
 
 /// What stands before the keys.
-fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
+pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
     let version = if has_deadlines {
         VERSION
@@ -144,6 +148,16 @@ fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
+    if form == Form::Replicas {
+        let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
+        if state.role.is_replica() {
+            let database = state.role.stream_database.load(Relaxed);
+            file::about(writer, "repl-stream-db", &database.to_string());
+        }
+        file::about(writer, "repl-id", &ids.replid);
+        file::about(writer, "repl-offset", &offset.to_string());
+    }
+    let is_base = form == Form::Base;
     file::about(writer, "aof-base", if is_base { "1" } else { "0" });
     for library in state.scripts.functions.lock().libraries() {
         file::function(writer, &library.source);
@@ -204,7 +218,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
-    write_head(&mut writer, state, false);
+    write_head(&mut writer, state, Form::Snapshot);
     let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
     for size in sizes {
@@ -230,7 +244,11 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn temporary_name(prefix: &str) -> String {
+/// What the name of a file begins with that is written in the background.
+pub const IN_BACKGROUND: &str = "temp-bg";
+
+/// The name of a file that is not whole yet.
+pub fn temporary_name(prefix: &str) -> String {
     format!("{prefix}-{}.rdb", std::process::id())
 }
 
@@ -241,11 +259,11 @@ fn changes(state: &State) -> u64 {
 // ---- In the background -------------------------------------------------------------------------
 
 /// Saves what the data is now, while commands go on. On the saver's thread.
-pub fn in_background(state: &'static State, words: &Sender<Word>) {
+pub fn in_background(state: &'static State, mut tell: Tell) {
     let started = Instant::now();
     state.saving.begun(0);
     log::info!("Background saving started");
-    let (is_ok, changes) = match save(state, words) {
+    let (is_ok, changes) = match save(state, &mut tell) {
         Ok(changes) => (true, changes),
         Err(reason) => {
             log::warn!("Background saving error: {reason}");
@@ -263,15 +281,15 @@ pub fn in_background(state: &'static State, words: &Sender<Word>) {
         );
     }
     state.saving.ended(is_ok);
-    // Who asked may not wait any more.
-    let _ = words.send(if is_ok { Word::Done } else { Word::Failed });
+    tell(if is_ok { Word::Done } else { Word::Failed });
+    state.mailboxes.wake();
 }
 
 /// The moment that a save in the background is about.
-struct Cut {
-    walk: Walk<'static>,
-    gather: Arc<dyn Gathering>,
-    head: Writer,
+pub(super) struct Cut {
+    pub(super) walk: Walk<'static>,
+    pub(super) gather: Arc<dyn Gathering>,
+    pub(super) head: Writer,
     changes: u64,
     number: u64,
 }
@@ -290,7 +308,8 @@ pub struct Job<'a> {
     pub at_cut: &'a mut dyn FnMut(u64),
 }
 
-fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
+/// Fixes the moment: every shard is held while the walk begins.
+pub(super) fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let mut n_rounds = 0;
     let locked = loop {
         if (job.must_stop)() {
@@ -308,20 +327,20 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let manner = manner(state);
     let is_summed = state.config.sums_appended();
     let gather: Arc<dyn Gathering> = match job.form {
-        Form::Snapshot | Form::Base => Arc::new(Gather::new(manner)),
+        Form::Snapshot | Form::Base | Form::Replicas => Arc::new(Gather::new(manner)),
         Form::Commands => Arc::new(Restater::new(is_summed)),
     };
     let sink: Arc<dyn Sink> = gather.clone();
-    let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
+    let walk = Walk::cut(&locked, sink).ok_or(WALKING)?;
     let mut head = Writer::new(manner.packs);
     let sizes = sizes(state);
+    (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     if job.form == Form::Commands {
         state_head(&mut head, state, is_summed);
     } else {
-        write_head(&mut head, state, job.form == Form::Base);
+        write_head(&mut head, state, job.form);
         write_sizes(&mut head, &sizes);
     }
-    (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     Ok(Cut {
         walk,
         gather,
@@ -331,10 +350,12 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     })
 }
 
+/// Why there is no cut while there is another.
+pub(super) const WALKING: &str = "another snapshot is being taken";
 const STOPPED: &str = "it was told to stop";
 
-fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, String> {
-    let (temporary, name) = (temporary_name("temp-bg"), state.config.rdb_file());
+fn save(state: &'static State, tell: &mut Tell) -> Result<Option<u64>, String> {
+    let (temporary, name) = (temporary_name(IN_BACKGROUND), state.config.rdb_file());
     walk(
         state,
         Job {
@@ -344,8 +365,7 @@ fn save(state: &'static State, words: &Sender<Word>) -> Result<Option<u64>, Stri
             must_stop: &|| state.saving.must_stop(),
             at_cut: &mut |n_keys| {
                 state.saving.begun(n_keys);
-                // Who asked may not wait any more.
-                let _ = words.send(Word::Begun);
+                tell(Word::Begun);
             },
         },
     )
@@ -356,6 +376,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     let saved = Saved::named(state, job.names, job.syncs_often, job.form);
     let mut saved = saved.map_err(|error| reason(&error))?;
     let mut cut = cut(state, &mut job)?;
+    state.mailboxes.wake(); // who was told of the cut
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
@@ -383,7 +404,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     };
     // Bases of the append-only file have names of their own.
     let is_put = match job.form {
-        Form::Base | Form::Commands => place().map(|()| true)?,
+        Form::Base | Form::Commands | Form::Replicas => place().map(|()| true)?,
         Form::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))
@@ -391,14 +412,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
 
 fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
-        let written = match segment {
-            Segment::Ready(bytes) => saved.write(&bytes),
-            Segment::Text(text) => {
-                let mut writer = Writer::new(gather.packs());
-                writer.string(&text);
-                saved.write(&writer.out)
-            }
-        };
+        let written = saved.write(&segment.into_bytes(gather.packs()));
         written.map_err(|error| reason(&error))?;
     }
     Ok(())

@@ -21,7 +21,7 @@ pub fn run(state: &'static State) {
         let is_owed = state.saving.owes_rewrite.load(Relaxed);
         let patience = (is_owed || state.config.has_save_points()).then_some(LOOK);
         match state.saving.next(patience) {
-            Wish::Save(words) => save::in_background(state, &words),
+            Wish::Save(tell) => save::in_background(state, tell),
             Wish::Rewrite => rewrite::in_background(state),
             Wish::None => look(state),
             Wish::End => return,
@@ -58,6 +58,6 @@ fn look(state: &State) {
         .find(|point| changes >= point.changes && age_s > point.seconds);
     if let Some(point) = reached.filter(|_| may_try) {
         log::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
-        drop(state.saving.wish());
+        state.saving.wish(Box::new(|_| {}));
     }
 }

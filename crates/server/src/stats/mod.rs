@@ -8,6 +8,7 @@
 pub mod counters;
 pub mod errors;
 pub mod histogram;
+pub mod hotkeys;
 pub mod info;
 pub mod latency;
 pub mod memory;
@@ -22,12 +23,14 @@ mod tests;
 
 use parking_lot::Mutex;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use counters::{Baseline, CommandTotals, Counter, Counters, ThreadCounters, Totals};
 use errors::ErrorCodes;
 use histogram::Histogram;
+use hotkeys::{HotKeys, Usage};
 use latency::Latency;
+use process::ProcessUsage;
 use rates::Rate;
 use slowlog::SlowLog;
 use snapshot::ActivityInfo;
@@ -50,6 +53,10 @@ pub struct Stats {
     pub large_replies: Mutex<SlowLog>,
     /// What took longer than `latency-monitor-threshold`.
     pub latency: Mutex<Latency>,
+    /// The keys that cost most.
+    pub hotkeys: Mutex<HotKeys>,
+    /// Every command is to be shown to `hotkeys`.
+    has_hotkeys: AtomicBool,
     /// Which histograms count; see [`histogram`].
     epoch: AtomicU64,
 }
@@ -88,8 +95,32 @@ impl Stats {
             large_requests: Mutex::default(),
             large_replies: Mutex::default(),
             latency: Mutex::default(),
+            hotkeys: Mutex::default(),
+            has_hotkeys: AtomicBool::new(false),
             epoch: 1.into(),
         }
+    }
+
+    /// What the process has used since it began.
+    pub fn usage(&self) -> Usage {
+        let process = ProcessUsage::read().unwrap_or_default();
+        let totals = self.totals_ever();
+        let bytes = [Counter::NetInputBytes, Counter::NetOutputBytes].map(|one| totals.get(one));
+        Usage {
+            user_ms: (process.cpu_user_s * 1000.0) as u64,
+            system_ms: (process.cpu_system_s * 1000.0) as u64,
+            net_bytes: bytes[0] + bytes[1],
+        }
+    }
+
+    /// Whether commands are to be shown to [`Stats::hotkeys`].
+    pub fn has_hotkeys(&self) -> bool {
+        self.has_hotkeys.load(Ordering::Acquire)
+    }
+
+    /// Says so, or that they are not.
+    pub fn set_hotkeys(&self, some: bool) {
+        self.has_hotkeys.store(some, Ordering::Release);
     }
 
     /// The counters of one event loop, which alone may bump them.

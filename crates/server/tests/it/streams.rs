@@ -138,3 +138,67 @@ fn what_chance_decided_is_fixed_in_the_journal() {
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn what_is_given_back_serves_who_waits_to_claim() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let (place, waiting) = (group.connect(), group.connect());
+    for line in [
+        "XADD s 1-1 f v",
+        "XGROUP CREATE s g 0",
+        "XREADGROUP GROUP g a STREAMS s >",
+    ] {
+        call(&mut group, place, line);
+    }
+    let reader = server.state.journal.attach(1 << 20);
+    let line = "XREADGROUP GROUP g b BLOCK 0 CLAIM 1000 STREAMS s >";
+    assert_eq!(call(&mut group, waiting, line), "");
+    assert_eq!(call(&mut group, place, "XNACK s g FAIL IDS 2 1-1 1-2"), ":1\r\n");
+    let given = output(&mut group, waiting);
+    assert!(given.contains("1-1") && given.ends_with(":-1\r\n:1\r\n"), "{given}");
+    assert!(call(&mut group, place, "XPENDING s g - + 9").contains("\r\nb\r\n"));
+    let journal = reader.take().unwrap();
+    let found: Vec<_> = requests(&journal)
+        .iter()
+        .map(|words| words.join(&b' '))
+        .collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|line| String::from_utf8_lossy(line))
+        .collect();
+    assert!(found.contains(&"XNACK s g FAIL IDS 2 1-1 1-2".into()), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|line| line.starts_with("XCLAIM s g b 0 1-1")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_ids_of_producers_are_in_the_journal_and_run_out() {
+    let (server, copy) = (Server::new(1, &[]), Server::new(1, &[]));
+    let (mut group, mut twin) = (server.group(0), copy.group(0));
+    let (place, twin_place) = (group.connect(), twin.connect());
+    let reader = server.state.journal.attach(1 << 20);
+    let add = "XADD s IDMP p i * f v";
+    let auto = "XADD s IDMPAUTO p * f v g w";
+    let first = call(&mut group, place, add);
+    let second = call(&mut group, place, auto);
+    assert_ne!(first, second);
+    assert_eq!(call(&mut group, place, "XADD s IDMP p i * other fields"), first);
+    assert_eq!(call(&mut group, place, "XADD s IDMPAUTO p * g w f v"), second);
+    for request in requests(&reader.take().unwrap()) {
+        let words: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
+        let reply = twin.call(twin_place, &words);
+        assert!(!reply.starts_with(b"-"), "{}", String::from_utf8_lossy(&reply));
+    }
+    assert_eq!(call(&mut twin, twin_place, "XLEN s"), ":2\r\n");
+    assert_eq!(call(&mut twin, twin_place, add), first);
+    assert_eq!(call(&mut twin, twin_place, auto), second);
+    group.advance(99_000);
+    assert_eq!(call(&mut group, place, add), first);
+    group.advance(1_000);
+    assert_ne!(call(&mut group, place, add), first);
+}

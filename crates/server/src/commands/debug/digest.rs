@@ -108,6 +108,9 @@ fn of_stream(stream: &Stream) -> Digest {
                 digest = hash(&[&digest, &id.to_bytes()]);
             }
         }
+        for id in group.unowned() {
+            digest = hash(&[&digest, b"", &id.to_bytes()]);
+        }
     }
     digest
 }

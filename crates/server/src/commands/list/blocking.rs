@@ -86,8 +86,9 @@ fn brpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn blmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let until_ms = wait_until(args.take()?, ctx.now_ms())?;
+    let timeout = args.take()?;
     let (keys, side, count) = pop_option(args, side)?;
+    let until_ms = wait_until(timeout, ctx.now_ms())?;
     if !pop_first(ctx, keys, (side, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);

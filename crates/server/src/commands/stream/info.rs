@@ -6,6 +6,7 @@ use resp::reply::Reply;
 
 use super::ids::{write_entry, write_id};
 use super::no_group_of;
+use super::pending::owner_name;
 use crate::command::{Args, Command, ReadCtx};
 use crate::error::{Error, Result};
 
@@ -93,13 +94,18 @@ fn write_position(reply: &mut Reply<'_>, stream: &Stream, group: &Group) {
 }
 
 fn stream(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let now_ms = ctx.now_ms();
     let stream = found(ctx, args.take()?)?;
     let misfit = Error::Plain(
         "ERR unknown subcommand or wrong number of arguments for 'stream'. Try XINFO HELP.",
     );
+    let n_of_producers = match stream.idempotency() {
+        Some(_) => N_OF_PRODUCERS,
+        None => 0,
+    };
     if args.is_empty() {
-        reply.map(10);
-        write_facts(reply, stream);
+        reply.map(10 + n_of_producers);
+        write_facts(reply, stream, now_ms);
         return write_ends(reply, stream);
     }
     if !matches!(args.len(), 1 | 3) || !args.eat(b"FULL") {
@@ -112,13 +118,16 @@ fn stream(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         }
         count = usize::try_from(args.int()?).unwrap_or(10);
     }
-    reply.map(9);
-    write_facts(reply, stream);
+    reply.map(9 + n_of_producers);
+    write_facts(reply, stream, now_ms);
     write_all(reply, stream, if count == 0 { usize::MAX } else { count })
 }
 
-/// What both forms begin with: seven pairs.
-fn write_facts(reply: &mut Reply<'_>, stream: &Stream) {
+/// How many pairs tell of the ids of producers.
+const N_OF_PRODUCERS: usize = 6;
+
+/// What both forms begin with: seven pairs, and those of producers if any has named himself.
+fn write_facts(reply: &mut Reply<'_>, stream: &Stream, now_ms: u64) {
     let facts = stream.facts();
     let n_blocks = stream.n_blocks();
     let counts = [
@@ -139,6 +148,22 @@ fn write_facts(reply: &mut Reply<'_>, stream: &Stream) {
     reply.int(facts.entries_added as i64);
     reply.bulk(b"recorded-first-entry-id");
     write_id(reply, stream.first_id());
+    let Some(known) = stream.idempotency() else {
+        return;
+    };
+    let (n_producers, n_ids) = known.n_tracked(now_ms);
+    let numbers: [(&[u8], u64); N_OF_PRODUCERS] = [
+        (b"idmp-duration", known.terms().duration_s),
+        (b"idmp-maxsize", known.terms().max_entries),
+        (b"pids-tracked", n_producers as u64),
+        (b"iids-tracked", n_ids as u64),
+        (b"iids-added", known.n_added),
+        (b"iids-duplicates", known.n_duplicates),
+    ];
+    for (name, number) in numbers {
+        reply.bulk(name);
+        reply.int(number as i64);
+    }
 }
 
 fn write_ends(reply: &mut Reply<'_>, stream: &Stream) -> Result<()> {
@@ -180,7 +205,7 @@ fn write_all(reply: &mut Reply<'_>, stream: &Stream, count: usize) -> Result<()>
         for (id, pending) in group.pending(StreamId::MIN..=StreamId::MAX).take(count) {
             reply.array(4);
             write_id(reply, id);
-            reply.bulk(group.consumer(pending.consumer).name());
+            reply.bulk(owner_name(group, pending));
             reply.int(pending.delivered_ms as i64);
             reply.int(pending.n_deliveries as i64);
         }

@@ -1,12 +1,15 @@
 //! Streams: adding entries, reading ranges, deleting.
 //!
 //! Trimming lives in `trim`, XREAD and XREADGROUP in `read`, groups in `groups`, what was delivered
-//! and is not acknowledged in `pending`, XINFO in `info`.
+//! and is not acknowledged in `pending`, what was given back in `nack`, ids of producers in `producers`,
+//! XINFO in `info`.
 
 pub mod groups;
 mod ids;
 pub mod info;
+pub mod nack;
 pub mod pending;
+pub mod producers;
 pub mod read;
 pub mod trim;
 
@@ -17,6 +20,7 @@ use crate::command::event::Event;
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
 use ids::{IdText, range_end, range_start, write_entry, write_id};
+use producers::Producer;
 use trim::{Removal, TrimOption};
 
 /// The commands that are about entries.
@@ -24,6 +28,7 @@ pub const COMMANDS: &[Command] = &[
     Command::write("xadd", -5, xadd)
         .syntax(
             "key [nomkstream(NOMKSTREAM)] [condition(KEEPREF|DELREF|ACKED)] \
+             [idmp(IDMPAUTO pid=string|IDMP idmp(pid=string iid=string))] \
              [trim(strategy(MAXLEN|MINID) [operator(equal(=)|approximately(~))] threshold \
              [LIMIT count])] id-selector(auto-id(*)|id) data(field value) ...",
         )
@@ -131,11 +136,11 @@ const TOP_ITEM: Error = Error::Plain(
 fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
     let mut trim = TrimOption::default();
-    let mut makes_stream = true;
+    let (mut makes_stream, mut producer) = (true, None);
     let id = loop {
         if args.eat(b"NOMKSTREAM") {
             makes_stream = false;
-        } else if !trim.accept(args)? {
+        } else if !Producer::accept(&mut producer, args)? && !trim.accept(args)? {
             break NewId::parse(args.take().map_err(|_| args.arity_error())?)?;
         }
     };
@@ -144,6 +149,10 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(args.arity_error());
     }
+    if producer.is_some() && !matches!(id, NewId::Auto) {
+        return Err(Error::Plain("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs"));
+    }
+    let producer = producer.map(|producer| producer.named(words));
     if matches!(id, NewId::This(StreamId::MIN)) {
         return Err(Error::Plain("ERR The ID specified in XADD must be greater than 0-0"));
     }
@@ -157,6 +166,13 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     }
     let (now_ms, limit) = (ctx.present_ms(), ctx.limits().stream_block);
     let mut stream = ctx.db.stream_or_new(key)?;
+    let before = producer
+        .as_ref()
+        .and_then(|producer| producer.entry_before(&mut stream, now_ms));
+    if let Some(before) = before {
+        write_id(reply, before);
+        return Ok(());
+    }
     let last = stream.facts().last_id;
     if last == StreamId::MAX {
         return Err(Error::Plain(
@@ -167,7 +183,11 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     stream
         .append(id, fields, limit)
         .map_err(|Refused| TOP_ITEM)?;
+    if let Some(producer) = &producer {
+        producer.note(&mut stream, id, now_ms);
+    }
     let n_trimmed = plan.map_or(0, |plan| trim::trim(&mut stream, plan));
+    let is_kept = producer.is_some() && stream.get(id).is_some();
     write_id(reply, id);
     if ctx.effects.is_recorded {
         let mut record: Vec<Vec<u8>> = vec![b"XADD".to_vec(), key.to_vec()];
@@ -177,6 +197,9 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         record.push(IdText::new(id).as_bytes().to_vec());
         record.extend(words.iter().map(|word| word.to_vec()));
         ctx.propagate_owned(record);
+    }
+    if let Some(producer) = producer.filter(|_| is_kept) {
+        producer.propagate(ctx, key, id);
     }
     ctx.grew(Event::stream("xadd"), key);
     if n_trimmed > 0 {

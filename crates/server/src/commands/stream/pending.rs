@@ -4,9 +4,10 @@
 
 use std::ops::RangeInclusive;
 
-use datatypes::stream::group::{ConsumerNo, Group, Pending};
+use datatypes::stream::group::{ConsumerNo, DELIVERIES_MAX, Group, Pending};
 use datatypes::stream::{Stream, StreamId};
 use resp::reply::Reply;
+use stdx::number::I64Text;
 
 use super::groups::{note_new_consumer, propagate_position};
 use super::ids::{self, IdText, range_end, range_start, write_entry, write_id};
@@ -90,6 +91,21 @@ fn summary(group: &Group, reply: &mut Reply<'_>) {
     }
 }
 
+/// The name of the consumer who has a delivery; empty if it was given back.
+pub fn owner_name(group: &Group, pending: Pending) -> &[u8] {
+    pending
+        .consumer
+        .map_or(&[], |owner| group.consumer(owner).name())
+}
+
+/// For how long nothing has been done about a delivery; -1 if it was given back.
+pub fn idle_ms_of(pending: Pending, now_ms: u64) -> i64 {
+    match pending.consumer {
+        None => -1,
+        Some(_) => now_ms.saturating_sub(pending.delivered_ms) as i64,
+    }
+}
+
 /// `[IDLE ms] start end count [consumer]`.
 struct Filter<'a> {
     idle_ms: i64,
@@ -128,8 +144,8 @@ impl<'a> Filter<'a> {
             n += 1;
             reply.array(4);
             write_id(reply, id);
-            reply.bulk(group.consumer(pending.consumer).name());
-            reply.int(idle_ms.max(0));
+            reply.bulk(owner_name(group, pending));
+            reply.int(idle_ms_of(pending, now_ms));
             reply.int(pending.n_deliveries as i64);
             n < self.count
         };
@@ -170,7 +186,23 @@ pub fn propagate_claim(
         ctx.propagate(&[b"XACK", key, name, id_text]);
         return Ok(());
     };
-    let consumer = group.consumer(pending.consumer).name().to_vec();
+    let Some(owner) = pending.consumer else {
+        let n_deliveries = I64Text::new(pending.n_deliveries as i64);
+        let released: [&[u8]; 9] = [
+            b"XNACK",
+            key,
+            name,
+            b"FAIL",
+            b"IDS",
+            b"1",
+            id_text,
+            b"RETRYCOUNT",
+            n_deliveries.as_bytes(),
+        ];
+        ctx.propagate(&[&released[..], &[b"FORCE"]].concat());
+        return Ok(());
+    };
+    let consumer = group.consumer(owner).name().to_vec();
     let delivered_ms = pending.delivered_ms.to_string();
     let n_deliveries = pending.n_deliveries.to_string();
     let last_id = IdText::new(group.last_id);
@@ -299,16 +331,17 @@ fn group_must_exist(ctx: &WriteCtx<'_>, key: &[u8], name: &[u8]) -> Result<()> {
 fn write_claimed(
     reply: &mut Reply<'_>,
     stream: &Stream,
-    id: StreamId,
+    ids: &[StreamId],
     just_id: bool,
 ) -> Result<()> {
-    match stream.get(id) {
-        Some(entry) if !just_id => write_entry(reply, entry),
-        _ => {
-            write_id(reply, id);
-            Ok(())
+    reply.array(ids.len());
+    for id in ids {
+        match stream.get(*id) {
+            Some(entry) if !just_id => write_entry(reply, entry)?,
+            _ => write_id(reply, *id),
         }
     }
+    Ok(())
 }
 
 fn xclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -338,26 +371,23 @@ fn xclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         group.last_id = options.last_id;
         has_moved = true;
     }
-    let array = reply.array_later();
-    let (mut n, mut changed) = (0, Vec::new());
+    let (mut mine, mut gone) = (Vec::new(), Vec::new());
     for id in ids {
         match claim_one(&mut stream, &claim, (id, no), &options, now_ms) {
-            Claimed::Mine => {
-                write_claimed(reply, &stream, id, options.just_id)?;
-                n += 1;
-                changed.push(id);
-            }
-            Claimed::Gone => changed.push(id),
+            Claimed::Mine => mine.push(id),
+            Claimed::Gone => gone.push(id),
             Claimed::No => {}
         }
     }
-    reply.finish(array, n);
-    claim.note(ctx, is_new, &changed)?;
+    // What was claimed is journaled even if it is too much for a reply.
+    let written = write_claimed(reply, &stream, &mine, options.just_id);
+    mine.extend(gone);
+    claim.note(ctx, is_new, &mine)?;
     if has_moved {
         ctx.altered(Event::SILENT, key);
         propagate_position(ctx, key, group)?;
     }
-    Ok(())
+    written
 }
 
 /// What became of a delivery that was to be claimed.
@@ -402,12 +432,14 @@ fn claim_one(
     };
     let n_deliveries = match options.n_deliveries {
         Some(n) => n,
-        None => n_before.saturating_add(u64::from(!options.just_id)),
+        None => n_before
+            .saturating_add(u64::from(!options.just_id))
+            .min(DELIVERIES_MAX),
     };
     let pending = Pending {
         delivered_ms: options.delivered_ms,
         n_deliveries,
-        consumer: no,
+        consumer: Some(no),
     };
     group.deliver(id, pending);
     group.consumer_mut(no).active_ms = Some(now_ms);
@@ -468,14 +500,12 @@ fn xautoclaim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     }
     reply.array(3);
     write_id(reply, next.unwrap_or_default());
-    reply.array(mine.len());
-    for id in &mine {
-        write_claimed(reply, &stream, *id, just_id)?;
-    }
+    let written = write_claimed(reply, &stream, &mine, just_id);
     reply.array(gone.len());
     gone.iter().for_each(|id| write_id(reply, *id));
     mine.extend(gone);
-    claim.note(ctx, is_new, &mine)
+    claim.note(ctx, is_new, &mine)?;
+    written
 }
 
 /// Up to `n` ids that are pending from one on, and the one behind them.

@@ -10,7 +10,7 @@ use resp::reply::{Proto, Reply};
 
 use super::groups::{note_new_consumer, propagate_position};
 use super::ids::{self, IdText, write_entry, write_entry_of, write_id};
-use super::pending::propagate_claim;
+use super::pending::{idle_ms_of, propagate_claim};
 use crate::command::grammar::block_until;
 use crate::command::traits::{BLOCKING, Flag};
 use crate::command::{Access, Args, Command, WriteCtx};
@@ -319,38 +319,52 @@ impl Visit<'_> {
         };
         let (no, is_new) = group.consumer_or_new(self.consumer, now_ms);
         group.consumer_mut(no).seen_ms = now_ms;
+        if is_new {
+            note_new_consumer(ctx, self.key, self.group, self.consumer);
+        }
+        let Some(mut stream) = ctx.db.stream_mut(self.key)? else {
+            return Ok(());
+        };
         match wanted {
             Wanted::History(behind) => {
                 answer.stream(reply, self.key);
-                self.history(&mut stream, no, (behind, now_ms), reply)?;
-                if is_new {
-                    note_new_consumer(ctx, self.key, self.group, self.consumer);
-                }
+                self.history(&mut stream, no, (behind, now_ms), reply)
             }
             Wanted::New => {
-                let claimed = self.claimable(&stream, now_ms);
-                let left = self.request.count - claimed.len().min(self.request.count);
-                let last_id = stream
-                    .group(self.group)
-                    .map_or(StreamId::MAX, |group| group.last_id);
-                let has_new = left > 0 && stream.last_entry().is_some_and(|last| last.id > last_id);
-                let mut delivered = Vec::new();
-                if has_new || !claimed.is_empty() {
-                    answer.stream(reply, self.key);
-                    let array = reply.array_later();
-                    self.write_claimed(&mut stream, no, now_ms, &claimed, reply)?;
-                    if has_new {
-                        delivered = self.deliver(&mut stream, no, (now_ms, left), reply)?;
-                    }
-                    reply.finish(array, claimed.len() + delivered.len());
-                }
-                if is_new {
-                    note_new_consumer(ctx, self.key, self.group, self.consumer);
-                }
-                self.note(ctx, &claimed, &delivered)?;
+                let given = self.write_new(&stream, now_ms, answer, reply)?;
+                self.hand_over(&mut stream, no, now_ms, &given);
+                self.note(ctx, &given)
             }
         }
-        Ok(())
+    }
+
+    /// Writes what is to be given, of which nothing is yet: so a reply that is too long gives nothing.
+    fn write_new(
+        &self,
+        stream: &Stream,
+        now_ms: u64,
+        answer: &mut Answer,
+        reply: &mut Reply<'_>,
+    ) -> Result<Given> {
+        let mut given = Given {
+            claimed: self.claimable(stream, now_ms),
+            ..Given::default()
+        };
+        let left = self.request.count - given.claimed.len().min(self.request.count);
+        let last_id = stream
+            .group(self.group)
+            .map_or(StreamId::MAX, |group| group.last_id);
+        let has_new = left > 0 && stream.last_entry().is_some_and(|last| last.id > last_id);
+        if has_new || !given.claimed.is_empty() {
+            answer.stream(reply, self.key);
+            let array = reply.array_later();
+            self.write_claimed(stream, now_ms, &given.claimed, reply)?;
+            if has_new {
+                self.write_unread(stream, left, &mut given, reply)?;
+            }
+            reply.finish(array, given.claimed.len() + given.unread.len());
+        }
+        Ok(given)
     }
 
     /// Writes what is pending for a consumer; entries that are gone without fields.
@@ -379,12 +393,11 @@ impl Visit<'_> {
             if let Some(group) = stream.group_mut(self.group)
                 && let Some(pending) = group.pending_at(id)
             {
-                let n_deliveries = pending.n_deliveries + 1;
                 group.deliver(
                     id,
                     Pending {
                         delivered_ms: now_ms,
-                        n_deliveries,
+                        n_deliveries: pending.delivered_again(),
                         ..pending
                     },
                 );
@@ -415,54 +428,34 @@ impl Visit<'_> {
     /// Entries that change hands: with how long they were idle and how often they were delivered.
     fn write_claimed(
         &self,
-        stream: &mut Stream,
-        no: ConsumerNo,
+        stream: &Stream,
         now_ms: u64,
         claimed: &[StreamId],
         reply: &mut Reply<'_>,
     ) -> Result<()> {
+        let group = stream.group(self.group);
         for id in claimed {
-            let before = stream
-                .group(self.group)
-                .and_then(|group| group.pending_at(*id));
-            let (Some(before), Some(entry)) = (before, stream.get(*id)) else {
-                continue;
-            };
-            write_delivery(
-                reply,
-                entry,
-                now_ms.saturating_sub(before.delivered_ms),
-                before.n_deliveries,
-            )?;
-            if let Some(group) = stream.group_mut(self.group) {
-                let n_deliveries = before.n_deliveries + 1;
-                group.deliver(
-                    *id,
-                    Pending {
-                        delivered_ms: now_ms,
-                        n_deliveries,
-                        consumer: no,
-                    },
-                );
-                group.consumer_mut(no).active_ms = Some(now_ms);
+            let before = group.and_then(|group| group.pending_at(*id));
+            if let (Some(before), Some(entry)) = (before, stream.get(*id)) {
+                let idle_ms = idle_ms_of(before, now_ms);
+                write_delivery(reply, entry, idle_ms, before.n_deliveries)?;
             }
         }
         Ok(())
     }
 
-    /// Writes entries that nobody of the group has read, and notes that they were delivered.
-    fn deliver(
+    /// Entries that nobody of the group has read, up to `count`.
+    fn write_unread(
         &self,
-        stream: &mut Stream,
-        no: ConsumerNo,
-        (now_ms, count): (u64, usize),
+        stream: &Stream,
+        count: usize,
+        given: &mut Given,
         reply: &mut Reply<'_>,
-    ) -> Result<Vec<StreamId>> {
+    ) -> Result<()> {
         let Some(group) = stream.group(self.group) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let (mut last_id, mut entries_read) = (group.last_id, group.entries_read);
-        let mut delivered = Vec::new();
         let from = last_id.next().unwrap_or(StreamId::MAX);
         for entry in stream.range(from..=StreamId::MAX).take(count) {
             match self.request.claim_idle_ms {
@@ -475,45 +468,64 @@ impl Visit<'_> {
                 _ => stream.n_added_up_to(entry.id),
             };
             last_id = entry.id;
-            delivered.push(entry.id);
+            given.unread.push(entry.id);
         }
+        given.position = Some((last_id, entries_read));
+        Ok(())
+    }
+
+    /// Notes in the group what was given to a consumer.
+    fn hand_over(&self, stream: &mut Stream, no: ConsumerNo, now_ms: u64, given: &Given) {
         let Some(group) = stream.group_mut(self.group) else {
-            return Ok(delivered);
+            return;
         };
-        (group.last_id, group.entries_read) = (last_id, entries_read);
-        if !self.request.no_ack {
-            for id in &delivered {
-                let pending = Pending {
-                    delivered_ms: now_ms,
-                    n_deliveries: 1,
-                    consumer: no,
-                };
-                group.deliver(*id, pending);
-            }
+        if let Some(position) = given.position {
+            (group.last_id, group.entries_read) = position;
+        }
+        for id in given.deliveries(self.request.no_ack) {
+            let before = group.pending_at(id);
+            let pending = Pending {
+                delivered_ms: now_ms,
+                n_deliveries: before.map_or(1, Pending::delivered_again),
+                consumer: Some(no),
+            };
+            group.deliver(id, pending);
             group.consumer_mut(no).active_ms = Some(now_ms);
         }
-        Ok(delivered)
     }
 
     /// Counts and journals what was done.
-    fn note(
-        &self,
-        ctx: &mut WriteCtx<'_>,
-        claimed: &[StreamId],
-        delivered: &[StreamId],
-    ) -> Result<()> {
-        if claimed.is_empty() && delivered.is_empty() {
+    fn note(&self, ctx: &mut WriteCtx<'_>, given: &Given) -> Result<()> {
+        if given.claimed.is_empty() && given.unread.is_empty() {
             return Ok(());
         }
         ctx.effects.n_changes += 1;
         if !ctx.effects.is_recorded {
             return Ok(());
         }
-        let owned = if self.request.no_ack { &[] } else { delivered };
-        for id in claimed.iter().chain(owned) {
-            propagate_claim(ctx, self.key, self.group, *id)?;
+        for id in given.deliveries(self.request.no_ack) {
+            propagate_claim(ctx, self.key, self.group, id)?;
         }
         propagate_position(ctx, self.key, self.group)
+    }
+}
+
+/// What a consumer is given of one stream.
+#[derive(Default)]
+struct Given {
+    /// What was pending.
+    claimed: Vec<StreamId>,
+    /// What nobody had read.
+    unread: Vec<StreamId>,
+    /// How far the group has read then.
+    position: Option<(StreamId, Option<u64>)>,
+}
+
+impl Given {
+    /// What is pending then.
+    fn deliveries(&self, no_ack: bool) -> impl Iterator<Item = StreamId> + '_ {
+        let unread = if no_ack { &[][..] } else { &self.unread };
+        self.claimed.iter().chain(unread).copied()
     }
 }
 
@@ -521,11 +533,11 @@ impl Visit<'_> {
 fn write_delivery(
     reply: &mut Reply<'_>,
     entry: datatypes::stream::Entry<'_>,
-    idle_ms: u64,
+    idle_ms: i64,
     n_deliveries: u64,
 ) -> Result<()> {
     write_entry_of(4, reply, entry)?;
-    reply.int(idle_ms as i64);
+    reply.int(idle_ms);
     reply.int(n_deliveries as i64);
     Ok(())
 }

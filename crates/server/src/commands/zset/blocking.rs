@@ -65,8 +65,9 @@ fn bzpopmax(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
 }
 
 fn bzmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let until_ms = wait_until(args.take()?, ctx.now_ms())?;
+    let timeout = args.take()?;
     let (keys, end, count) = pop_option(args, end)?;
+    let until_ms = wait_until(timeout, ctx.now_ms())?;
     if !pop_first(ctx, keys, (end, count), reply)? {
         reply.null_array();
         ctx.wait(until_ms);
