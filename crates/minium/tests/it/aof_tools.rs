@@ -27,6 +27,7 @@ const DATA: &[&str] = &[
     "XGROUP CREATE x g 0 ENTRIESREAD 0",
     "XREADGROUP GROUP g alice COUNT 2 STREAMS x >",
     "XGROUP CREATECONSUMER x g bob",
+    "XCFGSET x IDMP-DURATION 5000 IDMP-MAXSIZE 50",
     "XDEL x 2-1",
     "XGROUP CREATE empty g $ MKSTREAM",
     "XADD emptied 7-1 a 1",
@@ -47,6 +48,7 @@ const LONG: &str = "for i = 1, 20000 do \
 const QUESTIONS: &[&str] = &[
     "DEBUG DIGEST",
     "XPENDING x g",
+    "XINFO STREAM x",
     "XPENDING emptied g",
     "HPEXPIRETIME bighash FIELDS 3 5 6 7",
     "HPEXPIRETIME h FIELDS 2 f g",

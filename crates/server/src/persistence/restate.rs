@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Nothing runs out while commands are loaded, so it does not matter when a deadline is named. What
-//! only a snapshot can say, when and how often keys were used, is not said.
+//! only a snapshot can say is not said: when and how often keys were used, and how many ids the producers
+//! of a stream gave that were forgotten since.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -223,13 +224,18 @@ impl Batch {
 // ---- Streams -----------------------------------------------------------------------------------
 
 impl Stretch {
-    /// Writes a stream. An entry that is gone but pending is made, claimed and deleted: nobody can claim
-    /// what never was.
+    /// Writes a stream. An entry that is gone but pending, or known by a producer's id, is made, claimed and
+    /// deleted: nobody can claim what never was.
     fn stream(&mut self, key: &[u8], stream: &Stream) {
-        let gone: BTreeSet<StreamId> = stream
+        let pending = stream
             .groups()
             .flat_map(|(_, group)| group.pending(StreamId::MIN..=StreamId::MAX))
-            .map(|(id, _)| id)
+            .map(|(id, _)| id);
+        let known = stream.idempotency().into_iter();
+        let known = known.flat_map(Idempotency::producers);
+        let gone: BTreeSet<StreamId> = known
+            .flat_map(|(_, entries)| entries.map(|(_, id)| id))
+            .chain(pending)
             .filter(|id| stream.get(*id).is_none())
             .collect();
         let mut missing = gone.iter().copied().peekable();
@@ -254,6 +260,9 @@ impl Stretch {
         for (name, group) in stream.groups() {
             self.group(key, name, group);
         }
+        if let Some(known) = stream.idempotency() {
+            self.producers(key, known);
+        }
         let ids: Vec<String> = gone.into_iter().map(text).collect();
         for ids in ids.chunks(BATCH_ITEMS) {
             let mut words: Vec<&[u8]> = vec![b"XDEL", key];
@@ -263,29 +272,17 @@ impl Stretch {
         if !ids.is_empty() {
             self.facts(key, stream, 0);
         }
-        if let Some(known) = stream.idempotency() {
-            self.producers(key, stream, known);
-        }
     }
 
-    /// States under which ids producers have added what is still there, after their terms: other terms
-    /// would forget them.
-    fn producers(&mut self, key: &[u8], stream: &Stream, known: &Idempotency) {
+    fn producers(&mut self, key: &[u8], known: &Idempotency) {
         let terms = known.terms();
-        let duration_s = terms.duration_s.clamp(1, DURATION_S_MAX).to_string();
-        let max_entries = terms.max_entries.clamp(1, ENTRIES_MAX).to_string();
-        self.command(&[
-            b"XCFGSET",
-            key,
-            b"IDMP-DURATION",
-            duration_s.as_bytes(),
-            b"IDMP-MAXSIZE",
-            max_entries.as_bytes(),
-        ]);
-        for (producer, entries) in known.producers() {
-            for (iid, id) in entries.filter(|(_, id)| stream.get(*id).is_some()) {
-                let id = text(id);
-                self.command(&[b"XIDMPRECORD", key, producer, iid, id.as_bytes()]);
+        let duration = terms.duration_s.clamp(1, DURATION_S_MAX).to_string();
+        let max = terms.max_entries.clamp(1, ENTRIES_MAX).to_string();
+        let duration: [&[u8]; 4] = [b"XCFGSET", key, b"IDMP-DURATION", duration.as_bytes()];
+        self.command(&[&duration[..], &[b"IDMP-MAXSIZE", max.as_bytes()]].concat());
+        for (name, entries) in known.producers() {
+            for (iid, id) in entries {
+                self.command(&[b"XIDMPRECORD", key, name, iid, text(id).as_bytes()]);
             }
         }
     }
