@@ -396,18 +396,16 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
 }
 
 fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
+    let mut writer = Writer::new(gather.packs());
     for segment in gather.take(bytes_min) {
-        let written = match segment {
-            Segment::Ready(bytes) => saved.write(&bytes),
-            Segment::Text(text) => {
-                let mut writer = Writer::new(gather.packs());
-                writer.string(&text);
-                saved.write(&writer.out)
-            }
-        };
+        match segment {
+            Segment::Ready(bytes) => writer.raw(&bytes),
+            Segment::Text(text) => writer.string(&text),
+        }
+        let written = saved.flush(&mut writer, CHUNK_BYTES);
         written.map_err(|error| reason(&error))?;
     }
-    Ok(())
+    saved.flush(&mut writer, 0).map_err(|error| reason(&error))
 }
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
