@@ -19,6 +19,8 @@ const REFERENCES: &[&str] = &["redis_8.2", "redis_8.10", "valkey_9.1"];
 /// Beginnings of the arguments that we have beyond the reference, as COMPAT.md says.
 const BEYOND: &[(&str, &str)] = &[
     ("geosearch", "argument.2.2"),
+    ("hsetex", "argument.2.3"),
+    ("hsetex", "argument.2.4"),
     ("geosearchstore", "argument.3.2"),
     ("set", "argument.2.2 ifeq-value"),
     ("set", "argument.2.3 ifne-value"),

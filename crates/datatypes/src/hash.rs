@@ -337,6 +337,9 @@ impl<'l, H: Home> HashMut<'l, H> {
             Encoding::HashPackEx => self.set_in_pack_ex(field, value, deadline),
             _ => self.table().set(field, value, deadline),
         };
+        if deadline == FieldDeadline::Clear {
+            self.settle();
+        }
         if let Some((before_ms, deadline_ms)) = before {
             self.schedule_if_sooner(before_ms, deadline_ms);
         }
@@ -390,13 +393,18 @@ impl<'l, H: Home> HashMut<'l, H> {
         let width = match self.home.encoding() {
             Encoding::HashPack => PLAIN,
             Encoding::HashPackEx => EX,
-            _ => return self.table().remove(field),
+            _ => {
+                let is_removed = self.table().remove(field);
+                self.settle();
+                return is_removed;
+            }
         };
         let mut blob = HomeBlob(&mut self.home);
         let Some(at) = listpack::find(blob.bytes(), field, width - 1) else {
             return false;
         };
         listpack::remove(&mut blob, at, width);
+        self.settle();
         true
     }
 
@@ -424,6 +432,7 @@ impl<'l, H: Home> HashMut<'l, H> {
                 ..
             }) => {
                 self.move_deadline(field, None);
+                self.settle();
                 true
             }
             _ => false,
@@ -449,7 +458,7 @@ impl<'l, H: Home> HashMut<'l, H> {
     /// Removes the fields that are due at `now_ms` (Unix time), soonest first, and shows each to
     /// `see`; how many. O(due * log n) in a table, else O(n) of a small n.
     pub fn expire_due(&mut self, now_ms: u64, see: &mut impl FnMut(&[u8])) -> usize {
-        match self.view() {
+        let n_expired = match self.view() {
             HashRef::Pack(_) => 0,
             HashRef::Table(_) => self.table().expire_due(now_ms, see),
             HashRef::PackEx(pack) => {
@@ -469,6 +478,15 @@ impl<'l, H: Home> HashMut<'l, H> {
                 }
                 n_expired
             }
+        };
+        self.settle();
+        n_expired
+    }
+
+    /// Tells the home when the last deadline has gone.
+    fn settle(&mut self) {
+        if self.home.encoding() != Encoding::HashPack && self.next_deadline().is_none() {
+            self.home.unschedule();
         }
     }
 

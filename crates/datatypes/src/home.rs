@@ -290,6 +290,8 @@ pub trait Home {
     /// Says that something inside the value (a hash field) falls due at `deadline_ms` (Unix time),
     /// so that whoever keeps deadlines comes back by then.
     fn schedule(&mut self, deadline_ms: u64);
+    /// Says that nothing inside the value falls due any more. O(1).
+    fn unschedule(&mut self) {}
 }
 
 impl<H: Home + ?Sized> Home for &mut H {
@@ -320,6 +322,10 @@ impl<H: Home + ?Sized> Home for &mut H {
     #[inline]
     fn schedule(&mut self, deadline_ms: u64) {
         (**self).schedule(deadline_ms);
+    }
+    #[inline]
+    fn unschedule(&mut self) {
+        (**self).unschedule();
     }
 }
 

@@ -115,6 +115,8 @@ pub struct View<'a> {
     lookups: Cell<(u32, u32)>,
     /// Keys whose hashes are known, from the one looked for last.
     known: Cell<&'a [KnownHash]>,
+    /// What is due is there as if it were not.
+    sees_due: Cell<bool>,
 }
 
 /// A key whose hash is known. The key outlives every view that is told of it, so its address stands
@@ -149,6 +151,20 @@ impl<'a> View<'a> {
             terms,
             lookups: Cell::new((0, 0)),
             known: Cell::new(&[]),
+            sees_due: Cell::new(false),
+        }
+    }
+
+    /// From here on what is due is there, and stays: for who brings in another server's data.
+    pub fn see_due(&self) {
+        self.sees_due.set(true);
+    }
+
+    /// Unix time up to which deadlines count as passed.
+    fn due_ms(&self) -> u64 {
+        match self.sees_due.get() {
+            true => 0,
+            false => self.terms.now_ms,
         }
     }
 
@@ -178,7 +194,9 @@ impl<'a> View<'a> {
 
     /// Another database under the same locks; for the transaction.
     pub fn at(&self, database: u16) -> View<'a> {
-        View::new(self.locked, database, self.terms)
+        let other = View::new(self.locked, database, self.terms);
+        other.sees_due.set(self.sees_due.get());
+        other
     }
 
     /// Unix time, the same for the whole command.
@@ -241,7 +259,7 @@ impl<'a> View<'a> {
         }
         let room = self.locked.room(id);
         let found = room.table.get(hash, key)?;
-        if found.flag && is_due(&found, self.terms.now_ms) {
+        if found.flag && is_due(&found, self.due_ms()) {
             return self.purged(id, hash, key);
         }
         self.terms.trace.touch(&found);
@@ -393,7 +411,7 @@ impl<'a> View<'a> {
             inner = self.locked.with_room(id, |room| {
                 room.table.scan(inner, &mut |entry| {
                     let deadline_ms = entry.deadline_ms();
-                    let is_due = deadline_ms.is_some_and(|ms| ms <= self.terms.now_ms);
+                    let is_due = deadline_ms.is_some_and(|ms| ms <= self.due_ms());
                     n_seen += usize::from(!is_due);
                     visit(&entry, is_due);
                 })
@@ -439,9 +457,7 @@ impl<'a> View<'a> {
             let id = ShardId::new(self.database, shard as u16);
             let key = self.locked.with_room(id, |room| {
                 let entry = room.table.sample(random)?;
-                let is_due = entry
-                    .deadline_ms()
-                    .is_some_and(|ms| ms <= self.terms.now_ms);
+                let is_due = entry.deadline_ms().is_some_and(|ms| ms <= self.due_ms());
                 (!is_due).then(|| entry.key().to_vec())
             });
             if key.is_some() {
@@ -539,7 +555,9 @@ fn take_out(locked: &Locked<'_>, id: ShardId, mut home: EntryMut<'_>) -> Entry {
     home.save_first();
     home.set_volatile(false);
     let deadline_ms = home.place.read().deadline_ms();
+    let is_fielded = home.place.read().may_hold_field_deadlines();
     locked.shard(id).count_deadline(deadline_ms, None);
+    locked.shard(id).count_fielded(is_fielded, false);
     let entry = home.place.remove();
     let len = locked.room(id).table.len();
     locked.shard(id).len.store(len, Relaxed);
@@ -583,7 +601,7 @@ impl<'a> Db<'a> {
         let mut found = EntryMut::open(locked, id, locked.room(id), hash, key);
         if let Some(home) = &found {
             let entry = home.place.read();
-            if home.place.flag() && is_due(&entry, terms.now_ms) {
+            if home.place.flag() && is_due(&entry, self.view.due_ms()) {
                 purge(locked, id, terms, hash, key);
                 found = EntryMut::open(locked, id, locked.room(id), hash, key);
             } else {
@@ -663,6 +681,8 @@ impl<'a> Db<'a> {
             (entry.deadline_ms(), is_heavy)
         };
         let new = expiry.after(old);
+        let was_fielded = home.place.read().may_hold_field_deadlines();
+        locked.shard(id).count_fielded(was_fielded, false);
         if is_heavy {
             let fresh = Entry::new(self.birth(key, new), encoding, payload);
             let heavy = home.place.replace(fresh);
@@ -969,6 +989,9 @@ fn insert<'a>(
     entry: Entry,
 ) -> EntryMut<'a> {
     let deadline_ms = entry.deadline_ms();
+    locked
+        .shard(id)
+        .count_fielded(false, entry.may_hold_field_deadlines());
     let at_cut = room.database_at_cut(id);
     let len = room.table.len() + 1;
     let place = room.table.insert(hash, entry);
@@ -1121,9 +1144,20 @@ impl Home for EntryMut<'_> {
 
     fn schedule(&mut self, deadline_ms: u64) {
         self.locked.keyspace().note_field_deadline();
+        let was_fielded = self.place.read().may_hold_field_deadlines();
+        self.locked.shard(self.id).count_fielded(was_fielded, true);
         self.handle().set_field_deadlines(true);
         self.set_volatile(true);
         self.file(deadline_ms);
+    }
+
+    fn unschedule(&mut self) {
+        if self.place.read().may_hold_field_deadlines() {
+            self.locked.shard(self.id).count_fielded(true, false);
+            self.handle().set_field_deadlines(false);
+            let has_own = self.place.read().deadline_ms().is_some();
+            self.set_volatile(has_own);
+        }
     }
 }
 

@@ -222,6 +222,12 @@ impl Keyspace {
         (n, (sum / n.max(1) as u128) as u64)
     }
 
+    /// How many hashes of a database have fields with deadlines. O(shards).
+    pub fn n_fielded(&self, database: u16) -> usize {
+        let shards = self.existing_shards(database).unwrap_or_default();
+        shards.iter().map(Shard::n_fielded).sum()
+    }
+
     /// Whether no database has keys.
     pub fn is_empty(&self) -> bool {
         (0..self.layout.n_databases).all(|database| self.len(database) == 0)

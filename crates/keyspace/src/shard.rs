@@ -61,6 +61,8 @@ pub struct Shard {
     n_expiring: AtomicUsize,
     /// The sum of their deadlines, each at most `FAR_MS`.
     deadline_sum: AtomicU64,
+    /// Hashes of which fields have deadlines, readable without the lock.
+    n_fielded: AtomicUsize,
 }
 
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
@@ -105,6 +107,7 @@ impl Shard {
 
     /// Counts anew for a table that came or went as a whole. For the holder of the lock.
     pub(crate) fn set_deadline_count(&self, (n, sum): (usize, u64)) {
+        self.n_fielded.store(0, Relaxed);
         self.n_expiring.store(n, Relaxed);
         self.deadline_sum.store(sum, Relaxed);
     }
@@ -112,6 +115,17 @@ impl Shard {
     /// How many entries have a deadline themselves, and the sum of those, far ones cut.
     pub(crate) fn deadline_count(&self) -> (usize, u64) {
         (self.n_expiring.load(Relaxed), self.deadline_sum.load(Relaxed))
+    }
+
+    /// Counts a hash whose fields had deadlines or not, and have or not. For the holder of the lock.
+    pub(crate) fn count_fielded(&self, old: bool, new: bool) {
+        let n = self.n_fielded.load(Relaxed) + usize::from(new);
+        self.n_fielded.store(n - usize::from(old), Relaxed);
+    }
+
+    /// How many hashes have fields with deadlines.
+    pub(crate) fn n_fielded(&self) -> usize {
+        self.n_fielded.load(Relaxed)
     }
 
     /// What the lock protects.

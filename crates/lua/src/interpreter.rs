@@ -48,9 +48,18 @@ impl Interpreter {
         Interpreter::with_memory(seed, MEMORY_BYTES_MAX)
     }
 
+    /// The same; scripts may also use `getfenv`, `setfenv` and `newproxy`.
+    pub fn insecure(seed: u32) -> Result<Interpreter, Failure> {
+        Interpreter::made(seed, MEMORY_BYTES_MAX, true)
+    }
+
     /// The same with another limit of memory.
     pub fn with_memory(seed: u32, bytes_max: usize) -> Result<Interpreter, Failure> {
-        let inner = Inner::new(seed, bytes_max).map_err(|error| internal(&error))?;
+        Interpreter::made(seed, bytes_max, false)
+    }
+
+    fn made(seed: u32, bytes_max: usize, is_insecure: bool) -> Result<Interpreter, Failure> {
+        let inner = Inner::new(seed, bytes_max, is_insecure).map_err(|error| internal(&error))?;
         // SAFETY: the Lua state and everything counted by reference in it (functions, tables, the
         // shared buffers) is reachable through `inner` alone, which hands none of it out, and mlua
         // keeps no state of a `Lua` in thread-local storage.
@@ -170,16 +179,18 @@ fn internal(error: &mlua::Error) -> Failure {
 }
 
 impl Inner {
-    fn new(seed: u32, bytes_max: usize) -> mlua::Result<Inner> {
+    fn new(seed: u32, bytes_max: usize, is_insecure: bool) -> mlua::Result<Inner> {
         let libraries = StdLib::TABLE | StdLib::OS | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::default())?;
         let shared = Rc::new(Shared::default());
         let native = native::table(&lua, &shared)?;
+        native.set("is_insecure", is_insecure)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("@prelude");
         let (env, run, functions_env, load_library, run_function) =
             prelude.call::<(Table, Function, Table, Function, Function)>(native)?;
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
+        lua.gc_collect()?; // what compiling the prelude left
         lua.set_memory_limit(bytes_max)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);

@@ -429,6 +429,25 @@ fn the_sandbox_holds() {
 }
 
 #[test]
+fn the_insecure_functions_show_nothing_behind_the_sandbox() {
+    let mut lua = Interpreter::new(1).expect("starts");
+    let text = run(&mut lua, &mut FakeHost::default(), "return getfenv()", false);
+    assert!(text.contains("nonexistent global variable 'getfenv'"), "{text}");
+
+    let mut lua = Interpreter::insecure(1).expect("starts");
+    let mut answer = |source| run(&mut lua, &mut FakeHost::default(), source, false);
+    for source in [
+        "return tostring(getfenv() == _G)",
+        "return tostring(getfenv(0).os.execute == nil and getfenv(redis.call) == _G)",
+        "local f = function() return x end setfenv(f, {x = 'true'}) return f()",
+        "return tostring(not pcall(setfenv, redis.call, {}) and not pcall(setfenv, 0, {}))",
+        "return tostring(type(newproxy()) == 'userdata')",
+    ] {
+        assert_eq!(answer(source), "$true", "{source}");
+    }
+}
+
+#[test]
 fn deep_recursion_is_an_error() {
     let mut lua = Interpreter::new(1).expect("starts");
     let source = "local function f() return 1+f() end return f()";

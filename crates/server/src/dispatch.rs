@@ -1,6 +1,7 @@
 //! The gate: what a request must pass, before any lock, to be run; or queued, inside MULTI.
 
 use resp::reply::Reply;
+use stdx::number::parse_i64;
 
 use crate::command::lookup::{NAME_BYTES_MAX, Resolved, resolve_in, unknown};
 use crate::command::{Command, Commands, Flag};
@@ -131,7 +132,9 @@ fn admit(
     if !engine.is_free(session) {
         engine.vet(session, command, request, Origin::Client)?;
     }
-    if session.is_monitor && (command.is_read() || engine.may_write(command, request)) {
+    if (session.is_monitor || session.is_replica())
+        && (command.is_read() || engine.may_write(command, request))
+    {
         return Err(Error::Plain("ERR Replica can't interact with the keyspace"));
     }
     if session.is_subscriber() && !command.is_for_subscribers {
@@ -157,8 +160,12 @@ fn admit(
     if state.aof.is_failing() && (is_write || command.name == "ping") {
         return Err(Error::Unwritable(state.aof.failure()));
     }
-    if is_write && state.config.lacks_replicas() {
+    if is_write && state.lacks_replicas() {
         return Err(Error::NoReplicas);
+    }
+    if state.role.is_replica() {
+        let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
+        fits_replica(state, is_write, needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -168,6 +175,34 @@ fn admit(
         return Err(running.busy());
     }
     Ok(admitted)
+}
+
+/// Whether a command may run on a replica.
+#[cold]
+fn fits_replica(state: &State, is_write: bool, needs_data: bool) -> Result<(), Error> {
+    if is_write && state.refuses_writes() {
+        return Err(Error::ReadOnlyReplica);
+    }
+    match needs_data && state.is_stale() {
+        true => Err(Error::Stale),
+        false => Ok(()),
+    }
+}
+
+/// Runs what a primary has sent: it has happened there, so nothing is asked.
+pub fn apply(
+    engine: &mut Engine,
+    session: &mut Session,
+    request: &[&[u8]],
+    reply: &mut Reply<'_>,
+) -> Result<Outcome, Error> {
+    let row = engine.find(request[0]).ok_or_else(|| unknown(request))?;
+    let admitted = resolve_in(row, request)?;
+    if session.queue.is_some() && !admitted.0.is_immediate {
+        queue(session, (admitted.0, true), request, reply);
+        return Ok(Outcome::Done);
+    }
+    Ok(engine.call(session, (admitted, None), request, reply, &mut ()))
 }
 
 /// Whether a command may run while the data is loaded, or could not be saved.
@@ -217,6 +252,11 @@ fn queue(
         queue.may_write |= may_write;
         queue.has_writes |= command.is_write();
         queue.needs_memory |= command.needs_memory;
+        queue.needs_data |= !command.has(Flag::Stale);
+        if command.name == "select" {
+            let number = parse_i64(request[1]).and_then(|number| u16::try_from(number).ok());
+            queue.selects = number.or(queue.selects);
+        }
         queue.push(request);
         reply.simple("QUEUED");
     }

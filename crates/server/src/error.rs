@@ -33,6 +33,10 @@ pub enum Error {
     OutOfMemory,
     /// Fewer replicas than `min-replicas-to-write` asks for.
     NoReplicas,
+    /// This server is a replica that only its primary writes to.
+    ReadOnlyReplica,
+    /// The link to the primary is down, and what is here may be old.
+    Stale,
     /// The data set is not there yet.
     Loading,
     /// The data cannot be saved.
@@ -66,6 +70,10 @@ impl fmt::Display for Error {
             Error::NanOrInfinity => "ERR increment would produce NaN or Infinity",
             Error::NoReplicas => "NOREPLICAS Not enough good replicas to write.",
             Error::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            Error::ReadOnlyReplica => "READONLY You can't write against a read only replica.",
+            Error::Stale => {
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+            }
             Error::Loading => "LOADING Redis is loading the dataset in memory",
             Error::Misconfigured => {
                 "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \

@@ -20,6 +20,8 @@ pub mod pubsub;
 pub mod monitor;
 pub mod journal;
 pub mod aof;
+pub mod role;
+pub mod waits;
 pub mod scripts;
 pub mod tracking;
 pub mod session;
@@ -29,6 +31,7 @@ pub mod command;
 pub mod exec;
 pub mod commands;
 pub mod dispatch;
+pub mod replication;
 pub mod net;
 pub mod run;
 #[cfg(any(test, feature = "testing"))]

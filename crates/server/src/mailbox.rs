@@ -50,15 +50,17 @@ pub enum Mail {
         /// The whole reply.
         reply: Vec<u8>,
     },
-    /// CLIENT UNBLOCK ended a session's wait.
+    /// A session's wait was ended by somebody else.
     Unblocked {
         /// Whose.
         to: Address,
-        /// With an error instead of the reply of a timeout.
-        with_error: bool,
+        /// With this error instead of the reply of a timeout.
+        error: Option<&'static str>,
     },
     /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
     Review(Address),
+    /// There is something to send to replicas.
+    Feed,
     /// An errand is done: what the engine is to do now.
     Settle(Box<dyn Any + Send>),
     /// MEMORY PURGE: the thread gives back what is free in its heap.

@@ -21,6 +21,7 @@ use crate::persistence::ending;
 use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
 use crate::persistence::saver;
+use crate::replication;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
@@ -154,6 +155,7 @@ fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     let saver = start_saver(state, commands, data);
     std::thread::spawn(move || append::run(state));
+    std::thread::spawn(move || replication::run(state, commands));
     let result = acceptor.run();
     supervisor.stopping();
     acceptor.close();

@@ -69,6 +69,8 @@ pub struct Record {
     /// [`Counter::Changes`](crate::stats::counters::Counter::Changes) as it was when the data was
     /// saved last.
     pub changes: u64,
+    /// The same before a flush that a save follows at once; that one may fail.
+    changes_before_flush: Option<u64>,
 }
 
 /// What became of a wish for a rewrite.
@@ -153,6 +155,7 @@ impl Default for Saving {
                 n_saves: 0,
                 runs_since: None,
                 changes: 0,
+                changes_before_flush: None,
             }),
             is_running: false.into(),
             must_stop: false.into(),
@@ -297,6 +300,16 @@ impl Saving {
         self.is_running.load(SeqCst)
     }
 
+    /// Forgets a save that was asked for; false if there is none that has not begun.
+    pub fn cancel_wish(&self) -> bool {
+        let mut desk = self.desk.lock();
+        let is_forgotten = desk.wanted.take().is_some();
+        if is_forgotten {
+            self.is_running.store(false, SeqCst);
+        }
+        is_forgotten
+    }
+
     /// Asks the present save to stop.
     pub fn cancel(&self) {
         let _desk = self.desk.lock();
@@ -305,8 +318,16 @@ impl Saving {
     }
 
     /// Notes that all data was thrown away: the present save stops, and another follows if the empty
-    /// data set is to be on the disk at once.
-    pub fn flushed(&self, must_save: bool) {
+    /// data set is to be on the disk at once: then nothing counts as changed, unless that fails.
+    /// `saves_at` are the changes so far.
+    pub fn flushed(&self, saves_at: Option<u64>) {
+        if let Some(changes) = saves_at {
+            let mut record = self.record.lock();
+            let before = record.changes;
+            record.changes_before_flush.get_or_insert(before);
+            record.changes = changes;
+        }
+        let must_save = saves_at.is_some();
         let mut desk = self.desk.lock();
         if self.is_running() {
             desk.must_follow |= must_save;
@@ -367,6 +388,10 @@ impl Saving {
         if is_ok || !self.must_stop() {
             record.is_ok = is_ok;
             self.hinder(FAILING, !is_ok);
+            let before = record.changes_before_flush.take();
+            if let (Some(before), false) = (before, is_ok) {
+                record.changes = before;
+            }
         }
         drop(record);
         let mut desk = self.desk.lock();
@@ -451,12 +476,12 @@ mod tests {
             assert!(saving.wish(Box::new(|_| {})));
             assert!(matches!(saving.next(None), Wish::Save(_)));
             if flushes_before {
-                saving.flushed(true);
+                saving.flushed(Some(0));
                 assert!(saving.must_stop());
             }
             saving.ended(!flushes_before);
             if !flushes_before {
-                saving.flushed(true);
+                saving.flushed(Some(0));
             }
             assert!(saving.is_running() && !saving.must_stop());
             assert!(matches!(saving.next(None), Wish::Save(_)));

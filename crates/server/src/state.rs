@@ -6,31 +6,37 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use keyspace::keyspace::{Keyspace, Layout};
-use parking_lot::Mutex;
 
 use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
-use crate::aof::Aof;
+use crate::aof::{Aof, Phase};
 use crate::config::Config;
 use crate::control::Control;
 use crate::errands::Errands;
+use crate::error::Error;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
-use crate::mailbox::Mailboxes;
+use crate::mailbox::{Mail, Mailboxes};
 use crate::migration::Migration;
 use crate::monitor::Monitors;
 use crate::pause::Pause;
 use crate::pubsub::PubSub;
+use crate::role::Role;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
-use crate::session::client::Clients;
+use crate::session::client::{Client, Clients};
 use crate::stats::{Stats, memory};
 use crate::tracking::{Post, Tracking};
+use crate::waits::{Goal, Waits};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
 /// Shards of a database at most.
 const SHARDS_MAX: usize = 1024;
+
+/// What who waits is told when this server begins to follow another.
+const ROLE_CHANGED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed \
+                            (master -> replica?)";
 
 /// See the top of the file.
 pub struct State {
@@ -64,6 +70,10 @@ pub struct State {
     pub journal: Journal,
     /// The stream of writes on the disk.
     pub aof: Aof,
+    /// Primary or replica, and who follows.
+    pub role: Role,
+    /// Who waits for replicas and disks.
+    pub waits: Waits,
     /// All sessions.
     pub clients: Clients,
     /// Scripts by name.
@@ -86,8 +96,6 @@ pub struct State {
     pub started: Instant,
     /// 40 hexadecimal digits, anew at each start.
     pub run_id: String,
-    /// 40 hexadecimal digits, which name the history of the data.
-    pub replid: Mutex<String>,
     /// Who was told of the start.
     pub supervisor: Supervisor,
     /// Event-loop threads.
@@ -128,6 +136,8 @@ impl State {
             tracking: Tracking::default(),
             journal: Journal::default(),
             aof: Aof::default(),
+            role: Role::new(random_id()?),
+            waits: Waits::default(),
             clients: Clients::default(),
             scripts: Scripts::default(),
             n_clients: 0.into(),
@@ -139,7 +149,6 @@ impl State {
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,
-            replid: random_id()?.into(),
             supervisor,
             n_threads,
         })))
@@ -161,6 +170,102 @@ impl State {
             && self.config.stops_writes_on_save_error()
     }
 
+    /// Whether writes are refused because too few replicas follow closely.
+    #[inline]
+    pub fn lacks_replicas(&self) -> bool {
+        let wanted = self.config.replicas_wanted();
+        wanted > 0 && !self.role.is_replica() && self.role.n_good() < wanted
+    }
+
+    /// Whether only the primary may write here.
+    #[inline]
+    pub fn refuses_writes(&self) -> bool {
+        self.role.is_replica() && self.config.replica_is_read_only()
+    }
+
+    /// Whether this is a replica without its primary that may not answer from what it has.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.role.is_replica() && !self.role.is_link_up() && !self.config.serves_stale_data()
+    }
+
+    /// Whether a wait has reached its goal, and what it is answered now.
+    pub fn progress(&self, goal: &Goal) -> (bool, Vec<u8>) {
+        if !goal.is_about_disks {
+            let n = self.role.n_with(goal.streamed_to);
+            return (n >= goal.n_replicas, format!(":{n}\r\n").into_bytes());
+        }
+        if goal.local.is_some() && self.aof.phase() == Phase::Off {
+            return (true, format!("-{}\r\n", Error::NoAof).into_bytes());
+        }
+        let is_local = self.aof.is_durable(goal.written_to, &self.config);
+        let n = self.role.n_with_on_disk(goal.streamed_to);
+        let is_reached = (is_local || goal.local.is_none()) && n >= goal.n_replicas;
+        (is_reached, format!("*2\r\n:{}\r\n:{n}\r\n", u8::from(is_local)).into_bytes())
+    }
+
+    /// Serves those whose wait has reached its goal. Who calls it wakes the loops.
+    pub fn serve_waits(&self) {
+        let answer = |goal: &Goal| {
+            let (is_reached, reply) = self.progress(goal);
+            is_reached.then_some(reply)
+        };
+        self.waits.serve(answer, &self.mailboxes);
+    }
+
+    /// Follows another server from now on.
+    pub fn follow(&self, host: String, port: u16) {
+        self.config.note_primary(&format!("{host} {port}"));
+        self.role.follow(host, port);
+        for client in self.clients.all() {
+            self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
+        }
+        self.close_replicas(); // they come again, and get what the new primary sends
+    }
+
+    /// Follows nobody from now on; false if that is so already. The error is for the client.
+    pub fn lead(&self) -> Result<bool, String> {
+        let replid = random_id()?;
+        let _applied = self.role.applying.lock(); // what runs now still belongs to the old history
+        if !self.role.lead() {
+            return Ok(false);
+        }
+        self.config.note_primary("");
+        self.role.rename_history(replid, self.journal.backlog.end());
+        self.journal.backlog.lead();
+        self.close_replicas(); // they come again and go on under the new name
+        self.mailboxes.wake_all(); // keys may run out again
+        Ok(true)
+    }
+
+    /// Tells the loops that send to replicas that there is more. Who calls it wakes them.
+    pub fn announce_stream(&self) {
+        for group in self.role.groups() {
+            self.mailboxes.post(group.into(), Mail::Feed);
+        }
+    }
+
+    /// Ends the wait of a session, with an error or as its timeout does; whether it waited.
+    pub fn unblock(&self, client: &Client, error: Option<&'static str>) -> bool {
+        let waiter = client.waiter.lock().clone();
+        let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
+        if is_mine {
+            let to = client.address;
+            self.mailboxes
+                .post(to.group.into(), Mail::Unblocked { to, error });
+        }
+        is_mine
+    }
+
+    /// Ends the sessions of all replicas.
+    pub fn close_replicas(&self) {
+        for replica in self.role.replicas() {
+            let to = replica.address;
+            self.mailboxes.post(to.group.into(), Mail::Kill(to));
+        }
+        self.mailboxes.wake();
+    }
+
     /// Holds the table of client-side caching to `tracking-table-max-keys`.
     pub fn bound_tracking(&self) {
         let n_keys_max = self.config.tracking_keys_max();
@@ -180,6 +285,8 @@ impl State {
             && !self.is_cron_paused.load(Relaxed)
             && self.pause.now(now_ms).is_none()
             && !self.saving.is_loading()
+            && !self.role.is_replica()
+            && !self.config.is_importing()
     }
 }
 

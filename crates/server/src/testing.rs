@@ -110,6 +110,7 @@ impl Group {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -235,7 +236,7 @@ impl Group {
 
     fn open(&mut self, mail: Mail) {
         match mail {
-            Mail::Socket(_) | Mail::Purge => {}
+            Mail::Socket(_) | Mail::Purge | Mail::Feed => {}
             Mail::Push { to, bytes } => {
                 for to in to {
                     let Some(place) = self.find(to) else {
@@ -263,13 +264,12 @@ impl Group {
                     self.wake(place, &reply);
                 }
             }
-            Mail::Unblocked { to, with_error } => {
+            Mail::Unblocked { to, error } => {
                 if let Some(place) = self.find(to) {
                     let party = &mut self.parties[place];
-                    let on_timeout = self.engine.end_wait(&mut party.session, !with_error);
-                    let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-                    let reply = if with_error { &error[..] } else { &on_timeout };
-                    self.wake(place, reply);
+                    let on_timeout = self.engine.end_wait(&mut party.session, error.is_none());
+                    let line = error.map(|error| format!("-{error}\r\n").into_bytes());
+                    self.wake(place, &line.unwrap_or(on_timeout));
                 }
             }
             Mail::Settle(done) => self.engine.settle(done),

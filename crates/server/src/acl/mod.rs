@@ -55,6 +55,9 @@ impl Need {
 /// Visits keys with what is done with each.
 pub type KeyVisitor<'a> = &'a dyn Fn(&mut dyn FnMut(&[u8], Need));
 
+/// Visits databases, each with the place of the word that names it; 0 if none does.
+pub type DatabaseVisitor<'a> = &'a dyn Fn(&mut dyn FnMut(usize, u16));
+
 /// A request as access control sees it.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -66,6 +69,8 @@ pub struct Request<'a> {
     pub words: &'a [&'a [u8]],
     /// Its keys.
     pub keys: KeyVisitor<'a>,
+    /// The databases that it looks into, changes or selects.
+    pub databases: DatabaseVisitor<'a>,
     /// Its channels.
     pub channels: &'a [&'a [u8]],
     /// They are patterns.
@@ -81,12 +86,15 @@ pub enum Denied {
     Key(usize, Vec<u8>),
     /// A channel: its place among the channels, and itself.
     Channel(usize, Vec<u8>),
+    /// A database: the place of the word that names it, 0 if none does, and itself.
+    Database(usize, u16),
 }
 
 impl Denied {
     /// Of several refusals the one that got furthest is told.
     fn rank(&self) -> (u8, usize) {
         match self {
+            Denied::Database(at, _) => (0, *at),
             Denied::Command => (1, 0),
             Denied::Key(at, _) => (2, *at),
             Denied::Channel(at, _) => (3, *at),

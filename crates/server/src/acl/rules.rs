@@ -26,6 +26,8 @@ pub enum RuleError {
     BadHash,
     /// `config|get|x`
     FirstArgOfSubcommand,
+    /// A database that no server can have.
+    DatabaseOutOfRange,
 }
 
 impl fmt::Display for RuleError {
@@ -50,6 +52,7 @@ impl fmt::Display for RuleError {
                  hexadecimal characters"
             }
             RuleError::FirstArgOfSubcommand => "Allowing first-arg of a subcommand is not supported",
+            RuleError::DatabaseOutOfRange => "The provided database ID is out of range",
         })
     }
 }
@@ -244,6 +247,11 @@ impl Rules {
             }
         }
         Err(furthest.unwrap_or(Denied::Command))
+    }
+
+    /// Whether any rule has spoken of databases: only then they are told of.
+    pub fn speaks_of_databases(&self) -> bool {
+        self.selectors.iter().any(Selector::speaks_of_databases)
     }
 
     /// Whether a selector that allows the request lets every key be read.

@@ -1,5 +1,7 @@
-//! A selector: one set of permissions, for commands, keys and channels. A user has one, and may have
-//! more in parentheses; a request is allowed if one of them allows all of it.
+//! A selector: one set of permissions, for commands, keys, channels and databases. A user has one, and
+//! may have more in parentheses; a request is allowed if one of them allows all of it.
+//!
+//! Rules about databases are an addition to Redis's: where nobody uses them, nothing tells of them.
 //!
 //! Commands are a bitmap by number. Beside it the rules are kept as they were given, without those
 //! that later ones override, because that is how users are listed and saved.
@@ -18,6 +20,17 @@ struct KeyPattern {
     allows: Need,
 }
 
+/// The databases that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Databases {
+    /// All: no rule has said anything.
+    Unsaid,
+    /// All: a rule has said so.
+    All,
+    /// These, in order.
+    Only(Vec<u32>),
+}
+
 /// See the top of the file.
 #[derive(Clone, Debug)]
 pub struct Selector {
@@ -33,6 +46,7 @@ pub struct Selector {
     rules: Vec<(bool, String)>,
     keys: Vec<KeyPattern>,
     channels: Vec<Vec<u8>>,
+    databases: Databases,
 }
 
 fn has_blank(text: &[u8]) -> bool {
@@ -53,12 +67,25 @@ impl Selector {
             rules: Vec::new(),
             keys: Vec::new(),
             channels: Vec::new(),
+            databases: Databases::Unsaid,
         }
     }
 
     /// Whether it allows everything.
     pub fn is_free(&self) -> bool {
-        self.allows_all_commands && self.allows_all_keys && self.allows_all_channels
+        self.allows_all_commands
+            && self.allows_all_keys
+            && self.allows_all_channels
+            && self.allows_all_databases()
+    }
+
+    fn allows_all_databases(&self) -> bool {
+        !matches!(self.databases, Databases::Only(_))
+    }
+
+    /// Whether any rule has spoken of databases.
+    pub fn speaks_of_databases(&self) -> bool {
+        self.databases != Databases::Unsaid
     }
 
     // ---- Rules ---------------------------------------------------------------------------------
@@ -84,6 +111,9 @@ impl Selector {
             }
             b"allcommands" | b"+@all" => self.set_all(true),
             b"nocommands" | b"-@all" => self.set_all(false),
+            b"alldbs" => self.databases = Databases::All,
+            b"resetdbs" => self.databases = Databases::Only(Vec::new()),
+            [b'd', b'b', b'=', list @ ..] => self.databases = Databases::Only(databases(list)?),
             _ => return self.apply_prefixed(catalogue, rule),
         }
         Ok(())
@@ -267,19 +297,50 @@ impl Selector {
             parts.push(b"resetchannels".to_vec());
         }
         parts.extend(Some(self.channel_text()).filter(|text| !text.is_empty()));
+        match &self.databases {
+            Databases::Only(known) if known.is_empty() => parts.push(b"resetdbs".to_vec()),
+            Databases::Only(_) => parts.push(self.database_text().into_bytes()),
+            _ => {}
+        }
         parts.push(self.command_text().into_bytes());
         parts.join(&b' ')
+    }
+
+    /// The databases' part: `db=0,1`, or `alldbs`.
+    pub fn database_text(&self) -> String {
+        match &self.databases {
+            Databases::Only(known) if known.is_empty() => String::new(),
+            Databases::Only(known) => {
+                let numbers: Vec<String> = known.iter().map(u32::to_string).collect();
+                format!("db={}", numbers.join(","))
+            }
+            _ => "alldbs".to_owned(),
+        }
     }
 
     // ---- Verdicts ------------------------------------------------------------------------------
 
     /// Whether it allows a request.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Denied> {
+        self.check_databases(request)?;
         if !request.is_always_allowed && !self.allows_command(request) {
             return Err(Denied::Command);
         }
         self.check_keys(request)?;
         self.check_channels(request)
+    }
+
+    fn check_databases(&self, request: &Request<'_>) -> Result<(), Denied> {
+        let Databases::Only(known) = &self.databases else {
+            return Ok(());
+        };
+        let mut denied = None;
+        (request.databases)(&mut |at, number| {
+            if denied.is_none() && known.binary_search(&u32::from(number)).is_err() {
+                denied = Some(Denied::Database(at, number));
+            }
+        });
+        denied.map_or(Ok(()), Err)
     }
 
     fn allows_command(&self, request: &Request<'_>) -> bool {
@@ -352,6 +413,23 @@ impl KeyPattern {
         };
         [sign, &self.pattern].concat()
     }
+}
+
+/// The list behind `db=`, in order and without doubles.
+fn databases(list: &[u8]) -> Result<Vec<u32>, RuleError> {
+    let mut known = Vec::new();
+    for word in list.split(|byte| *byte == b',') {
+        let digits = word.strip_prefix(b"-").unwrap_or(word);
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(RuleError::Syntax);
+        }
+        let number = stdx::number::parse_i64(word).and_then(|number| i32::try_from(number).ok());
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        known.push(number.ok_or(RuleError::DatabaseOutOfRange)?);
+    }
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
 }
 
 /// `RW~pattern` behind its percent sign.

@@ -43,6 +43,7 @@ fn ask(rules: &Rules, number: u16, words: &[&[u8]], keys: &[(&[u8], Need)]) -> R
         is_always_allowed: false,
         words,
         keys: &|visit| keys.iter().for_each(|(key, need)| visit(key, *need)),
+        databases: &|visit| visit(0, 0),
         channels: &[],
         channels_are_patterns: false,
     })

@@ -16,7 +16,6 @@ pub mod manifest;
 pub mod records;
 pub mod restore;
 pub mod scan;
-pub mod waits;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -30,7 +29,6 @@ use crate::config::Config;
 use crate::config::live::FsyncPolicy;
 use crate::error::reason;
 use crate::journal::Reader;
-use crate::mailbox::Mailboxes;
 use lock::Hold;
 use manifest::{Manifest, Place};
 
@@ -112,8 +110,6 @@ pub struct Aof {
     pub n_delayed: AtomicU64,
     /// DEBUG AOF-FLUSH-SLEEP: microseconds before each write.
     pub sleep_us: AtomicU64,
-    /// Who waits for the disk.
-    pub waits: waits::Waits,
     bell: (Mutex<()>, Condvar),
 }
 
@@ -135,7 +131,6 @@ impl Default for Aof {
             n_bytes_at_rewrite: 0.into(),
             n_delayed: 0.into(),
             sleep_us: 0.into(),
-            waits: Default::default(),
             bell: Default::default(),
         }
     }
@@ -416,13 +411,6 @@ impl Aof {
         self.phase() == Phase::On && (is_reached || config.append_fsync() == FsyncPolicy::Always)
     }
 
-    /// Serves those who wait for what is on the disk.
-    pub fn serve_waits(&self, mailboxes: &Mailboxes) {
-        if self.phase() == Phase::On {
-            self.waits.serve(self.synced.load(SeqCst), mailboxes);
-        }
-    }
-
     /// Whether somebody waits for the disk.
     pub fn is_syncing(&self) -> bool {
         self.is_syncing.load(Relaxed)
@@ -491,17 +479,17 @@ impl Files {
         Ok(())
     }
 
-    /// Keeps others from the folder of the files; whether it was free to them before. The error is for the
+    /// Keeps others from the files; whether they were free to them before. The error is for the
     /// operator.
     pub fn hold(&mut self, patience: Duration) -> Result<bool, String> {
         let is_new = self.hold.is_none();
         if is_new {
-            self.hold = Some(Hold::take(&self.place.folder, patience)?);
+            self.hold = Some(Hold::take(&self.place, patience)?);
         }
         Ok(is_new)
     }
 
-    /// Lets others have the folder.
+    /// Lets others have the files.
     pub fn let_go(&mut self) {
         self.hold = None;
     }

@@ -19,6 +19,7 @@ use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
 use crate::state::State;
+use crate::waits::Goal;
 
 /// A key and its database.
 pub type Place = (u16, Box<[u8]>);
@@ -99,6 +100,10 @@ pub struct Directives {
     pub packs_strings: bool,
     /// What is asked of payloads.
     pub demands: Demands,
+    /// A script runs.
+    pub is_scripted: bool,
+    /// `import-mode`: what is due stays.
+    pub is_importing: bool,
     /// What the clock shows while commands of a file run again, for which it stands still.
     pub present_ms: Option<u64>,
 }
@@ -152,8 +157,8 @@ pub enum Order {
     },
     /// Change the libraries; the request's last word but those of options says how.
     Libraries(Libraries),
-    /// WAITAOF: wait for the disk.
-    AwaitDisk(Durable),
+    /// WAIT, WAITAOF: wait for replicas and disks.
+    AwaitCopies(Goal),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
@@ -168,19 +173,6 @@ pub enum Order {
         /// Which.
         name: ScriptName,
     },
-}
-
-/// What WAITAOF waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Durable {
-    /// The stream must be on the disk up to here.
-    pub end: u64,
-    /// It must be on this disk.
-    pub is_local: bool,
-    /// It must be on those of replicas, too, of which there are none.
-    pub needs_replicas: bool,
-    /// Until this Unix time; `None` waits for ever.
-    pub until_ms: Option<u64>,
 }
 
 /// What a script may do, by its command and its own promises.

@@ -69,6 +69,20 @@ pub enum Channels {
     Patterns,
 }
 
+/// Visits places in a request.
+pub type Places = fn(&[&[u8]], &mut dyn FnMut(usize));
+
+/// Which databases a request is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Databases {
+    /// The present one, if it is about keys at all.
+    Present,
+    /// All.
+    All,
+    /// Those that words name, whose places are visited; the present one, too, if there are keys.
+    Named(Places),
+}
+
 /// One row of a family's table.
 #[derive(Clone, Copy)]
 pub struct Command {
@@ -90,6 +104,8 @@ pub struct Command {
     pub second_access: Option<Access>,
     /// Where the channels are that it listens to or speaks on.
     pub channels: Channels,
+    /// Which databases it is about.
+    pub databases: Databases,
     /// What a request reads beyond its keys: the error for who may not read all keys.
     pub reads_beyond: Option<Objection>,
     /// Whether a request promises to change nothing, though its command might.
@@ -140,6 +156,7 @@ impl Command {
             access: None,
             second_access: None,
             channels: Channels::None,
+            databases: Databases::Present,
             reads_beyond: None,
             promises: None,
             syntax: "",
@@ -383,6 +400,12 @@ impl Command {
     /// Where the channels are that it listens to or speaks on.
     pub const fn channels(mut self, channels: Channels) -> Command {
         self.channels = channels;
+        self
+    }
+
+    /// Which databases it is about.
+    pub const fn databases(mut self, databases: Databases) -> Command {
+        self.databases = databases;
         self
     }
 

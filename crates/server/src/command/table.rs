@@ -36,8 +36,13 @@ fn numbered(row: &Command, names: &mut Vec<String>) -> Command {
     row.number = names.len() as u16;
     names.push(row.name.to_owned());
     if let Kind::Container(rows) = row.kind {
-        let rows: Vec<Command> = rows.iter().map(|row| numbered(row, names)).collect();
-        row.kind = Kind::Container(rows.leak());
+        let number = row.number;
+        let is_hidden = row.has(Flag::System);
+        let subs = rows.iter().map(|sub| match is_hidden {
+            true => Command { number, ..*sub }, // counted under the container's name
+            false => numbered(sub, names),
+        });
+        row.kind = Kind::Container(subs.collect::<Vec<_>>().leak());
     }
     if let Some(alone) = row.alone {
         let mut alone = *alone;
@@ -63,7 +68,8 @@ fn entries(row: &Command) -> Vec<Entry> {
     };
     let mut entries = vec![entry(row, None)];
     if let Kind::Container(rows) = row.kind {
-        entries.extend(rows.iter().map(|sub| entry(sub, Some(row.number))));
+        let shown = rows.iter().filter(|sub| sub.number != row.number);
+        entries.extend(shown.map(|sub| entry(sub, Some(row.number))));
     }
     entries
 }

@@ -3,7 +3,9 @@
 //! A row states only what does not follow from its kind, its group and its keys; the rest is
 //! derived here, so that the two cannot contradict each other.
 
-use super::{Channels, Command, Kind};
+use stdx::number::parse_i64;
+
+use super::{Channels, Command, Databases, Kind};
 use crate::acl::Need;
 use crate::command::keys::Keys;
 
@@ -251,6 +253,42 @@ impl Command {
             }
             access = others;
         });
+    }
+
+    /// Visits the databases that a request is about, each with the place of the word that names it.
+    pub fn each_database(
+        &self,
+        request: &[&[u8]],
+        (present, n_databases): (u16, u16),
+        visit: &mut dyn FnMut(usize, u16),
+    ) {
+        let has_keys = !matches!(self.keys, Keys::None);
+        match self.databases {
+            Databases::All => (0..n_databases).for_each(|number| visit(0, number)),
+            Databases::Named(places) => {
+                places(request, &mut |at| {
+                    let number = request.get(at).and_then(|word| parse_i64(word));
+                    let number = number.and_then(|number| u16::try_from(number).ok());
+                    // What is no database is an error that its handler tells.
+                    if let Some(number) = number.filter(|number| *number < n_databases) {
+                        visit(at, number);
+                    }
+                });
+                if has_keys {
+                    visit(0, present);
+                }
+            }
+            Databases::Present => {
+                let is_about_keys = has_keys
+                    || self.is_read()
+                    || self.is_write()
+                    || self.categories.contains(&Category::Keyspace)
+                    || category_of(self.group) == Some(Category::Keyspace);
+                if is_about_keys {
+                    visit(0, present);
+                }
+            }
+        }
     }
 
     /// The channels of a request.

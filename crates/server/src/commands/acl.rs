@@ -155,7 +155,8 @@ fn getuser(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         return Ok(());
     };
     let rules = user.rules();
-    reply.map(6);
+    let shows_databases = rules.speaks_of_databases();
+    reply.map(6 + usize::from(shows_databases));
     reply.bulk(b"flags");
     let flags = rules.flags();
     reply.set(flags.len());
@@ -171,13 +172,17 @@ fn getuser(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         reply.bulk(&selector.key_text());
         reply.bulk(b"channels");
         reply.bulk(&selector.channel_text());
+        if shows_databases {
+            reply.bulk(b"databases");
+            reply.bulk(selector.database_text().as_bytes());
+        }
     };
     let (own, others) = rules.selectors().split_at(1);
     own.iter().for_each(|selector| describe(selector, reply));
     reply.bulk(b"selectors");
     reply.array(others.len());
     for selector in others {
-        reply.map(3);
+        reply.map(3 + usize::from(shows_databases));
         describe(selector, reply);
     }
     Ok(())
@@ -288,7 +293,8 @@ fn dryrun(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
             return Err(Error::Owned(format!("ERR Command '{name}' not found")));
         }
     };
-    match verdict(ctx.state, &user.rules(), command, &request) {
+    let present = ctx.session.present_database();
+    match verdict((ctx.state, present), &user.rules(), command, &request) {
         Ok(()) => reply.ok(),
         Err(denied) => reply.bulk(refusal_text(&denied, &user, command, true).as_bytes()),
     }

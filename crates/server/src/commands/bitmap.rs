@@ -194,8 +194,7 @@ fn bitcount(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let key = args.take()?;
     let span = match args.len() {
         0 => None,
-        1 => return Err(Error::Syntax),
-        _ => Some(Span::parse(args, None)?),
+        _ => Some(Span::parse(args, Some(-1))?),
     };
     let bytes = bytes(&ctx.db, key)?.unwrap_or_default();
     let bits = match span {

@@ -3,7 +3,6 @@
 mod filter;
 mod tracking;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use resp::reply::Reply;
@@ -22,10 +21,22 @@ use filter::Filter;
 /// The subcommands of CLIENT.
 pub const CLIENT: &[Command] = &[
     tracking::CACHING,
+    row("client|capa", -3, capa).syntax("capability ...").about(
+        "8.0.0",
+        "O(1)",
+        "Says what the connection can deal with.",
+    ),
     row("client|getname", 2, getname).about("2.6.9", "O(1)", "Answers the connection's name."),
     tracking::GETREDIR,
     Command::help("client|help"),
     row("client|id", 2, id).about("5.0.0", "O(1)", "Answers the connection's number."),
+    row("client|import-source", 3, import_source)
+        .syntax("enabled(ON|OFF)")
+        .about(
+            "8.1.0",
+            "O(1)",
+            "Lets the connection see keys that are due, while data is imported.",
+        ),
     row("client|info", 2, info)
         .tips(&["nondeterministic_output"])
         .about("6.2.0", "O(1)", "Describes this connection."),
@@ -152,6 +163,28 @@ fn no_touch(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     Ok(())
 }
 
+/// What nobody knows is no error: libraries may say more than this server understands.
+fn capa(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let mut words = args.rest();
+    if words.any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+        ctx.session.client.follows_redirects.store(true, Relaxed);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn import_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let is_off = args
+        .peek()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"OFF"));
+    if !is_off && !ctx.state.config.is_importing() {
+        return Err(Error::Plain("ERR Server is not in import mode"));
+    }
+    ctx.session.is_importer = is_on(args)?;
+    reply.ok();
+    Ok(())
+}
+
 fn reply_mode(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.session.replies = match args.word().as_deref() {
         Some(b"ON") => Replies::On,
@@ -233,9 +266,9 @@ fn kill_matching(ctx: &mut AdminCtx<'_>, filter: &Filter) -> usize {
 
 fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let id = args.int()?;
-    let with_error = match args.word().as_deref() {
-        None | Some(b"TIMEOUT") => false,
-        Some(b"ERROR") => true,
+    let error = match args.word().as_deref() {
+        None | Some(b"TIMEOUT") => None,
+        Some(b"ERROR") => Some("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
         Some(_) => {
             let text = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
             return Err(Error::Plain(text));
@@ -244,16 +277,7 @@ fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let client = u64::try_from(id)
         .ok()
         .and_then(|id| ctx.state.clients.get(id));
-    let is_unblocked = client.is_some_and(|client| {
-        let waiter = client.waiter.lock().as_ref().map(Arc::clone);
-        let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
-        if is_mine {
-            let to = client.address;
-            let mail = Mail::Unblocked { to, with_error };
-            ctx.state.mailboxes.post(to.group.into(), mail);
-        }
-        is_mine
-    });
+    let is_unblocked = client.is_some_and(|client| ctx.state.unblock(&client, error));
     reply.int(i64::from(is_unblocked));
     Ok(())
 }
@@ -277,6 +301,7 @@ fn pause(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         return Err(Error::Plain("ERR timeout is out of range"));
     }
     ctx.state.pause.begin(what, until_ms, ctx.now_ms);
+    ctx.session.is_pausing = true;
     ctx.order = Some(Order::Pause);
     reply.ok();
     Ok(())

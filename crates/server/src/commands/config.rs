@@ -105,8 +105,14 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
         "appendonly" => {
             match state.config.appends() {
                 true => append::switch_on(state)?,
-                false => append::switch_off(state),
+                false => {
+                    append::switch_off(state);
+                }
             }
+            Ok(())
+        }
+        "aof-disable-auto-gc" => {
+            append::remove_history(state);
             Ok(())
         }
         "aof-timestamp-enabled" | "aof-record-checksum" => {
@@ -121,7 +127,11 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             state.bound_tracking();
             Ok(())
         }
-        "timeout" | "maxmemory" | "maxmemory-clients" => {
+        "lua-enable-deprecated-api" => {
+            state.scripts.renew();
+            Ok(())
+        }
+        "timeout" | "maxmemory" | "maxmemory-clients" | "import-mode" => {
             state.mailboxes.wake_all(); // how long they sleep, and what they may keep
             Ok(())
         }
@@ -130,7 +140,7 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
 }
 
 /// The lines that declare the users, unless they have a file of their own.
-fn user_lines(state: &State) -> Vec<Vec<u8>> {
+pub(super) fn user_lines(state: &State) -> Vec<Vec<u8>> {
     match state.config.acl_file() {
         Some(_) => Vec::new(),
         None => state.acl.all().iter().map(|user| user.line()).collect(),
@@ -138,7 +148,7 @@ fn user_lines(state: &State) -> Vec<Vec<u8>> {
 }
 
 fn config_rewrite(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if let Err(error) = ctx.state.config.rewrite(user_lines(ctx.state)) {
+    if let Err(error) = ctx.state.config.rewrite(user_lines(ctx.state), false) {
         log::warn!("{error}");
         return Err(Error::Owned(error.to_string()));
     }

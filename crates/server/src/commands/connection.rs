@@ -1,11 +1,12 @@
 //! Connection: AUTH, HELLO, PING, ECHO, SELECT, RESET, QUIT, CLIENT.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::acl::log::Refusal;
 use crate::command::context::Order;
 use crate::command::traits::{ALWAYS, META};
-use crate::command::{AdminCtx, Args, Command};
+use crate::command::{AdminCtx, Args, Command, Databases};
 use crate::commands::client::{CLIENT, valid_name};
 use crate::error::{Error, Result};
 use crate::exec::permit::note;
@@ -33,6 +34,7 @@ pub const COMMANDS: &[Command] = &[
         .syntax("index")
         .fast()
         .flags(META)
+        .databases(Databases::Named(|_, visit| visit(1)))
         .group("connection")
         .about("1.0.0", "O(1)", "Chooses the connection's database."),
     Command::admin("auth", -2, auth)
@@ -223,6 +225,8 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     ctx.session.queue = None;
     ctx.session.replies = Replies::On;
     (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);
+    ctx.session.is_importer = false;
+    ctx.session.client.follows_redirects.store(false, Relaxed);
     if std::mem::take(&mut ctx.session.is_monitor) {
         ctx.state.monitors.remove(ctx.session.address());
     }

@@ -5,7 +5,7 @@
 use resp::reply::Reply;
 
 use crate::command::event::Event;
-use crate::command::{Access, Args, Category, Command, WriteCtx};
+use crate::command::{Access, Args, Category, Command, Databases, WriteCtx};
 use crate::error::{Error, Result};
 
 /// The commands of this family.
@@ -16,17 +16,24 @@ pub const COMMANDS: &[Command] = &[
         .transaction()
         .deny_oom()
         .accesses(Access::Read, Access::Overwrite)
+        .databases(Databases::Named(|request, visit| {
+            let places = 3..request.len();
+            let is_db = |at: &usize| request[at - 1].eq_ignore_ascii_case(b"DB");
+            places.filter(|at| *at > 3 && is_db(at)).for_each(visit)
+        }))
         .group("generic")
         .about("6.2.0", "O(N) in the elements", "Copies a key, also into another database."),
     Command::write("move", 3, move_key)
         .syntax("key db")
         .key(1)
+        .databases(Databases::Named(|_, visit| visit(2)))
         .transaction()
         .fast()
         .group("generic")
         .about("1.0.0", "O(1)", "Moves a key to another database."),
     Command::write("swapdb", 3, swapdb)
         .syntax("index1 index2")
+        .databases(Databases::Named(|_, visit| (1..3).for_each(visit)))
         .transaction()
         .fast()
         .categories(&[Category::Dangerous, Category::Keyspace])

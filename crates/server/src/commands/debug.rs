@@ -14,6 +14,7 @@ use datatypes::value::ValueRef;
 use keyspace::db::Expiry;
 use resp::reply::{Proto, Reply};
 
+use super::config::user_lines;
 use super::object::shown_encoding;
 use crate::command::context::{Order, Reload};
 use crate::command::event::Event;
@@ -48,6 +49,9 @@ const SUBCOMMANDS: &[Command] = &[
         .syntax("enabled(0|1)")
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Does nothing, as unsent replies have only one kind of buffer."),
+    Command::admin("debug|config-rewrite-force-all", 2, config_rewrite_force_all)
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Rewrites the configuration file with every directive in it."),
     Command::admin("debug|dict-resizing", 3, switch_of_nothing)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
@@ -183,6 +187,17 @@ fn sleep(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
+fn config_rewrite_force_all(
+    ctx: &mut AdminCtx<'_>,
+    _: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let rewritten = ctx.state.config.rewrite(user_lines(ctx.state), true);
+    rewritten.map_err(|error| Error::Owned(error.to_string()))?;
+    reply.ok();
+    Ok(())
+}
+
 fn set_active_expire(
     ctx: &mut AdminCtx<'_>,
     args: &mut Args<'_>,
@@ -230,7 +245,8 @@ fn is_on(text: &[u8]) -> bool {
 }
 
 fn change_repl_id(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    *ctx.state.replid.lock() = random_id().map_err(Error::Owned)?;
+    let replid = random_id().map_err(Error::Owned)?;
+    ctx.state.role.begin_history(replid);
     reply.ok();
     Ok(())
 }
@@ -325,6 +341,7 @@ fn reload(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Res
 }
 
 fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    ctx.db.see_due(); // it tells what is there
     let entry = ctx.db.entry(args.take()?).ok_or(Error::NoSuchKey)?;
     let mut line = format!(
         "Value at:{:p} refcount:1 encoding:{} lru:{} lru_seconds_idle:{}",
@@ -336,7 +353,12 @@ fn object(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if let Payload::Big(Collection::List(list)) = entry.payload() {
         let (n_nodes, n_items) = (list.nodes().len(), list.len());
         let average = n_items as f64 / n_nodes.max(1) as f64;
-        let _ = write!(line, " ql_nodes:{n_nodes} ql_avg_node:{average:.2}");
+        let limits = ctx.db.limits();
+        let _ = write!(
+            line,
+            " ql_nodes:{n_nodes} ql_avg_node:{average:.2} ql_listpack_max:{} ql_compressed:0",
+            limits.list_max_listpack_size,
+        );
     }
     reply.simple(&line);
     Ok(())

@@ -7,15 +7,17 @@ use crate::error::Result;
 use crate::io::process::unix_time;
 use crate::pause::Paused;
 use crate::persistence::append;
+use crate::role::{LinkState, Replica};
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
     ActivityInfo, AofInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
-    ReplicationInfo, ServerInfo, Snapshot,
+    PrimaryInfo, ReplicationInfo, ServerInfo, Snapshot,
 };
 use crate::stats::table::Section;
 use crate::stats::{info, memory};
+use std::sync::Arc;
 use std::time::Duration;
 
 use resp::reply::Reply;
@@ -90,14 +92,61 @@ fn snapshot(state: &State) -> Snapshot {
             ..state.stats.activity(unix_time().as_millis() as u64)
         },
         persistence: persistence(state),
-        replication: ReplicationInfo {
-            replid: state.replid.lock().clone(),
-            backlog_bytes: state.config.replication_backlog_bytes(),
-        },
+        replication: replication(state),
         process: ProcessUsage::read(),
         commands: state.stats.commands(),
         errors: state.stats.errors(),
         databases: databases(state),
+    }
+}
+
+fn replication(state: &State) -> ReplicationInfo {
+    let (role, backlog, config) = (&state.role, &state.journal.backlog, &state.config);
+    let ids = role.ids();
+    let (first, n_kept) = backlog.kept();
+    let shown = |replica: &Arc<Replica>| {
+        let (facts, state) = (replica.facts.lock(), replica.state());
+        let ip = facts.ip.as_ref().unwrap_or(&replica.peer);
+        let lag_s = facts.acked_at.map_or(0, |at| at.elapsed().as_secs());
+        let (port, acked) = (facts.port, facts.acked);
+        let kind = if facts.is_snapshot_only {
+            "rdb-channel"
+        } else {
+            "replica"
+        };
+        format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s},type={kind}")
+    };
+    let primary = role.primary().map(|primary| PrimaryInfo {
+        host: primary.host,
+        port: primary.port,
+        is_up: primary.link == LinkState::Connected,
+        heard_s: primary
+            .heard_at
+            .map_or(-1, |at| at.elapsed().as_secs() as i64),
+        snapshot: (primary.link == LinkState::Sync).then_some(primary.snapshot),
+        down_s: primary.down_since.map(|since| since.elapsed().as_secs()),
+        read: primary.read.max(backlog.end()),
+        priority: config.replica_priority(),
+        is_read_only: config.replica_is_read_only(),
+        is_announced: config.is_replica_announced(),
+    });
+    ReplicationInfo {
+        replid: ids.replid,
+        replid2: ids.replid2,
+        second_offset: ids.second_offset,
+        offset: backlog.end(),
+        backlog_bytes: config.replication_backlog_bytes(),
+        backlog: backlog
+            .is_on()
+            .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
+        replicas: role.replicas().iter().map(shown).collect(),
+        n_good: (config.replicas_wanted() > 0).then(|| role.n_good()),
+        primary,
+        syncs: (
+            role.n_full.load(Relaxed),
+            role.n_partial.load(Relaxed),
+            role.n_partial_refused.load(Relaxed),
+        ),
     }
 }
 
@@ -240,6 +289,7 @@ fn databases(state: &State) -> Vec<DatabaseInfo> {
             index: number.into(),
             keys: state.keyspace.len(number) as u64,
             expires: n_expiring as u64,
+            fielded: state.keyspace.n_fielded(number) as u64,
             average_ttl_ms: average_ms.saturating_sub(now_ms),
         }
     });

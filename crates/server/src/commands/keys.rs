@@ -274,10 +274,9 @@ fn expire_at(
         return Ok(());
     }
     match u64::try_from(new_ms) {
-        Ok(deadline_ms) if deadline_ms > now_ms => {
-            ctx.db.set_deadline(key, Some(deadline_ms));
-            ctx.changed(Event::generic("expire"), key);
-            ctx.propagate(&[b"PEXPIREAT", key, deadline_ms.to_string().as_bytes()]);
+        _ if ctx.directives.is_importing && new_ms <= 0 => set_deadline(ctx, key, 1),
+        Ok(deadline_ms) if deadline_ms > now_ms || ctx.directives.is_importing => {
+            set_deadline(ctx, key, deadline_ms);
         }
         _ => {
             ctx.db.remove(key);
@@ -287,6 +286,12 @@ fn expire_at(
     }
     reply.int(1);
     Ok(())
+}
+
+fn set_deadline(ctx: &mut WriteCtx<'_>, key: &[u8], deadline_ms: u64) {
+    ctx.db.set_deadline(key, Some(deadline_ms));
+    ctx.changed(Event::generic("expire"), key);
+    ctx.propagate(&[b"PEXPIREAT", key, deadline_ms.to_string().as_bytes()]);
 }
 
 fn persist(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod bitmap;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -19,12 +20,14 @@ pub mod keys;
 pub mod latency;
 pub mod list;
 pub mod pubsub;
+pub mod replication;
 pub mod saving;
 pub mod scripting;
 pub mod functions;
 pub mod lolwut;
 pub mod memory;
 pub mod migrate;
+pub mod module;
 pub mod monitor;
 pub mod object;
 pub mod server;
@@ -34,6 +37,7 @@ pub mod sort;
 pub mod stream;
 pub mod string;
 pub mod transaction;
+pub mod wait;
 pub mod zset;
 
 use crate::command::Command;
@@ -43,6 +47,7 @@ use std::sync::LazyLock;
 /// Every family's table.
 pub const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
@@ -51,11 +56,13 @@ pub const FAMILIES: &[&[Command]] = &[
     keys::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,
+    wait::COMMANDS,
     scripting::COMMANDS,
     functions::COMMANDS,
     pubsub::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    replication::COMMANDS,
     saving::COMMANDS,
     slowlog::COMMANDS,
     commandlog::COMMANDS,
@@ -77,6 +84,7 @@ pub const FAMILIES: &[&[Command]] = &[
     lolwut::COMMANDS,
     memory::COMMANDS,
     migrate::COMMANDS,
+    module::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     set::COMMANDS,

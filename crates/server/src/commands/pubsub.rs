@@ -110,7 +110,17 @@ fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let (channel, message) = (args.take()?, args.take()?);
     let mailboxes = &ctx.state.mailboxes;
     reply.count(ctx.state.pubsub.publish(channel, message, mailboxes));
+    tell_replicas(ctx, &[b"PUBLISH", channel, message]);
     Ok(())
+}
+
+/// Messages go to those who are subscribed at replicas, too.
+fn tell_replicas(ctx: &AdminCtx<'_>, command: &[&[u8]]) {
+    if ctx.state.journal.backlog.is_led() {
+        let words = command.iter().map(|word| word.to_vec()).collect();
+        let unit = [(ctx.session.database, words)];
+        ctx.state.journal.append_for_replicas(&unit);
+    }
 }
 
 fn spublish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -118,6 +128,7 @@ fn spublish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     let mailboxes = &ctx.state.mailboxes;
     let pubsub = &ctx.state.pubsub;
     reply.count(pubsub.publish_in_shard(channel, message, mailboxes));
+    tell_replicas(ctx, &[b"SPUBLISH", channel, message]);
     Ok(())
 }
 

@@ -2,11 +2,9 @@
 
 use resp::reply::Reply;
 
-use crate::aof::Phase;
-use crate::command::context::{Durable, Order as DiskOrder};
-use crate::command::grammar::{NOT_POSITIVE, block_until};
+use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
-use crate::control::Order;
+use crate::control;
 use crate::error::{Error, Result};
 use crate::persistence::ending;
 use crate::saving::{Asked, Word};
@@ -50,13 +48,6 @@ pub const COMMANDS: &[Command] = &[
         ])
         .group("server")
         .about("1.0.0", "O(N) when it saves, in the keys", "Stops the server."),
-    Command::admin("waitaof", 4, waitaof)
-        .syntax("numlocal numreplicas timeout")
-        .flags(&[Flag::Blocking])
-        .categories(&[Category::Connection])
-        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
-        .group("generic")
-        .about("7.2.0", "O(1)", "Waits until what the client wrote is on the disk."),
 ];
 
 const REWRITING: Error = Error::Plain(
@@ -69,39 +60,7 @@ fn save(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<(
     if ctx.state.saving.is_running() {
         return Err(RUNNING);
     }
-    ctx.order = Some(DiskOrder::Save { until: Word::Done });
-    Ok(())
-}
-
-fn waitaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    const NOT_LOCAL: Error = Error::Plain("ERR value is out of range, value must between 0 and 1");
-    let n_local = args.int()?;
-    if !(0..=1).contains(&n_local) {
-        return Err(NOT_LOCAL);
-    }
-    let n_replicas = args.int()?;
-    if n_replicas < 0 {
-        return Err(Error::Plain(NOT_POSITIVE));
-    }
-    let until_ms = block_until(args.take()?, ctx.now_ms)?;
-    let (aof, end) = (&ctx.state.aof, ctx.session.written_to);
-    if n_local > 0 && aof.phase() == Phase::Off {
-        return Err(Error::NoAof);
-    }
-    let is_durable = aof.is_durable(end, &ctx.state.config);
-    let is_reached = n_replicas == 0 && (n_local == 0 || is_durable);
-    if is_reached || ctx.is_nested {
-        reply.array(2);
-        reply.int(i64::from(is_durable));
-        reply.int(0); // there are no replicas
-        return Ok(());
-    }
-    ctx.order = Some(DiskOrder::AwaitDisk(Durable {
-        end,
-        is_local: n_local > 0,
-        needs_replicas: n_replicas > 0,
-        until_ms,
-    }));
+    ctx.order = Some(Order::Save { until: Word::Done });
     Ok(())
 }
 
@@ -139,6 +98,10 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
                     "ERR Background saving is currently not in progress or scheduled",
                 ));
             }
+            if saving.cancel_wish() {
+                reply.simple("Scheduled background saving cancelled");
+                return Ok(());
+            }
             saving.cancel();
             reply.simple("Background saving cancelled");
             return Ok(());
@@ -152,7 +115,7 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         saving.wish(Box::new(|_| {}));
         reply.simple("Background saving scheduled"); // for when the transaction is over
     } else {
-        ctx.order = Some(DiskOrder::Save { until: Word::Begun });
+        ctx.order = Some(Order::Save { until: Word::Begun });
     }
     Ok(())
 }
@@ -199,7 +162,7 @@ fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> R
     }
     ending::prepare(ctx.state, manner)
         .map_err(|_| Error::Plain("ERR Errors trying to SHUTDOWN. Check logs."))?;
-    ctx.state.control.post(Order::Shutdown);
+    ctx.state.control.post(control::Order::Shutdown);
     ctx.session.is_closing = true;
     Ok(())
 }

@@ -140,7 +140,11 @@ pub fn permit(
         let line = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::Plain(line));
     }
-    if !flags.no_writes && ctx.state.config.lacks_replicas() {
+    if !flags.no_writes && ctx.state.refuses_writes() {
+        let line = "READONLY Can not run script with write flag on readonly replica.";
+        return Err(Error::Plain(line));
+    }
+    if !flags.no_writes && ctx.state.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     let may_grow = flags.allow_oom || flags.no_writes;

@@ -1,6 +1,6 @@
 //! Server: commands over whole databases.
 
-use crate::command::{Args, Category, Command, WriteCtx};
+use crate::command::{Args, Category, Command, Databases, WriteCtx};
 use crate::error::{Error, Result};
 use resp::reply::Reply;
 
@@ -18,6 +18,7 @@ pub const COMMANDS: &[Command] = &[
         .transaction()
         .categories(&[Category::Dangerous, Category::Keyspace])
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .databases(Databases::All)
         .group("server")
         .about("1.0.0", "O(N) in the keys", "Deletes every key of all databases."),
 ];

@@ -58,6 +58,8 @@ struct SortOptions<'a> {
     is_descending: bool,
     is_alpha: bool,
     store: Option<&'a [u8]>,
+    /// A script asks, whose effects must not depend on the order of a set.
+    is_scripted: bool,
 }
 
 impl<'a> SortOptions<'a> {
@@ -139,7 +141,8 @@ fn reach(request: &[&[u8]]) -> Reach {
 
 fn sort(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let options = SortOptions::parse(args)?;
+    let mut options = SortOptions::parse(args)?;
+    options.is_scripted = ctx.directives.is_scripted;
     let Some(destination) = options.store else {
         return answer(&ctx.db, key, &options, reply);
     };
@@ -177,7 +180,8 @@ fn propagate(ctx: &mut WriteCtx<'_>, destination: &[u8], stored: &[Vec<u8>]) {
 
 fn sort_ro(ctx: &mut ReadCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let options = SortOptions::parse(args)?;
+    let mut options = SortOptions::parse(args)?;
+    options.is_scripted = ctx.directives.is_scripted;
     answer(&ctx.db, key, &options, reply)
 }
 
@@ -247,7 +251,7 @@ fn ordered<'v>(db: &'v View<'_>, key: &[u8], options: &SortOptions<'_>) -> Resul
         ValueRef::List(list) => sorted(db, list.iter(), bounds, options),
         ValueRef::Zset(zset) => sorted(db, zset.iter().map(|(member, _)| member), bounds, options),
         // What is stored must not depend on the order of a set.
-        ValueRef::Set(set) if is_unsorted && options.store.is_none() => {
+        ValueRef::Set(set) if is_unsorted && options.store.is_none() && !options.is_scripted => {
             Ok(set.iter().skip(bounds.start).take(bounds.len()).collect())
         }
         ValueRef::Set(set) => sorted(db, set.iter(), bounds, options),

@@ -13,11 +13,13 @@ use super::notify::EventClasses;
 use super::special::OutputLimit;
 use super::value::Value;
 
-/// Which clients an output limit is for, by its place in the directive; replicas have the one between.
+/// Which clients an output limit is for, by its place in the directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputClass {
     /// Clients that send commands.
     Normal = 0,
+    /// Replicas.
+    Replica = 1,
     /// Clients subscribed to channels.
     Pubsub = 2,
 }
@@ -171,6 +173,27 @@ impl Config {
         self.number(const { slot("unixsocketperm") }) as u32
     }
 
+    /// `lua-enable-deprecated-api`: scripts see functions that are kept from them else.
+    pub fn lua_is_insecure(&self) -> bool {
+        self.flag(const { slot("lua-enable-deprecated-api") })
+    }
+
+    /// `import-mode`: another server's data comes in, and what is due stays.
+    #[inline]
+    pub fn is_importing(&self) -> bool {
+        self.flag(const { slot("import-mode") })
+    }
+
+    /// `unixsocketgroup`; `None` is that of the process. Copies.
+    pub fn unix_socket_group(&self) -> Option<String> {
+        Some(self.string(const { slot("unixsocketgroup") })).filter(|name| !name.is_empty())
+    }
+
+    /// Whether ordinary clients are closed that leave too much unread.
+    pub fn limits_replies(&self) -> bool {
+        self.output_limit(OutputClass::Normal).hard_bytes > 0
+    }
+
     /// `protected-mode`.
     pub fn protected_mode(&self) -> bool {
         self.flag(const { slot("protected-mode") })
@@ -243,6 +266,11 @@ impl Config {
     /// Whether DEBUG may be used by this caller.
     pub fn debug_command_allowed(&self, local: bool) -> bool {
         allows(self.guard(const { slot("enable-debug-command") }), local)
+    }
+
+    /// Whether MODULE may load anything for this caller.
+    pub fn module_command_allowed(&self, local: bool) -> bool {
+        allows(self.guard(const { slot("enable-module-command") }), local)
     }
 
     // Keyspace and encodings.
@@ -494,11 +522,102 @@ impl Config {
         self.number(const { slot("repl-backlog-size") })
     }
 
-    /// Whether `min-replicas-to-write` asks for more replicas than there are: none can be attached.
+    /// Replicas without which nothing is written; 0 if it does not matter.
     #[inline]
-    pub fn lacks_replicas(&self) -> bool {
-        self.number(const { slot("min-replicas-to-write") }) > 0
-            && self.number(const { slot("min-replicas-max-lag") }) > 0
+    pub fn replicas_wanted(&self) -> usize {
+        match self.number(const { slot("min-replicas-max-lag") }) {
+            0 => 0,
+            _ => self.size(const { slot("min-replicas-to-write") }),
+        }
+    }
+
+    /// `min-replicas-max-lag`.
+    pub fn replica_lag_max(&self) -> Duration {
+        Duration::from_secs(self.number(const { slot("min-replicas-max-lag") }) as u64)
+    }
+
+    /// `repl-timeout`.
+    pub fn replication_timeout(&self) -> Duration {
+        Duration::from_secs(self.number(const { slot("repl-timeout") }) as u64)
+    }
+
+    /// `repl-ping-replica-period`.
+    pub fn replica_ping_period(&self) -> Duration {
+        Duration::from_secs(self.number(const { slot("repl-ping-replica-period") }) as u64)
+    }
+
+    /// `repl-backlog-ttl`; `None` is for ever.
+    pub fn backlog_ttl(&self) -> Option<Duration> {
+        let seconds = self.number(const { slot("repl-backlog-ttl") }) as u64;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// How long `repl-diskless-sync-delay` has a snapshot for replicas wait for more of them.
+    pub fn diskless_sync_delay(&self) -> Duration {
+        let seconds = self.number(const { slot("repl-diskless-sync-delay") }) as u64;
+        Duration::from_secs(seconds)
+    }
+
+    /// `repl-diskless-sync-max-replicas`; 0 is any number.
+    pub fn diskless_sync_max_replicas(&self) -> usize {
+        self.size(const { slot("repl-diskless-sync-max-replicas") })
+    }
+
+    /// `repl-diskless-sync`.
+    pub fn syncs_without_disk(&self) -> bool {
+        self.flag(const { slot("repl-diskless-sync") })
+    }
+
+    /// `replicaof`: the primary's host and port, if there is one. Copies.
+    pub fn primary(&self) -> Option<(String, u16)> {
+        let text = self.string(const { slot("replicaof") });
+        let (host, port) = text.split_once(' ')?;
+        Some((host.to_owned(), port.parse().ok()?))
+    }
+
+    /// Has `replicaof` say whom this server follows, for CONFIG GET and REWRITE.
+    pub fn note_primary(&self, text: &str) {
+        self.store(const { slot("replicaof") }, Value::text(text.as_bytes().to_vec()));
+    }
+
+    /// `masteruser` and `masterauth`: how to log in at the primary, if that is needed. Copies.
+    pub fn primary_login(&self) -> (String, String) {
+        (self.string(const { slot("masteruser") }), self.string(const { slot("masterauth") }))
+    }
+
+    /// `replica-read-only`.
+    #[inline]
+    pub fn replica_is_read_only(&self) -> bool {
+        self.flag(const { slot("replica-read-only") })
+    }
+
+    /// `replica-serve-stale-data`.
+    #[inline]
+    pub fn serves_stale_data(&self) -> bool {
+        self.flag(const { slot("replica-serve-stale-data") })
+    }
+
+    /// `replica-ignore-maxmemory`.
+    #[inline]
+    pub fn replica_ignores_max_memory(&self) -> bool {
+        self.flag(const { slot("replica-ignore-maxmemory") })
+    }
+
+    /// `replica-priority`.
+    pub fn replica_priority(&self) -> i64 {
+        self.number(const { slot("replica-priority") })
+    }
+
+    /// `replica-announced`.
+    pub fn is_replica_announced(&self) -> bool {
+        self.flag(const { slot("replica-announced") })
+    }
+
+    /// `replica-announce-ip` and `replica-announce-port`, where they are set.
+    pub fn announced(&self) -> (Option<String>, Option<u16>) {
+        let ip = self.string(const { slot("replica-announce-ip") });
+        let port = self.number(const { slot("replica-announce-port") }) as u16;
+        ((!ip.is_empty()).then_some(ip), (port != 0).then_some(port))
     }
 
     /// `maxmemory-policy`; `None` is `noeviction`. The numbers are the places in the table's list.

@@ -243,11 +243,14 @@ impl Config {
         local: bool,
     ) -> Result<Vec<(Slot, Value)>, ConfigError> {
         let mut slots: Vec<Slot> = Vec::with_capacity(pairs.len());
-        for (name, _) in pairs {
+        for (name, text) in pairs {
             let slot = find(name).ok_or_else(|| ConfigError::Unknown {
                 name: name.to_vec(),
             })?;
+            let is_same =
+                slot.directive().origin == directive::Origin::Own && self.text(slot) == **text;
             self.may_set(slot, local)
+                .or_else(|reason| if is_same { Ok(()) } else { Err(reason) })
                 .and_then(|()| match slots.contains(&slot) {
                     true => Err("duplicate parameter".into()),
                     false => Ok(()),

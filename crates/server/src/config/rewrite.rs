@@ -22,7 +22,8 @@ impl Config {
     /// Writes the present values to the file they came from: to a temporary file beside it, synced,
     /// then renamed over it, so that a crash leaves one or the other whole.
     /// `users` are the lines that declare users; none if they are in a file of their own.
-    pub fn rewrite(&self, users: Vec<Vec<u8>>) -> Result<(), ConfigError> {
+    /// With `all`, also what has its default and no line.
+    pub fn rewrite(&self, users: Vec<Vec<u8>>, all: bool) -> Result<(), ConfigError> {
         let path = self.file().ok_or(ConfigError::NoFile)?;
         let _changing = self.changing.lock();
         let failed = |error: io::Error| ConfigError::Rewrite {
@@ -32,7 +33,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             old => old.map_err(failed)?,
         };
-        replace(path, &rewritten(&old, self, users)).map_err(failed)
+        replace(path, &rewritten(&old, self, users, all)).map_err(failed)
     }
 }
 
@@ -63,8 +64,8 @@ fn write_synced(path: &Path, bytes: &[u8], like: Option<fs::Metadata>) -> io::Re
     file.sync_all()
 }
 
-/// The file's bytes with the present values of `config` in them.
-pub fn rewritten(old: &[u8], config: &Config, mut users: Vec<Vec<u8>>) -> Vec<u8> {
+/// The file's bytes with the present values of `config` in them; with `all`, of every directive.
+pub fn rewritten(old: &[u8], config: &Config, mut users: Vec<Vec<u8>>, all: bool) -> Vec<u8> {
     let mut pending: Vec<Option<Vec<Vec<u8>>>> = DIRECTIVES.iter().map(|_| None).collect();
     let mut out = Vec::with_capacity(old.len());
     let mut has_mark = false;
@@ -92,7 +93,7 @@ pub fn rewritten(old: &[u8], config: &Config, mut users: Vec<Vec<u8>>) -> Vec<u8
     }
     let left = Slot::all().flat_map(|slot| match pending[slot.0].take() {
         Some(rest) => rest,
-        None if is_default(config, slot) => Vec::new(),
+        None if !all && is_default(config, slot) => Vec::new(),
         None => lines_for(config, slot),
     });
     let added: Vec<Vec<u8>> = left.chain(users).collect();

@@ -178,9 +178,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .tuning("kept for the operator"),
     choice("enable-debug-command", "no", &["no", "yes", "local"]).fixed(),
-    choice("enable-module-command", "no", &["no", "yes", "local"])
-        .fixed()
-        .tuning("there are no modules"),
+    choice("enable-module-command", "no", &["no", "yes", "local"]).fixed(),
     choice("enable-protected-configs", "no", &["no", "yes", "local"]).fixed(),
     boolean("extended-redis-compatibility", "no")
         .valkey()
@@ -197,12 +195,8 @@ pub const DIRECTIVES: &[Directive] = &[
     memory("hll-sparse-max-bytes", "3000", 0, HALF),
     integer("hz", "10", 0, INT).tuning("event loops have no fixed pace; the value is only shown"),
     text("ignore-warnings", "").tuning("start-up prints no such warnings"),
-    boolean("import-mode", "no")
-        .valkey()
-        .refused(&["no"], "there is no import mode"),
-    integer("io-threads", "1", 1, 128)
-        .fixed()
-        .tuning("`threads` sets the number of event loops"),
+    boolean("import-mode", "no").valkey(),
+    integer("io-threads", "1", 1, 128).tuning("`threads` sets the number of event loops"),
     boolean("io-threads-always-active", "no")
         .hidden()
         .valkey()
@@ -235,17 +229,10 @@ pub const DIRECTIVES: &[Directive] = &[
     choice("loglevel", "notice", &["debug", "verbose", "notice", "warning", "nothing"]),
     boolean("lua-enable-deprecated-api", "no")
         .alias("lua-enable-insecure-api")
-        .fixed()
-        .hidden()
-        .refused(&["no"], "the removed Lua functions stay removed"),
-    text("masterauth", "")
-        .alias("primaryauth")
-        .sensitive()
-        .tuning(NO_REPLICATION),
-    text("masteruser", "")
-        .alias("primaryuser")
-        .sensitive()
-        .tuning(NO_REPLICATION),
+        .protected()
+        .hidden(),
+    text("masterauth", "").alias("primaryauth").sensitive(),
+    text("masteruser", "").alias("primaryuser").sensitive(),
     integer("max-new-connections-per-cycle", "10", 1, 1000)
         .unsigned()
         .tuning("every accepted connection is served at once"),
@@ -325,53 +312,36 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .valkey()
         .tuning(NO_RDMA),
-    memory("repl-backlog-size", "1048576", 1, HALF).tuning(NO_REPLICATION),
-    integer("repl-backlog-ttl", "3600", 0, i64::MAX).tuning(NO_REPLICATION),
+    memory("repl-backlog-size", "1048576", 1, HALF),
+    integer("repl-backlog-ttl", "3600", 0, i64::MAX),
     boolean("repl-disable-tcp-nodelay", "no").tuning(NO_REPLICATION),
     choice("repl-diskless-load", "disabled", &["disabled", "on-empty-db", "swapdb"])
         .tuning(NO_REPLICATION),
-    boolean("repl-diskless-sync", "yes").tuning(NO_REPLICATION),
-    integer("repl-diskless-sync-delay", "5", 0, INT).tuning(NO_REPLICATION),
-    integer("repl-diskless-sync-max-replicas", "0", 0, INT).tuning(NO_REPLICATION),
+    boolean("repl-diskless-sync", "yes"),
+    integer("repl-diskless-sync-delay", "5", 0, INT),
+    integer("repl-diskless-sync-max-replicas", "0", 0, INT),
     boolean("repl-mptcp", "no")
         .fixed()
         .valkey()
         .refused(&["no"], "multipath TCP is not used"),
-    integer("repl-ping-replica-period", "10", 1, INT)
-        .alias("repl-ping-slave-period")
-        .tuning(NO_REPLICATION),
+    integer("repl-ping-replica-period", "10", 1, INT).alias("repl-ping-slave-period"),
     boolean("repl-rdb-channel", "yes")
         .hidden()
         .tuning(NO_REPLICATION),
-    integer("repl-timeout", "60", 1, INT).tuning(NO_REPLICATION),
-    text("replica-announce-ip", "")
-        .alias("slave-announce-ip")
-        .tuning(NO_REPLICATION),
-    integer("replica-announce-port", "0", 0, 65_535)
-        .alias("slave-announce-port")
-        .tuning(NO_REPLICATION),
-    boolean("replica-announced", "yes").tuning(NO_REPLICATION),
+    integer("repl-timeout", "60", 1, INT),
+    text("replica-announce-ip", "").alias("slave-announce-ip"),
+    integer("replica-announce-port", "0", 0, 65_535).alias("slave-announce-port"),
+    boolean("replica-announced", "yes"),
     memory("replica-full-sync-buffer-limit", "0", 0, HALF).tuning(NO_REPLICATION),
     boolean("replica-ignore-disk-write-errors", "no").tuning(NO_REPLICATION),
-    boolean("replica-ignore-maxmemory", "yes")
-        .alias("slave-ignore-maxmemory")
-        .tuning(NO_REPLICATION),
+    boolean("replica-ignore-maxmemory", "yes").alias("slave-ignore-maxmemory"),
     boolean("replica-lazy-flush", "no")
         .alias("slave-lazy-flush")
         .tuning(NO_REPLICATION),
-    integer("replica-priority", "100", 0, INT)
-        .alias("slave-priority")
-        .tuning(NO_REPLICATION),
-    boolean("replica-read-only", "yes")
-        .alias("slave-read-only")
-        .tuning(NO_REPLICATION),
-    boolean("replica-serve-stale-data", "yes")
-        .alias("slave-serve-stale-data")
-        .tuning(NO_REPLICATION),
-    special("replicaof", "", replicaof)
-        .alias("slaveof")
-        .fixed()
-        .refused(&[""], "this server cannot be a replica yet"),
+    integer("replica-priority", "100", 0, INT).alias("slave-priority"),
+    boolean("replica-read-only", "yes").alias("slave-read-only"),
+    boolean("replica-serve-stale-data", "yes").alias("slave-serve-stale-data"),
+    special("replicaof", "", replicaof).alias("slaveof").fixed(),
     text("req-res-logfile", "")
         .fixed()
         .hidden()
@@ -455,10 +425,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("tls-session-caching", "yes").tuning(NO_TLS),
     integer("tracking-table-max-keys", "1000000", 0, i64::MAX).unsigned(),
     text("unixsocket", "").fixed(),
-    text("unixsocketgroup", "")
-        .fixed()
-        .valkey()
-        .refused(&[""], "the socket keeps the group of the process"),
+    text("unixsocketgroup", "").fixed().valkey(),
     octal("unixsocketperm", "0", 511).fixed(),
     boolean("use-exit-on-panic", "no")
         .hidden()

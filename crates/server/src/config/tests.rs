@@ -332,7 +332,7 @@ fn files_include_files() {
     assert!(arguments(&[&path("loop.conf")]).is_err());
     assert!(matches!(arguments(&[&path("gone.conf")]), Err(FatalConfig::CannotOpen { .. })));
     assert_eq!(set(&config, &[("timeout", "6")]), Ok(()));
-    config.rewrite(Vec::new()).expect("rewrite");
+    config.rewrite(Vec::new(), false).expect("rewrite");
     let written = std::fs::read_to_string(path("main.conf")).expect("read");
     assert!(written.starts_with("port 2\ninclude "), "{written}");
     assert!(
@@ -358,12 +358,12 @@ fn rewriting_keeps_the_look() {
                     client-output-buffer-limit replica 256mb 64mb 60\n\
                     client-output-buffer-limit pubsub 1mb 2 3\n\
                     requirepass \"a b\\\"c\"\n";
-    let new = rewritten(old.as_bytes(), &config, Vec::new());
+    let new = rewritten(old.as_bytes(), &config, Vec::new(), false);
     assert_eq!(String::from_utf8_lossy(&new), expected);
     let again = parse(&new).unwrap_or_else(|error| panic!("{error}")).config;
     assert_eq!(again.get(&[b"*"]), config.get(&[b"*"]));
-    let settled = rewritten(&new, &config, Vec::new());
-    assert_eq!(rewritten(&settled, &config, Vec::new()), settled);
+    let settled = rewritten(&new, &config, Vec::new(), false);
+    assert_eq!(rewritten(&settled, &config, Vec::new(), false), settled);
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn a_full_rewrite_reads_back() {
     {
         text.extend(format!("{} \"\"\n", directive.name).bytes());
     }
-    let written = rewritten(&text, &config, Vec::new());
+    let written = rewritten(&text, &config, Vec::new(), false);
     let again = parse(&written)
         .unwrap_or_else(|error| panic!("{error}"))
         .config;

@@ -21,12 +21,12 @@ use super::count::Ended;
 use super::meanwhile::Remains;
 use super::permit::{refusal_text, verdict};
 use super::{Admitted, Engine, Outcome};
-use crate::aof::waits::Wait;
-use crate::command::context::{self, Durable, Place};
+use crate::command::context::{self, Place};
 use crate::mailbox::Mail;
 use crate::session::Session;
 use crate::session::client::Client;
 use crate::session::queue::Queued;
+use crate::waits::{Goal, Wait};
 
 /// A command that waits.
 pub(super) struct Parked {
@@ -42,8 +42,8 @@ pub(super) struct Parked {
 pub(super) enum Late {
     /// This one.
     Reply(Vec<u8>),
-    /// Whether the stream is on the disk up to here by then.
-    Acks(u64),
+    /// How far the stream has come by then.
+    Copies(Goal),
 }
 
 impl Parked {
@@ -149,33 +149,34 @@ impl Engine {
         waiter
     }
 
-    /// Parks WAITAOF, which waits for the disk and for no key.
-    pub(super) fn await_disk(
+    /// Parks WAIT and WAITAOF, which wait for no key.
+    pub(super) fn await_copies(
         &mut self,
         session: &mut Session,
         admitted: Admitted,
         request: &[&[u8]],
-        goal: Durable,
+        goal: Goal,
     ) -> Outcome {
-        let waiter = self.park(session, admitted, request, Late::Acks(goal.end));
-        self.state.aof.waits.add(Wait {
-            end: (!goal.needs_replicas).then_some(goal.end),
-            is_local: goal.is_local,
+        let waiter = self.park(session, admitted, request, Late::Copies(goal));
+        self.state.waits.add(Wait {
+            goal,
             waiter,
             to: session.client.address,
         });
-        self.state.aof.serve_waits(&self.state.mailboxes); // it may have come there meanwhile
+        if goal.n_replicas > 0 {
+            self.state
+                .journal
+                .backlog
+                .tell(&[b"REPLCONF", b"GETACK", b"*"]);
+        }
+        self.state.serve_waits(); // it may have come there meanwhile
         Outcome::Blocked(goal.until_ms)
     }
 
     fn late_reply(&self, parked: &Parked) -> Vec<u8> {
-        let state = self.state;
         match &parked.on_timeout {
             Late::Reply(reply) => reply.clone(),
-            Late::Acks(end) => {
-                let is_durable = state.aof.is_durable(*end, &state.config);
-                format!("*2\r\n:{}\r\n:0\r\n", u8::from(is_durable)).into_bytes()
-            }
+            Late::Copies(goal) => self.state.progress(goal).1,
         }
     }
 
@@ -219,10 +220,7 @@ impl Engine {
             } else {
                 // Its time ran out while it was claimed; its session was told to wait for word.
                 let to = parked(&waiter).client.address;
-                let mail = Mail::Unblocked {
-                    to,
-                    with_error: false,
-                };
+                let mail = Mail::Unblocked { to, error: None };
                 self.state.mailboxes.post(to.group.into(), mail);
             }
         }
@@ -233,11 +231,12 @@ impl Engine {
         let parked = parked(waiter);
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, parked.proto);
-        let place = (waiter.cause.database, parked.leaves_clock);
+        let place = (waiter.cause.database, parked.leaves_clock, false);
         let words = parked.request.words();
         let user = parked.client.user.lock().clone();
         let rules = user.rules();
-        if let Err(denied) = verdict(self.state, &rules, parked.admitted.0, &words) {
+        let at = (self.state, waiter.cause.database);
+        if let Err(denied) = verdict(at, &rules, parked.admitted.0, &words) {
             let text = refusal_text(&denied, &user, parked.admitted.0, false);
             let line = format!("NOPERM {text}");
             self.count_refusal(Some(parked.admitted.0), line.as_bytes());

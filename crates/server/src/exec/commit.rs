@@ -35,7 +35,7 @@ impl Engine {
         }
         if !self.unit.is_empty() {
             self.state.journal.append(&self.unit);
-            self.journaled_to = self.state.aof.reader().n_appended();
+            self.has_journaled = true;
             self.unit.clear();
         }
         for (event, (database, key)) in std::mem::take(&mut self.effects.events) {

@@ -157,7 +157,7 @@ impl Engine {
         self.effects.can_wait = false;
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then_some(client.address.session);
-        let is_ok = self.handle(&locked, (database, true), row, words, reply);
+        let is_ok = self.handle(&locked, (database, true, false), row, words, reply);
         if self.effects.has_news() {
             self.tell_readers();
         }

@@ -146,7 +146,12 @@ impl Engine {
     #[cold]
     pub fn make_room(&mut self) {
         (self.eviction.is_full, self.eviction.is_unfinished) = (false, false);
-        let may_not_write = self.is_paused() || self.state.scripts.running.is_busy();
+        let is_spared =
+            self.state.role.is_replica() && self.state.config.replica_ignores_max_memory();
+        let may_not_write = is_spared
+            || self.is_paused()
+            || self.directives.is_importing
+            || self.state.scripts.running.is_busy();
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
@@ -272,7 +277,7 @@ impl Engine {
             };
             locked = all;
         }
-        if self.is_paused() {
+        if self.is_paused() || self.directives.is_importing {
             return Goes::Later; // since the pause was looked at without a lock
         }
         let terms = Terms {

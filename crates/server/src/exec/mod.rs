@@ -112,9 +112,11 @@ pub struct Engine {
     effects: Effects,
     /// What the journal gets when the outermost command is done.
     unit: Vec<Record>,
-    /// Where the append-only stream ended after the command that runs, if that wrote something.
-    journaled_to: u64,
+    /// The command that runs has written something.
+    has_journaled: bool,
     nesting: Nesting,
+    /// The last command's reply was refused for its length.
+    is_beyond_reply: bool,
     counters: &'static ThreadCounters,
     /// When the last command ended whose end was looked at, or the batch of this one began.
     clock: Instant,
@@ -143,6 +145,8 @@ pub struct Engine {
     notices: Notices,
     /// A deadline was set that a sleeping loop may have to wake up for.
     pub has_lowered_due: bool,
+    /// It runs what a primary has sent.
+    pub is_follower: bool,
 }
 
 /// The thresholds of small encodings as the directives set them.
@@ -172,6 +176,8 @@ fn directives(state: &State) -> Directives {
     Directives {
         packs_strings: state.config.packs_strings(),
         present_ms: None,
+        is_importing: state.config.is_importing(),
+        is_scripted: false,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
             knows_version: state.config.knows_rdb_version(),
@@ -219,7 +225,7 @@ impl Engine {
             known: Vec::new(),
             effects: Effects::default(),
             unit: Vec::new(),
-            journaled_to: 0,
+            has_journaled: false,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),
             clock: Instant::now(),
@@ -230,12 +236,14 @@ impl Engine {
             eviction: Eviction::default(),
             limits_of_note: Noteworthy::default(),
             n_untimed: 0,
+            is_beyond_reply: false,
             untimed: 0,
             remains: Vec::new(),
             unsettled: Vec::new(),
             teller: None,
             notices: Notices::default(),
             has_lowered_due: false,
+            is_follower: false,
         }
     }
 
@@ -278,6 +286,10 @@ impl Engine {
     fn read_clock(&mut self) {
         self.now_ms = self.hand_ms.unwrap_or_else(unix_ms);
         self.access_clock.set_time(self.now_ms);
+        if self.is_follower {
+            // Only the primary says what is due.
+            self.directives.present_ms = Some(std::mem::take(&mut self.now_ms));
+        }
     }
 
     /// Sets this engine's clock, which stands still from now on.
@@ -328,7 +340,7 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
-        if matches!(command.kind, Kind::Write(_)) && self.is_paused() {
+        if matches!(command.kind, Kind::Write(_)) && self.is_paused() && !session.is_primary {
             return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
@@ -362,8 +374,9 @@ impl Engine {
     /// Remembers where the append-only stream ended behind what a session has written.
     #[inline]
     fn note_written(&mut self, session: &mut Session) {
-        if self.journaled_to > 0 {
-            session.written_to = std::mem::take(&mut self.journaled_to);
+        if std::mem::take(&mut self.has_journaled) {
+            session.written_to = self.state.aof.reader().n_appended();
+            session.streamed_to = self.state.journal.backlog.end();
         }
     }
 
@@ -382,9 +395,9 @@ impl Engine {
         drop(locked);
         self.state.mailboxes.released();
         if has_flushed {
-            self.state
-                .saving
-                .flushed(self.state.config.has_save_points());
+            let has_points = self.state.config.has_save_points();
+            let changes = self.state.stats.totals_ever().get(Counter::Changes);
+            self.state.saving.flushed(has_points.then_some(changes));
         }
         if !self.effects.notes.is_empty() {
             self.write_notes();
@@ -501,7 +514,7 @@ impl Engine {
     fn on_keys(
         &mut self,
         locked: &Locked<'static>,
-        session: &Session,
+        session: &mut Session,
         admitted: Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -510,10 +523,16 @@ impl Engine {
         // TOUCH is for nothing else.
         let is_meant = command.name == "touch";
         let leaves_clock = command.leaves_clock || session.leaves_clock && !is_meant;
-        let place = (session.database, leaves_clock);
+        let sees_due = session.is_importer && self.directives.is_importing;
+        let place = (session.database, leaves_clock, sees_due);
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then(|| session.id());
+        let mark = reply.len();
         let is_ok = self.handle(locked, place, admitted, request, reply);
+        if std::mem::take(&mut self.is_beyond_reply) && self.state.config.limits_replies() {
+            reply.truncate(mark);
+            session.is_closing = true;
+        }
         if self.effects.has_news() {
             self.tell_readers();
         }
@@ -528,7 +547,7 @@ impl Engine {
     fn handle(
         &mut self,
         locked: &Locked<'static>,
-        (database, leaves_clock): (u16, bool),
+        (database, leaves_clock, sees_due): (u16, bool, bool),
         (command, name, skip): Admitted,
         request: &[&[u8]],
         reply: &mut Reply<'_>,
@@ -548,8 +567,13 @@ impl Engine {
         };
         let result = match command.kind {
             Kind::Read(run) => {
-                let keeps_due = self.is_paused();
+                let keeps_due = self.is_paused()
+                    || self.directives.is_importing
+                    || self.state.role.is_replica();
                 let db = View::new(locked, database, Terms { keeps_due, ..terms });
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,
@@ -565,6 +589,9 @@ impl Engine {
             }
             Kind::Write(run) => {
                 let db = Db::new(locked, database, terms);
+                if sees_due {
+                    db.see_due();
+                }
                 db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
@@ -593,10 +620,11 @@ impl Engine {
 
     /// Puts an error in place of what its command had written. Whether there was none.
     #[inline]
-    fn settle_reply(&self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
+    fn settle_reply(&mut self, result: Result<()>, mark: usize, reply: &mut Reply<'_>) -> bool {
         match result {
             Ok(()) => true,
             Err(error) => {
+                self.is_beyond_reply = matches!(error, Error::ReplyTooLong);
                 let line = error.to_string();
                 reply.truncate(mark);
                 reply.error(line.as_bytes());

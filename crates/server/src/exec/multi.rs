@@ -34,11 +34,12 @@ impl Engine {
                 self.unwatch(session);
                 Outcome::Done
             }
+            Order::AwaitCopies(goal) => self.await_copies(session, admitted, request, goal),
             Order::Save { until } => self.await_save(until, session, admitted, request, reply),
-            Order::AwaitDisk(goal) => self.await_disk(session, admitted, request, goal),
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
+                    session.is_pausing = false;
                     Outcome::Done
                 }
                 None => Outcome::Busy,
@@ -121,10 +122,13 @@ impl Engine {
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),
-            Order::Pause => locked.take_everything(),
+            Order::Pause => {
+                locked.take_everything();
+                session.is_pausing = false;
+            }
             // Refused or answered by their handlers when they run inside EXEC.
-            Order::Exec | Order::Watch | Order::Unwatch => {}
-            Order::Save { .. } | Order::AwaitDisk(_) => {}
+            Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
+            Order::Save { .. } => {}
         }
     }
 
@@ -157,8 +161,8 @@ impl Engine {
         command: &Command,
         request: &[&[u8]],
     ) -> bool {
-        if command.name == "client|pause" {
-            return false; // it may be the one that has begun the pause and has not answered yet
+        if command.name == "client|pause" && session.is_pausing {
+            return false; // it has begun the pause itself
         }
         let queue = session.queue.as_ref().filter(|_| command.name == "exec");
         paused == Paused::All
@@ -262,7 +266,7 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused(),
+            keeps_due: self.is_paused() || self.directives.is_importing,
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

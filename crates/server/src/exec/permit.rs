@@ -30,7 +30,7 @@ pub enum Origin {
 
 /// Shows a request to rules.
 fn with_request<T>(
-    state: &State,
+    (state, present): (&State, u16),
     command: &Command,
     words: &[&[u8]],
     ask: impl FnOnce(&Request<'_>) -> T,
@@ -43,14 +43,18 @@ fn with_request<T>(
             true => {} // DEBUG shows whatever there is
             false => command.each_need(words, visit),
         },
+        databases: &|visit| {
+            let databases = (present, state.keyspace.n_databases());
+            command.each_database(words, databases, visit);
+        },
         channels: command.channels_of(words),
         channels_are_patterns: command.channels == Channels::Patterns,
     })
 }
 
-/// Whether rules allow a request.
+/// Whether rules allow a request in a database.
 pub fn verdict(
-    state: &State,
+    place: (&State, u16),
     rules: &Rules,
     command: &Command,
     words: &[&[u8]],
@@ -58,7 +62,7 @@ pub fn verdict(
     if rules.is_free() {
         return Ok(());
     }
-    with_request(state, command, words, |request| rules.check(request))
+    with_request(place, command, words, |request| rules.check(request))
 }
 
 /// The name by which rules know a command.
@@ -84,7 +88,11 @@ pub fn refusal_text(denied: &Denied, user: &User, command: &Command, in_detail: 
         Denied::Channel(_, channel) if in_detail => {
             format!("User {user} has no permissions to access the '{}' channel", shown(channel))
         }
+        Denied::Database(_, number) if in_detail => {
+            format!("User {user} has no permissions to access database {number}")
+        }
         Denied::Key(..) => "No permissions to access a key".to_owned(),
+        Denied::Database(..) => "No permissions to access database".to_owned(),
         Denied::Channel(..) => "No permissions to access a channel".to_owned(),
     }
 }
@@ -93,7 +101,7 @@ impl Engine {
     /// Whether the session's user is known to be allowed everything.
     #[inline]
     pub fn is_free(&self, session: &Session) -> bool {
-        session.free_at == self.state.acl.generation()
+        session.is_primary || session.free_at == self.state.acl.generation()
     }
 
     /// Whether a session may run a request. Notes the refusal if not.
@@ -121,7 +129,8 @@ impl Engine {
             }
             return Ok(());
         }
-        let asked = with_request(self.state, command, words, |request| {
+        let place = (self.state, session.present_database());
+        let asked = with_request(place, command, words, |request| {
             session.rules.check(request)?;
             let is_beyond = command.reads_beyond.and_then(|error| error(words));
             Ok(is_beyond.filter(|_| !session.rules.reads_all_keys_with(request)))
@@ -129,7 +138,7 @@ impl Engine {
         match asked {
             Ok(None) => Ok(()),
             Ok(Some(line)) => Err(Error::Plain(line)),
-            Err(denied) => Err(self.deny(session, command, &denied, origin)),
+            Err(denied) => Err(self.deny(session, (command, words), &denied, origin)),
         }
     }
 
@@ -137,7 +146,7 @@ impl Engine {
     fn deny(
         &self,
         session: &mut Session,
-        command: &Command,
+        (command, words): (&Command, &[&[u8]]),
         denied: &Denied,
         origin: Origin,
     ) -> Error {
@@ -148,6 +157,11 @@ impl Engine {
             Denied::Command => (Counter::DeniedCommand, "command", known_name(command).as_bytes()),
             Denied::Key(_, key) => (Counter::DeniedKey, "key", &key[..]),
             Denied::Channel(_, channel) => (Counter::DeniedChannel, "channel", &channel[..]),
+            Denied::Database(at, _) => {
+                let named = words.get(*at).filter(|_| *at > 0);
+                let object = named.map_or(known_name(command).as_bytes(), |word| *word);
+                (Counter::DeniedDatabase, "database", object)
+            }
         };
         self.counters.add(counter, 1);
         let refusal = Refusal {
@@ -173,6 +187,7 @@ impl Engine {
                     Denied::Channel(..) => {
                         "no permission to access one of the channels used as arguments"
                     }
+                    Denied::Database(..) => "no permission to access the database",
                 };
                 format!(
                     "NOPERM ACLs rules changed between the moment the transaction was accumulated \

@@ -26,7 +26,7 @@ impl Engine {
             let Ok(mut locked) = Locked::one(keyspace, id) else {
                 return true;
             };
-            if self.is_paused() {
+            if self.is_paused() || self.directives.is_importing {
                 return false; // since the pause was looked at without a lock
             }
             if locked

@@ -12,10 +12,12 @@ use resp::reply::Reply;
 use super::Engine;
 use crate::command::context::Reload;
 use crate::error::{Error, Result, reason};
+use crate::persistence::append;
 use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
 use crate::persistence::save;
 use crate::scripts::functions::Functions;
+use crate::session::Session;
 use crate::stats::counters::Counter;
 
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -35,6 +37,46 @@ impl Engine {
             self.state.saving.end_loading();
         }
         loaded.map(|_| ())
+    }
+
+    /// The session of what a primary sends; the engine leaves it to the primary what is due.
+    pub fn session_of_primary(&mut self) -> Session {
+        self.is_follower = true;
+        let mut session = self.reader_of_files();
+        session.is_primary = true;
+        session
+    }
+
+    /// Puts the snapshot of a primary in the place of the data; nothing is left if it is broken. The
+    /// error is for the log.
+    pub fn load_from_primary(
+        &mut self,
+        file: File,
+        n_bytes: u64,
+    ) -> std::result::Result<(), String> {
+        self.state.saving.begin_loading(n_bytes);
+        let locked = loop {
+            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
+                break locked;
+            }
+        };
+        locked.take_everything();
+        self.clear(&locked);
+        self.effects.has_touched_all = self.state.tracking.is_active();
+        let parts = load::parts(self.state, file);
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, true)));
+        if loaded.is_err() {
+            self.clear(&locked); // better nothing than a part
+        }
+        // The append-only file tells of the old data: it begins anew.
+        if append::switch_off(self.state) {
+            append::switch_on(self.state)?;
+        }
+        self.release(locked);
+        self.state.saving.end_loading();
+        loaded.map(|_| ()).map_err(|error| {
+            format!("Failed trying to load the MASTER synchronization DB: {error}")
+        })
     }
 
     /// Loads the append-only file that was found at the start; it is not open yet. The error is for

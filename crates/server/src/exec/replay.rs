@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Who sends the commands of files.
-    fn reader_of_files(&self) -> Session {
+    pub(super) fn reader_of_files(&self) -> Session {
         let client = Client {
             address: crate::mailbox::Address {
                 group: 0,
@@ -90,6 +90,7 @@ impl Engine {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),

@@ -57,6 +57,7 @@ impl Engine {
         let (mark, nesting, database) = (reply.len(), self.nesting, session.database);
         let is_recorded = self.effects.is_recorded;
         self.nesting = Nesting::Script;
+        self.directives.is_scripted = true;
         let since = self.clock;
         let may_not_grow = !permit.may_grow && self.eviction.is_full;
         running.begin(what);
@@ -75,6 +76,7 @@ impl Engine {
         running.end();
         self.effects.is_recorded = is_recorded;
         self.nesting = nesting;
+        self.directives.is_scripted = false;
         session.database = database;
         if let Some(Err(failure)) = result {
             reply.truncate(mark);
@@ -120,7 +122,11 @@ impl Engine {
         match interpreter {
             Some(interpreter) => Ok(interpreter),
             None => {
-                let made = Interpreter::new(next_random(&mut self.random) as u32);
+                let seed = next_random(&mut self.random) as u32;
+                let made = match self.state.config.lua_is_insecure() {
+                    true => Interpreter::insecure(seed),
+                    false => Interpreter::new(seed),
+                };
                 Ok(interpreter.insert(made.map_err(|failure| failure.message)?))
             }
         }
@@ -191,8 +197,12 @@ impl Host for Bridge<'_> {
             let line = Error::Unwritable(self.engine.state.aof.failure()).to_string();
             return reply.error(line.as_bytes());
         }
-        if is_write && !running.has_written() && self.engine.state.config.lacks_replicas() {
+        if is_write && !running.has_written() && self.engine.state.lacks_replicas() {
             let line = Error::NoReplicas.to_string();
+            return reply.error(line.as_bytes());
+        }
+        if is_write && self.engine.state.refuses_writes() {
+            let line = Error::ReadOnlyReplica.to_string();
             return reply.error(line.as_bytes());
         }
         if is_write && !running.note_write() {
@@ -206,7 +216,8 @@ impl Host for Bridge<'_> {
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
         let (command, ..) = resolve(self.engine.commands, args).ok()?;
         let rules = self.session.user.rules();
-        Some(verdict(self.engine.state, &rules, command, args).is_ok())
+        let place = (self.engine.state, self.session.database);
+        Some(verdict(place, &rules, command, args).is_ok())
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {

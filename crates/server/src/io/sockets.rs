@@ -89,20 +89,40 @@ fn listen_at(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Listens at a path, which is made anew. `permissions` of 0 leaves those of the umask.
-pub fn listen_unix(path: &str, permissions: u32, backlog: i32) -> io::Result<UnixListener> {
+/// Listens at a path, which is made anew. `permissions` of 0 leaves those of the umask, and without a
+/// `group` it is that of the process.
+pub fn listen_unix(
+    path: &str,
+    (permissions, group): (u32, Option<&str>),
+    backlog: i32,
+) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
+    }
     if permissions != 0 {
         std::fs::set_permissions(path, Permissions::from_mode(permissions))?;
     }
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(UnixListener::from_std(socket.into()))
+}
+
+/// The number of a group that `/etc/group` names, or of which this is the number.
+fn group_id(name: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = std::fs::read_to_string("/etc/group")?;
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let line = lines.find(|fields| fields.first() == Some(&name));
+    let number = line.and_then(|fields| fields.get(2)?.parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("There is no group '{name}'")))
 }
 
 /// Sends at once, and after `keepalive_s` of silence (0 is never) asks whether the peer still is.

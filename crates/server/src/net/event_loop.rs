@@ -27,6 +27,7 @@ use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
+use crate::role::Next;
 use crate::session::Session;
 use crate::session::client::{Buffers, Client};
 use crate::state::State;
@@ -47,6 +48,8 @@ const UNKNOWN_UNSENT_BYTES_MAX: u64 = 1024;
 const BUSY_TRIES: usize = 8;
 /// How long commands whose locks were busy wait for word of a release before they try again.
 const BUSY_PATIENCE: Duration = Duration::from_millis(1);
+/// Pieces of the stream that a replica is sent before others have their turn.
+const PIECES_PER_TURN: usize = 16;
 /// How often silent connections and full output buffers are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// The waker's token; connections count from 0.
@@ -78,6 +81,10 @@ pub struct EventLoop {
     letters: VecDeque<Mail>,
     /// Connections with messages that were not sent yet.
     listed: Vec<usize>,
+    /// Connections that follow this server.
+    replicas: Vec<usize>,
+    /// What is on its way to one of them. Empty in between.
+    piece: Vec<u8>,
     /// When blocked commands give up: Unix time, place, session.
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
@@ -121,6 +128,8 @@ impl EventLoop {
             postponed: Vec::new(),
             letters: VecDeque::new(),
             listed: Vec::new(),
+            replicas: Vec::new(),
+            piece: Vec::new(),
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
@@ -223,6 +232,9 @@ impl EventLoop {
             .counters()
             .add(Counter::LoopActiveNs, active.as_nanos() as u64);
         self.state.stats.sample(engine.now_ms());
+        if self.state.journal.backlog.take_news() {
+            self.state.announce_stream();
+        }
         self.state.mailboxes.wake();
         if std::mem::take(&mut engine.has_lowered_due) {
             self.state.mailboxes.wake_all();
@@ -272,7 +284,9 @@ impl EventLoop {
         self.last_sweep = self.woken_at;
         let timeout_s = self.state.config.timeout_s();
         let is_silent = |one: &Connection| {
-            let is_idle = one.session.waiter.is_none() && one.session.subscriptions.is_none();
+            let is_idle = one.session.waiter.is_none()
+                && one.session.subscriptions.is_none()
+                && !one.session.is_replica();
             timeout_s > 0 && is_idle && one.last_heard.elapsed().as_secs() > timeout_s
         };
         let over: Vec<usize> = self
@@ -312,6 +326,7 @@ impl EventLoop {
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
+            follows_redirects: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -334,6 +349,10 @@ impl EventLoop {
         // The socket is closed right after; that it was registered no longer matters.
         let _ = self.poll.registry().deregister(&mut connection.stream);
         self.drop_timer(idx, connection.session.id(), connection.until_ms);
+        if let Some(replica) = &connection.session.replica {
+            self.replicas.retain(|other| *other != idx);
+            self.state.role.remove(replica);
+        }
         engine.end_session(&mut connection.session);
         self.state.clients.remove(connection.session.id());
         self.state.n_clients.fetch_sub(1, Relaxed);
@@ -407,12 +426,85 @@ impl EventLoop {
         }
         let is_alive = connection.flush();
         let is_done = connection.is_done() && !self.state.control.is_ending();
+        let is_replica = connection.session.is_replica();
         if !is_alive || is_done {
             self.close(engine, idx);
         } else if was_full {
             self.read_again(idx);
         }
+        if is_replica {
+            self.feed(engine, idx);
+        }
         self.take_stock(idx);
+    }
+
+    // ---- Replicas ------------------------------------------------------------------------------
+
+    fn attend(&mut self, idx: usize) {
+        if !self.replicas.contains(&idx) {
+            self.replicas.push(idx);
+        }
+    }
+
+    fn feed_all(&mut self, engine: &mut Engine) {
+        for idx in self.replicas.clone() {
+            self.feed(engine, idx);
+        }
+    }
+
+    /// Sends a replica what its socket takes of what it lacks, but not without end.
+    fn feed(&mut self, engine: &mut Engine, idx: usize) {
+        let connection = self.connections.get_mut(idx);
+        let Some(connection) = connection.filter(|one| one.session.is_replica()) else {
+            return;
+        };
+        let Some(replica) = connection.session.replica.clone() else {
+            return;
+        };
+        let backlog = &self.state.journal.backlog;
+        let limit = self.state.config.output_limit(OutputClass::Replica);
+        let behind = replica.behind(backlog);
+        if limit.hard_bytes > 0 && behind > limit.hard_bytes {
+            self.state
+                .stats
+                .count(Counter::OutputBufferDisconnections, 1);
+            log::warn!(
+                "Client {} closed for overcoming of output buffer limits: the replica is {behind} \
+                 bytes behind.",
+                connection.session.client.peer
+            );
+            return self.close(engine, idx);
+        }
+        let mut has_more = true;
+        for _ in 0..PIECES_PER_TURN {
+            if !connection.flush() {
+                return self.close(engine, idx);
+            }
+            has_more = connection.output.is_empty();
+            if !has_more {
+                break; // it is written to when the socket takes more
+            }
+            self.piece.clear();
+            match replica.next(backlog, &mut self.piece) {
+                Next::Piece => {
+                    if !connection.send(&self.piece) {
+                        return self.close(engine, idx);
+                    }
+                    connection.session.bytes_out += self.piece.len() as u64;
+                }
+                Next::Nothing => {
+                    has_more = false;
+                    break;
+                }
+                Next::Broken(why) => {
+                    log::warn!("Replica {} is closed: {why}", connection.session.client.peer);
+                    return self.close(engine, idx);
+                }
+            }
+        }
+        if has_more {
+            self.state.mailboxes.post(self.group, Mail::Feed); // others have their turn first
+        }
     }
 
     // ---- Requests ------------------------------------------------------------------------------
@@ -498,9 +590,14 @@ impl EventLoop {
                 connection.session.client.peer
             );
         }
+        let is_replica = connection.session.is_replica();
         if !is_alive || is_done || n_waiting > limit {
             self.close(engine, idx);
             return false;
+        }
+        if is_replica {
+            self.attend(idx);
+            self.feed(engine, idx);
         }
         true
     }
@@ -600,10 +697,14 @@ impl EventLoop {
                 session.is_closing = true;
             }
             let is_over = is_starved || session.is_closing || stopped.is_some();
+            if session.becomes_notable() {
+                let buffers = session.client.facts.lock().buffers;
+                session.publish(engine.now_ms(), buffers); // known before the reply is
+            }
             let mut is_alive = true;
             let mut is_hoarding = is_hoarding(self.state, connection, replies.len());
             if is_hoarding {
-                replies.clear(); // the buffer is the thread's
+                *replies = Vec::new();
             } else if is_over || replies.len() > REPLY_BYTES {
                 let is_held = self.state.aof.is_fed();
                 is_alive = send_replies(connection, replies, is_held, engine.counters());
@@ -744,17 +845,20 @@ impl EventLoop {
                     self.go_on(engine, idx, &reply);
                 }
             }
-            Mail::Unblocked { to, with_error } => {
+            Mail::Unblocked { to, error } => {
                 if let Some((idx, connection)) = self.find(to) {
-                    let on_timeout = engine.end_wait(&mut connection.session, !with_error);
-                    let error = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-                    let reply = if with_error { &error[..] } else { &on_timeout };
-                    if with_error {
-                        engine.count_error(&error[1..error.len() - 2]);
-                    }
-                    self.go_on(engine, idx, reply);
+                    let on_timeout = engine.end_wait(&mut connection.session, error.is_none());
+                    let reply = match error {
+                        None => on_timeout,
+                        Some(error) => {
+                            engine.count_error(error.as_bytes());
+                            format!("-{error}\r\n").into_bytes()
+                        }
+                    };
+                    self.go_on(engine, idx, &reply);
                 }
             }
+            Mail::Feed => self.feed_all(engine),
             Mail::Settle(done) => engine.settle(done),
             Mail::Purge => crate::stats::memory::release(),
             Mail::Review(to) => {
@@ -942,7 +1046,8 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.
 fn is_over_limit(state: &State, connection: &mut Connection, n_more: usize) -> bool {
-    let unsent = (connection.unsent_bytes() + n_more.saturating_sub(FREE_REPLY_BYTES)) as u64;
+    let n_more = if n_more > FREE_REPLY_BYTES { n_more } else { 0 };
+    let unsent = (connection.unsent_bytes() + n_more) as u64;
     if unsent == 0 {
         connection.soft_since = None;
         return false;

@@ -69,7 +69,9 @@ impl Listeners {
             return Err(format!("Failed listening on port {port} (tcp), aborting."));
         }
         if let Some(path) = config.unix_socket() {
-            let listener = listen_unix(&path, config.unix_socket_permissions(), backlog);
+            let group = config.unix_socket_group();
+            let access = (config.unix_socket_permissions(), group.as_deref());
+            let listener = listen_unix(&path, access, backlog);
             let added = listener.and_then(|listener| {
                 listeners.add(Listener::Unix(listener, path.clone()), registry)
             });

@@ -12,7 +12,7 @@ use crate::aof::lock::PATIENCE;
 use crate::aof::manifest::{Manifest, Place, sync_folder};
 use crate::aof::{Files, Phase, Target};
 use crate::config::live::FsyncPolicy;
-use crate::error::{Error, reason};
+use crate::error::reason;
 use crate::saving::Asked;
 use crate::state::State;
 
@@ -29,6 +29,15 @@ pub fn place(state: &State) -> Place {
     Place {
         folder: folder.join(state.config.append_folder()),
         name: state.config.append_file(),
+    }
+}
+
+/// CONFIG SET aof-disable-auto-gc no: what was kept meanwhile goes.
+pub fn remove_history(state: &State) {
+    let mut files = state.aof.files();
+    if let Some(mut manifest) = files.manifest.take() {
+        super::rewrite::remove_history(state, &files.place, &mut manifest);
+        files.manifest = Some(manifest);
     }
 }
 
@@ -193,11 +202,11 @@ pub fn switch_on(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// CONFIG SET appendonly no: what was written goes to the disk, and no more is.
-pub fn switch_off(state: &State) {
+/// CONFIG SET appendonly no: what was written goes to the disk, and no more is. Whether it was on.
+pub fn switch_off(state: &State) -> bool {
     let phase = state.aof.phase();
     if phase == Phase::Off {
-        return;
+        return false;
     }
     state.saving.cancel_rewrite();
     close(state);
@@ -205,6 +214,7 @@ pub fn switch_off(state: &State) {
         let place = state.aof.files().place.clone();
         let _ = fs::remove_file(place.path(&place.temporary_increment())); // it may not be there
     }
+    true
 }
 
 /// Writes what is left to the disk and closes the file.
@@ -224,8 +234,8 @@ pub fn close(state: &State) {
     aof.forget(&mut files);
     files.let_go();
     aof.set_phase(Phase::Off);
-    aof.waits
-        .refuse(&state.mailboxes, &Error::NoAof.to_string());
+    state.serve_waits(); // those for this disk get an error
+    state.mailboxes.wake();
 }
 
 /// The first base could not be written: nothing is kept until it is tried again.
@@ -260,7 +270,8 @@ pub fn run(state: &'static State) {
         } else {
             state.aof.settle(&state.config);
         }
-        state.aof.serve_waits(&state.mailboxes);
+        state.serve_waits();
+        state.mailboxes.wake();
         look(state);
     }
 }

@@ -65,6 +65,20 @@ pub enum Segment {
     Text(Vec<u8>),
 }
 
+impl Segment {
+    /// The bytes that the file gets.
+    pub fn into_bytes(self, packs: bool) -> Vec<u8> {
+        match self {
+            Segment::Ready(bytes) => bytes,
+            Segment::Text(text) => {
+                let mut writer = Writer::new(packs);
+                writer.string(&text);
+                writer.out
+            }
+        }
+    }
+}
+
 /// Texts from this many bytes on are copied under the lock and packed outside.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 

@@ -155,7 +155,7 @@ impl Loader<'_> {
             match part {
                 Part::End => return Ok(parts.offset()),
                 Part::Passed => {}
-                Part::About(name, text) => about(&name, &text),
+                Part::About(name, text) => about(self.state, &name, &text),
                 Part::Function(source) => add_library(&source).map_err(|reason| {
                     let what = format!("a library that cannot be loaded: {reason}");
                     LoadError::Wrong(describe(self.state, &parts, &what))
@@ -248,7 +248,7 @@ fn describe<R: Read>(state: &State, parts: &Parts<R>, what: &str) -> String {
     }
 }
 
-fn about(name: &[u8], text: &[u8]) {
+fn about(state: &State, name: &[u8], text: &[u8]) {
     let shown = text.escape_ascii();
     let number = || std::str::from_utf8(text).ok()?.parse::<u64>().ok();
     match name {
@@ -261,6 +261,10 @@ fn about(name: &[u8], text: &[u8]) {
         b"used-mem" => {
             let megabytes = number().unwrap_or(0) as f64 / f64::from(1 << 20);
             log::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        b"repl-stream-db" => {
+            let database = number().unwrap_or(0);
+            state.role.stream_database.store(database, Relaxed);
         }
         [b'%', ..] => log::info!("RDB '{}': {shown}", name.escape_ascii()),
         _ => {}

@@ -13,6 +13,7 @@
 pub mod append;
 pub mod ending;
 pub mod found;
+pub mod full_sync;
 mod gather;
 pub mod load;
 mod restate;

@@ -17,7 +17,7 @@ use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
 
-use super::gather::{Gather, Gathering, Manner, Segment, write_entry};
+use super::gather::{Gather, Gathering, Manner, write_entry};
 use super::restate::{Restater, Stretch};
 use crate::error::reason;
 use crate::io::durable::NewFile;
@@ -46,6 +46,8 @@ pub enum Form {
     Snapshot,
     /// The same, as the base of the append-only file.
     Base,
+    /// The same, for replicas.
+    Replicas,
     /// Commands, as the base of the append-only file.
     Commands,
 }
@@ -113,8 +115,8 @@ impl Saved {
         let sum = self.checksum.as_ref().map_or(0, Checksum::value);
         self.file.write(&sum.to_le_bytes())?;
         match self.form {
-            Form::Base | Form::Commands => self.file.name(), // as above
             Form::Snapshot => self.file.commit(),
+            Form::Base | Form::Commands | Form::Replicas => self.file.name(), // as above
         }
     }
 }
@@ -133,7 +135,7 @@ fn manner(state: &State) -> Manner {
 }
 
 /// What stands before the keys.
-fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
+pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
     let version = if has_deadlines {
         VERSION
@@ -146,6 +148,16 @@ fn write_head(writer: &mut Writer, state: &State, is_base: bool) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
+    if form == Form::Replicas {
+        let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
+        if state.role.is_replica() {
+            let database = state.role.stream_database.load(Relaxed);
+            file::about(writer, "repl-stream-db", &database.to_string());
+        }
+        file::about(writer, "repl-id", &ids.replid);
+        file::about(writer, "repl-offset", &offset.to_string());
+    }
+    let is_base = form == Form::Base;
     file::about(writer, "aof-base", if is_base { "1" } else { "0" });
     for library in state.scripts.functions.lock().libraries() {
         file::function(writer, &library.source);
@@ -206,7 +218,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     let mut saved = Saved::create(state, &temporary_name("temp"))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
-    write_head(&mut writer, state, false);
+    write_head(&mut writer, state, Form::Snapshot);
     let (limits, departed) = (Limits::default(), RefCell::default());
     let clock = AccessClock::default();
     for size in sizes {
@@ -274,10 +286,10 @@ pub fn in_background(state: &'static State, mut tell: Tell) {
 }
 
 /// The moment that a save in the background is about.
-struct Cut {
-    walk: Walk<'static>,
-    gather: Arc<dyn Gathering>,
-    head: Writer,
+pub(super) struct Cut {
+    pub(super) walk: Walk<'static>,
+    pub(super) gather: Arc<dyn Gathering>,
+    pub(super) head: Writer,
     changes: u64,
     number: u64,
 }
@@ -296,7 +308,8 @@ pub struct Job<'a> {
     pub at_cut: &'a mut dyn FnMut(u64),
 }
 
-fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
+/// Fixes the moment: every shard is held while the walk begins.
+pub(super) fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let mut n_rounds = 0;
     let locked = loop {
         if (job.must_stop)() {
@@ -314,20 +327,20 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     let manner = manner(state);
     let is_summed = state.config.sums_appended();
     let gather: Arc<dyn Gathering> = match job.form {
-        Form::Snapshot | Form::Base => Arc::new(Gather::new(manner)),
+        Form::Snapshot | Form::Base | Form::Replicas => Arc::new(Gather::new(manner)),
         Form::Commands => Arc::new(Restater::new(is_summed)),
     };
     let sink: Arc<dyn Sink> = gather.clone();
-    let walk = Walk::cut(&locked, sink).ok_or("another snapshot is being taken")?;
+    let walk = Walk::cut(&locked, sink).ok_or(WALKING)?;
     let mut head = Writer::new(manner.packs);
     let sizes = sizes(state);
+    (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     if job.form == Form::Commands {
         state_head(&mut head, state, is_summed);
     } else {
-        write_head(&mut head, state, job.form == Form::Base);
+        write_head(&mut head, state, job.form);
         write_sizes(&mut head, &sizes);
     }
-    (job.at_cut)(sizes.iter().map(|size| size.1).sum());
     Ok(Cut {
         walk,
         gather,
@@ -337,6 +350,8 @@ fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, String> {
     })
 }
 
+/// Why there is no cut while there is another.
+pub(super) const WALKING: &str = "another snapshot is being taken";
 const STOPPED: &str = "it was told to stop";
 
 fn save(state: &'static State, tell: &mut Tell) -> Result<Option<u64>, String> {
@@ -389,7 +404,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     };
     // Bases of the append-only file have names of their own.
     let is_put = match job.form {
-        Form::Base | Form::Commands => place().map(|()| true)?,
+        Form::Base | Form::Commands | Form::Replicas => place().map(|()| true)?,
         Form::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))
@@ -398,10 +413,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
 fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
     let mut writer = Writer::new(gather.packs());
     for segment in gather.take(bytes_min) {
-        match segment {
-            Segment::Ready(bytes) => writer.raw(&bytes),
-            Segment::Text(text) => writer.string(&text),
-        }
+        writer.raw(&segment.into_bytes(gather.packs()));
         let written = saved.flush(&mut writer, CHUNK_BYTES);
         written.map_err(|error| reason(&error))?;
     }

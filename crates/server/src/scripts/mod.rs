@@ -97,6 +97,11 @@ impl Scripts {
         self.last_library.fetch_add(1, Relaxed)
     }
 
+    /// Has the interpreter made anew, with what is known, when it is asked for next.
+    pub fn renew(&self) {
+        self.is_stale.store(true, Relaxed);
+    }
+
     /// SCRIPT FLUSH. The interpreter, which may be running, goes when it is asked for next.
     pub fn clear(&self) {
         *self.cache.lock() = Cache::default();

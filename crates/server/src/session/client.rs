@@ -41,7 +41,7 @@ pub struct TrackingFacts {
 }
 
 /// The letters that CLIENT LIST may show as flags.
-pub const FLAGS: &[u8] = b"NOPxbcUeTtRB";
+pub const FLAGS: &[u8] = b"NOSPxbcUeTtRBI";
 
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
@@ -72,8 +72,12 @@ pub struct Facts {
     pub is_kept: bool,
     /// CLIENT NO-TOUCH.
     pub leaves_clock: bool,
+    /// CLIENT IMPORT-SOURCE.
+    pub is_importer: bool,
     /// MONITOR.
     pub is_monitor: bool,
+    /// It follows this server.
+    pub is_replica: bool,
     /// CLIENT TRACKING.
     pub tracking: Option<TrackingFacts>,
     /// Bytes of the commands queued since MULTI.
@@ -111,6 +115,8 @@ pub struct Client {
     pub user: Mutex<Arc<User>>,
     /// CLIENT SETINFO: library name and version.
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// CLIENT CAPA: it follows where it is redirected to.
+    pub follows_redirects: AtomicBool,
     /// CLIENT KILL: it runs nothing more.
     pub is_killed: AtomicBool,
     /// The blocking command it waits in.
@@ -125,6 +131,9 @@ impl Client {
     /// The type as CLIENT LIST TYPE names it.
     pub fn kind(&self) -> &'static str {
         let facts = self.facts.lock();
+        if facts.is_replica {
+            return "replica";
+        }
         match facts.n_channels + facts.n_patterns + facts.n_shard_channels {
             0 => "normal",
             _ => "pubsub",
@@ -207,6 +216,7 @@ impl Client {
 fn flags(facts: &Facts, client: &Client) -> String {
     let all = [
         (facts.is_monitor, 'O'),
+        (facts.is_replica, 'S'),
         (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),
@@ -217,6 +227,7 @@ fn flags(facts: &Facts, client: &Client) -> String {
         (client.is_unix, 'U'),
         (facts.is_kept, 'e'),
         (facts.leaves_clock, 'T'),
+        (facts.is_importer, 'I'),
     ];
     let text: String = all.iter().filter(|(is, _)| *is).map(|(_, c)| *c).collect();
     if text.is_empty() {

@@ -14,6 +14,7 @@ use crate::acl::User;
 use crate::acl::rules::Rules;
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
+use crate::role::Replica;
 use client::{Buffers, Client, Facts, TrackingFacts};
 use queue::Queue;
 use tracking::TrackingMode;
@@ -124,6 +125,8 @@ pub struct Session {
     pub is_closing: bool,
     /// CLIENT NO-TOUCH: what it reads does not count as used.
     pub leaves_clock: bool,
+    /// CLIENT IMPORT-SOURCE: it sees what is due, while `import-mode` lasts.
+    pub is_importer: bool,
     /// CLIENT NO-EVICT: it is not closed to save memory.
     pub is_kept: bool,
     /// MONITOR: it sees every command.
@@ -136,20 +139,30 @@ pub struct Session {
     pub watching: Option<Box<Watching>>,
     /// Channels and patterns.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// Its CLIENT PAUSE has begun and is not answered.
+    pub is_pausing: bool,
     /// It waits for the end of a pause.
     pub is_postponed: bool,
     /// What it wants to be told of, if anything.
     pub tracking: Option<Box<TrackingMode>>,
     /// The blocking command that this session waits in.
     pub waiter: Option<Arc<Waiter>>,
+    /// What it said of itself as a replica of this server.
+    pub replica: Option<Arc<Replica>>,
+    /// It is the link to the primary: what comes has happened already.
+    pub is_primary: bool,
     /// The full name of the last command.
     pub last_command: &'static str,
+    /// It watched or listened when it last stood still.
+    is_notable: bool,
     /// Bytes of its name.
     name_bytes: usize,
     /// Commands run.
     pub n_commands: u64,
     /// Where the append-only stream ended after what it wrote last.
     pub written_to: u64,
+    /// Where the stream for replicas ended then.
+    pub streamed_to: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -157,6 +170,18 @@ pub struct Session {
 }
 
 impl Session {
+    /// The database that the next command is about, if what is queued runs before it.
+    pub fn present_database(&self) -> u16 {
+        let selected = self.queue.as_ref().and_then(|queue| queue.selects);
+        selected.unwrap_or(self.database)
+    }
+
+    /// Whether INFO counts it among those that watch or listen, or did until now.
+    pub fn becomes_notable(&mut self) -> bool {
+        let is_notable = self.watching.is_some() || self.subscriptions.is_some();
+        std::mem::replace(&mut self.is_notable, is_notable) || is_notable
+    }
+
     /// The session of a new connection.
     pub fn new(client: Arc<Client>, is_authenticated: bool) -> Session {
         let user = client.user.lock().clone();
@@ -171,6 +196,9 @@ impl Session {
             is_authenticated,
             is_closing: false,
             leaves_clock: false,
+            is_importer: false,
+            is_pausing: false,
+            is_notable: false,
             is_kept: false,
             is_monitor: false,
             replies: Replies::On,
@@ -180,10 +208,13 @@ impl Session {
             is_postponed: false,
             tracking: None,
             waiter: None,
+            replica: None,
+            is_primary: false,
             last_command: "",
             name_bytes: 0,
             n_commands: 0,
             written_to: 0,
+            streamed_to: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -217,6 +248,13 @@ impl Session {
     /// replies.
     pub fn is_subscriber(&self) -> bool {
         self.proto == Proto::Resp2 && self.subscriptions.is_some()
+    }
+
+    /// Whether it has begun to follow this server.
+    pub fn is_replica(&self) -> bool {
+        self.replica
+            .as_ref()
+            .is_some_and(|replica| replica.has_begun())
     }
 
     /// Ends every subscription.
@@ -255,6 +293,7 @@ impl Session {
                 .subscriptions
                 .as_ref()
                 .map_or(0, |all| all.memory_bytes())
+            + self.tracking.as_ref().map_or(0, |mode| mode.memory_bytes())
     }
 
     /// Lets other threads see how it stands.
@@ -281,7 +320,9 @@ impl Session {
                 is_broadcast: mode.is_broadcast,
             }),
             leaves_clock: self.leaves_clock,
+            is_importer: self.is_importer,
             is_monitor: self.is_monitor,
+            is_replica: self.is_replica(),
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
             buffers,
             n_commands: self.n_commands,

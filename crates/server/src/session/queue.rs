@@ -56,6 +56,10 @@ pub struct Queue {
     pub may_write: bool,
     /// A command may need memory.
     pub needs_memory: bool,
+    /// One of them depends on data that is not stale.
+    pub needs_data: bool,
+    /// The database that the last queued SELECT selects.
+    pub selects: Option<u16>,
 }
 
 impl Queue {

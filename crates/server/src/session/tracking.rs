@@ -41,6 +41,13 @@ pub struct TrackingMode {
 }
 
 impl TrackingMode {
+    /// Bytes of it, and of its prefixes here and in the book of those.
+    pub fn memory_bytes(&self) -> usize {
+        let each = 2 * size_of::<Box<[u8]>>() + size_of::<Vec<u64>>() + size_of::<u64>();
+        let prefixes = self.prefixes.iter().map(|prefix| each + 2 * prefix.len());
+        size_of::<TrackingMode>() + prefixes.sum::<usize>()
+    }
+
     /// Whether the keys of a command that reads are to be remembered.
     pub fn remembers(&self) -> bool {
         !self.is_broadcast

@@ -56,6 +56,8 @@ pub enum Counter {
     DeniedKey,
     /// Requests refused for a channel.
     DeniedChannel,
+    /// Requests refused because of a database.
+    DeniedDatabase,
     /// Clients closed for their query buffer.
     QueryBufferDisconnections,
     /// Clients closed for their output buffer.

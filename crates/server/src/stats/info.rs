@@ -38,6 +38,7 @@ pub fn render(snapshot: &Snapshot, sections: &[Section]) -> String {
         }
         match section {
             Section::Server => listeners(snapshot, &mut out),
+            Section::Replication => replicas(snapshot, &mut out),
             Section::Commandstats => commands(snapshot, &mut out),
             Section::Errorstats => errors(snapshot, &mut out),
             Section::Latencystats => latencies(snapshot, &mut out),
@@ -55,6 +56,12 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn listeners(snapshot: &Snapshot, out: &mut String) {
     for (i, listener) in snapshot.server.listeners.iter().enumerate() {
         line(out, format_args!("listener{i}:{listener}"));
+    }
+}
+
+fn replicas(snapshot: &Snapshot, out: &mut String) {
+    for (i, replica) in snapshot.replication.replicas.iter().enumerate() {
+        line(out, format_args!("slave{i}:{replica}"));
     }
 }
 
@@ -104,6 +111,12 @@ fn errors(snapshot: &Snapshot, out: &mut String) {
 fn databases(snapshot: &Snapshot, out: &mut String) {
     for db in &snapshot.databases {
         let (index, keys, expires, ttl_ms) = (db.index, db.keys, db.expires, db.average_ttl_ms);
-        line(out, format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms}"));
+        // Redis and Valkey call the last number by different names.
+        let fielded = db.fielded;
+        let fields = format_args!("subexpiry={fielded},keys_with_volatile_items={fielded}");
+        line(
+            out,
+            format_args!("db{index}:keys={keys},expires={expires},avg_ttl={ttl_ms},{fields}"),
+        );
     }
 }

@@ -230,8 +230,49 @@ pub struct LoadingInfo {
 pub struct ReplicationInfo {
     /// 40 hexadecimal digits naming the history of this data.
     pub replid: String,
+    /// The name it had before.
+    pub replid2: String,
+    /// The first offset that the old name does not cover; -1 without one.
+    pub second_offset: i64,
+    /// The end of the stream.
+    pub offset: u64,
     /// `repl-backlog-size`.
     pub backlog_bytes: i64,
+    /// The stream that is kept: its first offset, its bytes, and what they take.
+    pub backlog: Option<(u64, u64, u64)>,
+    /// Those that follow, as `slaveN` shows them.
+    pub replicas: Vec<String>,
+    /// Replicas that follow closely, if that matters.
+    pub n_good: Option<usize>,
+    /// Whom this server follows.
+    pub primary: Option<PrimaryInfo>,
+    /// Snapshots for replicas; resumptions that were possible, and those that were not.
+    pub syncs: (u64, u64, u64),
+}
+
+/// The link to the primary.
+#[derive(Clone, Debug, Default)]
+pub struct PrimaryInfo {
+    /// Its host and port.
+    pub host: String,
+    /// See `host`.
+    pub port: u16,
+    /// Whether its stream is followed.
+    pub is_up: bool,
+    /// Seconds since something came; -1 if nothing did.
+    pub heard_s: i64,
+    /// A snapshot is on its way: its bytes, if they are known, and those that came.
+    pub snapshot: Option<(u64, u64)>,
+    /// Seconds since the link went down.
+    pub down_s: Option<u64>,
+    /// The offset up to which its stream was read.
+    pub read: u64,
+    /// `replica-priority`.
+    pub priority: i64,
+    /// `replica-read-only`.
+    pub is_read_only: bool,
+    /// `replica-announced`.
+    pub is_announced: bool,
 }
 
 /// One database.
@@ -243,6 +284,8 @@ pub struct DatabaseInfo {
     pub keys: u64,
     /// Those with a deadline.
     pub expires: u64,
+    /// Hashes of which fields have a deadline.
+    pub fielded: u64,
     /// Their average time to live, in milliseconds.
     pub average_ttl_ms: u64,
 }

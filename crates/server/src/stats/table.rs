@@ -214,7 +214,7 @@ pub const FIELDS: &[Field] = &[
     memory("mem_clients_normal", |s| number(s.clients.memory_bytes)),
     memory("mem_clients_slaves", |_| never()),
     memory("mem_not_counted_for_evict", |_| never()),
-    memory("mem_replication_backlog", |_| never()),
+    memory("mem_replication_backlog", |s| number(s.replication.backlog.map_or(0, |kept| kept.2))),
     memory("mem_total_replication_buffers", |_| never()),
     memory("mem_aof_buffer", |s| number(s.persistence.aof.n_waiting_bytes)),
     memory("mem_allocator", |s| text(s.memory.allocated?.allocator)),
@@ -280,10 +280,11 @@ pub const FIELDS: &[Field] = &[
     stats("instantaneous_input_kbps", |s| kilobytes(s.activity.input_bytes_per_s)),
     stats("instantaneous_output_kbps", |s| kilobytes(s.activity.output_bytes_per_s)),
     stats("rejected_connections", |s| counted(s, Counter::RejectedConnections)),
-    stats("sync_full", |_| never()),
-    stats("sync_partial_ok", |_| never()),
-    stats("sync_partial_err", |_| never()),
+    stats("sync_full", |s| number(s.replication.syncs.0)),
+    stats("sync_partial_ok", |s| number(s.replication.syncs.1)),
+    stats("sync_partial_err", |s| number(s.replication.syncs.2)),
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
+    stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
@@ -326,17 +327,61 @@ pub const FIELDS: &[Field] = &[
     stats("acl_access_denied_cmd", |s| counted(s, Counter::DeniedCommand)),
     stats("acl_access_denied_key", |s| counted(s, Counter::DeniedKey)),
     stats("acl_access_denied_channel", |s| counted(s, Counter::DeniedChannel)),
-    replication("role", |_| text("master")),
-    replication("connected_slaves", |_| never()),
+    stats("acl_access_denied_db", |s| counted(s, Counter::DeniedDatabase)),
+    replication("role", |s| {
+        text(if s.replication.primary.is_some() {
+            "slave"
+        } else {
+            "master"
+        })
+    }),
+    replication("master_host", |s| text(&s.replication.primary.as_ref()?.host)),
+    replication("master_port", |s| number(s.replication.primary.as_ref()?.port)),
+    replication("master_link_status", |s| {
+        text(if s.replication.primary.as_ref()?.is_up {
+            "up"
+        } else {
+            "down"
+        })
+    }),
+    replication("master_last_io_seconds_ago", |s| number(s.replication.primary.as_ref()?.heard_s)),
+    replication("master_sync_in_progress", |s| {
+        number(u8::from(s.replication.primary.as_ref()?.snapshot.is_some()))
+    }),
+    replication("slave_read_repl_offset", |s| number(s.replication.primary.as_ref()?.read)),
+    replication("slave_repl_offset", |s| {
+        s.replication.primary.as_ref()?;
+        number(s.replication.offset)
+    }),
+    replication("master_sync_total_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.0)),
+    replication("master_sync_read_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.1)),
+    replication("master_sync_left_bytes", |s| {
+        let (total, read) = s.replication.primary.as_ref()?.snapshot?;
+        number(total.saturating_sub(read))
+    }),
+    replication("master_link_down_since_seconds", |s| {
+        number(s.replication.primary.as_ref()?.down_s?)
+    }),
+    replication("slave_priority", |s| number(s.replication.primary.as_ref()?.priority)),
+    replication("slave_read_only", |s| {
+        number(u8::from(s.replication.primary.as_ref()?.is_read_only))
+    }),
+    replication("replica_announced", |s| {
+        number(u8::from(s.replication.primary.as_ref()?.is_announced))
+    }),
+    replication("connected_slaves", |s| number(s.replication.replicas.len())),
+    replication("min_slaves_good_slaves", |s| number(s.replication.n_good?)),
     replication("master_failover_state", |_| text("no-failover")),
     replication("master_replid", |s| text(&s.replication.replid)),
-    replication("master_replid2", |_| text("0".repeat(40))),
-    replication("master_repl_offset", |_| never()),
-    replication("second_repl_offset", |_| text("-1")),
-    replication("repl_backlog_active", |_| never()),
+    replication("master_replid2", |s| text(&s.replication.replid2)),
+    replication("master_repl_offset", |s| number(s.replication.offset)),
+    replication("second_repl_offset", |s| number(s.replication.second_offset)),
+    replication("repl_backlog_active", |s| number(u8::from(s.replication.backlog.is_some()))),
     replication("repl_backlog_size", |s| number(s.replication.backlog_bytes)),
-    replication("repl_backlog_first_byte_offset", |_| never()),
-    replication("repl_backlog_histlen", |_| never()),
+    replication("repl_backlog_first_byte_offset", |s| {
+        number(s.replication.backlog.map_or(0, |(first, ..)| first + 1))
+    }),
+    replication("repl_backlog_histlen", |s| number(s.replication.backlog.map_or(0, |kept| kept.1))),
     field(Section::Cpu, "used_cpu_sys", |s| seconds(s.process?.cpu_system_s)),
     field(Section::Cpu, "used_cpu_user", |s| seconds(s.process?.cpu_user_s)),
     field(Section::Cluster, "cluster_enabled", |_| text("0")),

@@ -127,6 +127,7 @@ fn the_text_has_what_is_known_and_no_more() {
         databases: vec![DatabaseInfo {
             keys: 5,
             expires: 2,
+            fielded: 1,
             average_ttl_ms: 7,
             ..DatabaseInfo::default()
         }],
@@ -145,7 +146,10 @@ fn the_text_has_what_is_known_and_no_more() {
          failed_calls=0\r\n\r\n"
     ));
     assert!(text.contains("errorstat_ERR:count=3\r\n"));
-    assert!(text.ends_with("# Keyspace\r\ndb0:keys=5,expires=2,avg_ttl=7\r\n"));
+    assert!(text.ends_with(
+        "# Keyspace\r\ndb0:keys=5,expires=2,avg_ttl=7,subexpiry=1,\
+         keys_with_volatile_items=1\r\n"
+    ));
     assert_eq!(render(&snapshot, &[]), "");
 }
 

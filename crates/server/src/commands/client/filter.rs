@@ -4,6 +4,7 @@
 //! `NOT-` and turns it round. Of one option that is given twice the last counts, but ids add up.
 
 use std::mem::discriminant;
+use std::sync::atomic::Ordering::Relaxed;
 
 use stdx::number::parse_i64;
 
@@ -26,6 +27,7 @@ enum Condition {
     Library(Vec<u8>),
     LibraryVersion(Vec<u8>),
     Flags(Vec<u8>),
+    Capabilities(Vec<u8>),
     Database(i64),
     AgeSeconds(u64),
     IdleSeconds(u64),
@@ -118,6 +120,10 @@ impl Condition {
                 let has = client.flags();
                 flags.iter().all(|flag| has.as_bytes().contains(flag))
             }
+            Condition::Capabilities(letters) => {
+                let redirects = client.follows_redirects.load(Relaxed);
+                letters.iter().all(|letter| *letter == b'r' && redirects)
+            }
             Condition::Database(database) => i64::from(client.facts.lock().database) == *database,
             Condition::AgeSeconds(min) => client.age_s(now_ms) >= *min,
             Condition::IdleSeconds(min) => client.idle_s(now_ms) >= *min,
@@ -137,6 +143,7 @@ fn condition(ctx: &AdminCtx<'_>, name: &[u8], args: &mut Args<'_>) -> Result<Con
         b"LIB-NAME" => Condition::Library(args.take()?.to_vec()),
         b"LIB-VER" => Condition::LibraryVersion(args.take()?.to_vec()),
         b"FLAGS" => Condition::Flags(flags(args.take()?)?),
+        b"CAPA" => Condition::Capabilities(capabilities(args.take()?)?),
         b"DB" => Condition::Database(database(ctx, args.take()?)?),
         b"MAXAGE" => Condition::AgeSeconds(seconds(
             args.take()?,
@@ -174,7 +181,7 @@ fn ids(args: &mut Args<'_>, is_list: bool) -> Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// Replicas and primaries are never found.
+/// The link to a primary is no client of this server, so none is found.
 fn kind(word: &[u8]) -> Result<&'static str> {
     match &word.to_ascii_lowercase()[..] {
         b"normal" => Ok("normal"),
@@ -202,6 +209,14 @@ fn flags(text: &[u8]) -> Result<Vec<u8>> {
     }
     let text = String::from_utf8_lossy(text);
     Err(Error::Owned(format!("ERR Unknown flags found in the provided filter: {text}")))
+}
+
+fn capabilities(text: &[u8]) -> Result<Vec<u8>> {
+    if !text.is_empty() && text.iter().all(|letter| *letter == b'r') {
+        return Ok(text.to_vec());
+    }
+    let text = String::from_utf8_lossy(text);
+    Err(Error::Owned(format!("ERR Unknown capa found in the provided filter: {text}")))
 }
 
 fn database(ctx: &AdminCtx<'_>, text: &[u8]) -> Result<i64> {

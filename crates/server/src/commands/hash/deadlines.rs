@@ -104,7 +104,7 @@ pub const COMMANDS: &[Command] = &[
         .group("hash")
         .about("8.0.0", "O(N)", "Returns the values of fields and changes their deadlines."),
     Command::write("hsetex", -6, hsetex)
-        .syntax("key [condition(FNX|FXX)] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)] FIELDS fields(numfields data(field value) ...)")
+        .syntax("key [condition(FNX|FXX|NX|XX)] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL)] FIELDS fields(numfields data(field value) ...)")
         .key(1)
         .fast()
         .deny_oom()
@@ -485,6 +485,8 @@ fn after_hgetex(
 struct SetOptions<'a> {
     /// FNX is `Some(false)`: none of the fields may exist; FXX is `Some(true)`: all must.
     must_exist: Option<bool>,
+    /// The same for the key: NX and XX.
+    key_must_exist: Option<bool>,
     deadline: FieldDeadline,
     /// Fields and values by turns.
     pairs: Vec<&'a [u8]>,
@@ -492,7 +494,7 @@ struct SetOptions<'a> {
 
 impl<'a> SetOptions<'a> {
     fn parse(args: &mut Args<'a>, now_ms: u64) -> Result<SetOptions<'a>> {
-        let (mut must_exist, mut deadline) = (None, None);
+        let (mut must_exist, mut key_must_exist, mut deadline) = (None, None, None);
         loop {
             let Some(given) = args.peek() else {
                 return Err(args.arity_error());
@@ -506,6 +508,12 @@ impl<'a> SetOptions<'a> {
                     return Err(Error::Plain(
                         "ERR Only one of FXX or FNX arguments can be specified",
                     ));
+                }
+                continue;
+            }
+            if word == b"NX" || word == b"XX" {
+                if key_must_exist.replace(word == b"XX").is_some() {
+                    return Err(Error::Syntax);
                 }
                 continue;
             }
@@ -529,6 +537,7 @@ impl<'a> SetOptions<'a> {
         }
         Ok(SetOptions {
             must_exist,
+            key_must_exist,
             deadline: deadline.unwrap_or(FieldDeadline::Clear),
             pairs: pairs(args)?,
         })
@@ -555,6 +564,14 @@ fn hsetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let now_ms = ctx.now_ms();
     let options = SetOptions::parse(args, ctx.present_ms())?;
     let old = ctx.db.hash(key)?;
+    let key_exists = old.is_some();
+    if options
+        .key_must_exist
+        .is_some_and(|must| must != key_exists)
+    {
+        reply.int(0);
+        return Ok(());
+    }
     if let Some(must_exist) = options.must_exist {
         let exists = |field| old.is_some_and(|hash| hash.contains(field));
         if options

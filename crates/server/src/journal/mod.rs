@@ -2,11 +2,16 @@
 //!
 //! A unit is what one outermost command came to: a single command, or several that must stay
 //! together, which stand between MULTI and EXEC. Units are appended while the shard locks are held,
-//! so for every key their order is the order of execution. Without a reader nothing is recorded.
+//! so for every key their order is the order of execution. Without a reader nothing is recorded. Replicas
+//! share one reader, the [`backlog`].
 //!
 //! ```text
 //!   *2 $6 SELECT $1 0    *3 $3 SET $1 k $1 v    *1 $5 MULTI  ...  *1 $4 EXEC
 //! ```
+//!
+//! A SELECT that a block needs is the first inside it, as Redis puts it.
+
+pub mod backlog;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +21,7 @@ use parking_lot::Mutex;
 use rdb::crc::checksum;
 
 use crate::io::process::unix_time;
+use backlog::Backlog;
 
 /// Bytes of the line with a checksum.
 const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
@@ -28,6 +34,8 @@ pub type Record = (u16, Vec<Vec<u8>>);
 pub struct Journal {
     has_readers: AtomicBool,
     readers: Mutex<Vec<Weak<Reader>>>,
+    /// What replicas read.
+    pub backlog: Backlog,
 }
 
 /// Takes the journal from where it was attached, until it is detached or dropped.
@@ -54,7 +62,7 @@ impl Journal {
     /// Whether anybody reads.
     #[inline]
     pub fn has_readers(&self) -> bool {
-        self.has_readers.load(Ordering::Relaxed)
+        self.has_readers.load(Ordering::Relaxed) || self.backlog.is_led()
     }
 
     /// Attaches a reader that holds at most `bytes_max` unread bytes. For a stream that fits a
@@ -91,6 +99,15 @@ impl Journal {
         });
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
+        self.backlog.append(unit); // in the same order, under the same lock
+    }
+
+    /// Appends a unit for replicas alone.
+    pub fn append_for_replicas(&self, unit: &[Record]) {
+        if self.backlog.is_led() {
+            let _order = self.readers.lock();
+            self.backlog.append(unit);
+        }
     }
 }
 
@@ -99,12 +116,12 @@ impl Unread {
     fn append(&mut self, unit: &[Record]) -> bool {
         let is_block = unit.len() > 1;
         for (at, (database, command)) in unit.iter().enumerate() {
+            if is_block && at == 0 {
+                self.write(&[b"MULTI"]);
+            }
             if self.database != Some(*database) {
                 self.database = Some(*database);
                 self.write(&[b"SELECT", database.to_string().as_bytes()]);
-            }
-            if is_block && at == 0 {
-                self.write(&[b"MULTI"]);
             }
             self.write(command);
         }

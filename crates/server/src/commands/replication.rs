@@ -1,0 +1,288 @@
+//! Replication: REPLICAOF, ROLE, and what replicas say to their primary.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use resp::reply::Reply;
+use stdx::number::parse_i64;
+
+use crate::command::{AdminCtx, Args, Category, Command, Flag};
+use crate::error::{Error, Result};
+use crate::role::{LinkState, Replica};
+
+const FOLLOWING: &[Flag] = &[
+    Flag::Admin,
+    Flag::NoAsyncLoading,
+    Flag::NoScript,
+    Flag::Stale,
+];
+const SYNCING: &[Flag] = &[
+    Flag::Admin,
+    Flag::NoAsyncLoading,
+    Flag::NoMulti,
+    Flag::NoScript,
+];
+const REPORTING: &[Flag] = &[
+    Flag::Admin,
+    Flag::AllowBusy,
+    Flag::Loading,
+    Flag::NoScript,
+    Flag::Stale,
+];
+const TELLING: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::Stale];
+
+/// The family's table.
+pub const COMMANDS: &[Command] = &[
+    Command::admin("replicaof", 3, replicaof)
+        .syntax("args(host-port(host port:integer)|no-one(NO ONE))")
+        .flags(FOLLOWING)
+        .group("server")
+        .about("5.0.0", "O(1)", "Makes the server a replica of another, or a primary."),
+    Command::admin("slaveof", 3, replicaof)
+        .syntax("args(host-port(host port:integer)|no-one(NO ONE))")
+        .flags(FOLLOWING)
+        .group("server")
+        .about("1.0.0", "O(1)", "Makes the server a replica of another, or a primary."),
+    Command::admin("role", 1, role)
+        .fast()
+        .flags(TELLING)
+        .categories(&[Category::Admin, Category::Dangerous])
+        .group("server")
+        .about("2.8.12", "O(1)", "Answers the place in replication."),
+    Command::admin("replconf", -1, replconf)
+        .flags(REPORTING)
+        .group("server")
+        .about("3.0.0", "O(1)", "Tells a primary about its replica."),
+    Command::admin("psync", -3, psync)
+        .syntax("replicationid offset:integer")
+        .flags(SYNCING)
+        .group("server")
+        .about("2.8.0", "O(N) in the keys", "Begins or resumes following this server."),
+    Command::admin("sync", 1, sync)
+        .flags(SYNCING)
+        .group("server")
+        .about("1.0.0", "O(N) in the keys", "Begins following this server."),
+];
+
+fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (state, role) = (ctx.state, &ctx.state.role);
+    let (host, port) = (args.take()?, args.take()?);
+    if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+        if state.lead().map_err(Error::Owned)? {
+            log::info!("MASTER MODE enabled (user request from '{}')", ctx.session.client.peer);
+        }
+        reply.ok();
+        return Ok(());
+    }
+    if ctx.session.replica.is_some() {
+        return Err(Error::Plain("ERR Command is not valid when client is a replica."));
+    }
+    let port = parse_i64(port)
+        .and_then(|port| u16::try_from(port).ok())
+        .ok_or(Error::Plain("ERR Invalid master port"))?;
+    let host = String::from_utf8_lossy(host).into_owned();
+    if role
+        .primary()
+        .is_some_and(|primary| primary.port == port && primary.host.eq_ignore_ascii_case(&host))
+    {
+        log::info!("REPLICAOF names the primary that is followed already: nothing is done");
+        reply.simple("OK Already connected to specified master");
+        return Ok(());
+    }
+    state.follow(host.clone(), port);
+    log::info!("REPLICAOF {host}:{port} enabled (user request from '{}')", ctx.session.client.peer);
+    reply.ok();
+    Ok(())
+}
+
+fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (role, backlog) = (&ctx.state.role, &ctx.state.journal.backlog);
+    if let Some(primary) = role.primary() {
+        reply.array(5);
+        reply.bulk(b"slave");
+        reply.bulk(primary.host.as_bytes());
+        reply.int(primary.port.into());
+        reply.bulk(match primary.link {
+            LinkState::Connect => b"connect",
+            LinkState::Connecting => b"connecting",
+            LinkState::Sync => b"sync",
+            LinkState::Connected => b"connected",
+        });
+        reply.int(match primary.link {
+            LinkState::Connected => backlog.end() as i64,
+            _ => -1,
+        });
+        return Ok(());
+    }
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.int(backlog.end() as i64);
+    let mut replicas = role.replicas();
+    replicas.retain(|replica| replica.is_online());
+    reply.array(replicas.len());
+    for replica in replicas {
+        let facts = replica.facts.lock();
+        reply.array(3);
+        reply.bulk(facts.ip.as_ref().unwrap_or(&replica.peer).as_bytes());
+        reply.bulk_int(facts.port.into());
+        reply.bulk_int(facts.acked as i64);
+    }
+    Ok(())
+}
+
+/// The place where what a session says of itself as a replica is kept.
+fn replica(ctx: &mut AdminCtx<'_>) -> Arc<Replica> {
+    let client = ctx.session.client.clone();
+    let make = || {
+        let host = client
+            .peer
+            .rsplit_once(':')
+            .map_or(&*client.peer, |(host, _)| host);
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Arc::new(Replica::new(client.address, host))
+    };
+    ctx.session.replica.get_or_insert_with(make).clone()
+}
+
+fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if args.len() % 2 != 0 {
+        return Err(Error::Syntax);
+    }
+    if args
+        .peek()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"ack"))
+    {
+        return acknowledge(ctx, args);
+    }
+    if args.eat(b"getack") {
+        return Ok(()); // the link answers its primary; nobody else is told
+    }
+    let replica = replica(ctx);
+    let mut facts = replica.facts.lock();
+    while !args.is_empty() {
+        let name = args.take()?.to_ascii_lowercase();
+        let value = args.take()?;
+        let number = || parse_i64(value).ok_or(Error::NotAnInteger);
+        match &name[..] {
+            b"listening-port" => {
+                let port = u16::try_from(number()?);
+                facts.port = port.map_err(|_| Error::NotAnInteger)?;
+            }
+            b"ip-address" => {
+                if value.len() > 255 {
+                    let text = "ERR REPLCONF ip-address provided by replica instance is too long";
+                    return Err(Error::Owned(format!("{text}: {} bytes", value.len())));
+                }
+                let ip = String::from_utf8_lossy(value).into_owned();
+                facts.ip = (!ip.is_empty()).then_some(ip);
+            }
+            b"capa" => {
+                facts.takes_eof |= value.eq_ignore_ascii_case(b"eof");
+                facts.takes_psync |= value.eq_ignore_ascii_case(b"psync2");
+            }
+            b"rdb-only" => match number()? {
+                n @ (0 | 1) => facts.is_snapshot_only = n == 1,
+                _ => return Err(Error::Plain("ERR value is out of range")),
+            },
+            b"rdb-filter-only" => {
+                let mut parts = value
+                    .split(|byte| *byte == b' ')
+                    .filter(|part| !part.is_empty());
+                facts.wants_functions_only = parts.clone().count() > 0;
+                if !parts.all(|part| part.eq_ignore_ascii_case(b"functions")) {
+                    let text = String::from_utf8_lossy(value);
+                    let line = format!("ERR Unsupported rdb-filter-only option: {text}");
+                    return Err(Error::Owned(line));
+                }
+            }
+            b"version" => {}
+            other => {
+                let text = String::from_utf8_lossy(other);
+                return Err(Error::Owned(format!("ERR Unrecognized REPLCONF option: {text}")));
+            }
+        }
+    }
+    drop(facts);
+    reply.ok();
+    Ok(())
+}
+
+/// REPLCONF ACK: says nothing back.
+fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
+    let Some(replica) = &ctx.session.replica else {
+        return Ok(());
+    };
+    let mut facts = replica.facts.lock();
+    while !args.is_empty() {
+        let name = args.take()?;
+        let offset = args.int().unwrap_or(0).max(0) as u64;
+        if name.eq_ignore_ascii_case(b"ack") {
+            facts.acked = facts.acked.max(offset);
+        } else if name.eq_ignore_ascii_case(b"fack") {
+            facts.acked_on_disk = facts.acked_on_disk.max(offset);
+        }
+    }
+    facts.acked_at = Some(Instant::now());
+    facts.is_online = true;
+    drop(facts);
+    ctx.state.serve_waits(); // the loop wakes who was served at the end of its turn
+    Ok(())
+}
+
+fn sync(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    begin(ctx, false)
+}
+
+fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let replid = String::from_utf8_lossy(args.take()?).into_owned();
+    let wanted = args.int()?;
+    let (state, role) = (ctx.state, &ctx.state.role);
+    may_begin(ctx)?;
+    let replica = replica(ctx);
+    replica.facts.lock().takes_psync = true;
+    if replid != "?" && !args.eat(b"failover") {
+        if let Some(offset) = role.resume_at(&state.journal.backlog, &replid, wanted) {
+            log::info!(
+                "Partial resynchronization request from {} accepted. Sending {} bytes of backlog \
+                 starting from offset {wanted}.",
+                ctx.session.client.peer,
+                state.journal.backlog.end() - offset
+            );
+            role.n_partial.fetch_add(1, Relaxed);
+            reply.simple(&format!("CONTINUE {}", role.ids().replid));
+            replica.facts.lock().acked = offset;
+            replica.go_on(offset);
+            role.add(&replica, false);
+            return Ok(());
+        }
+        role.n_partial_refused.fetch_add(1, Relaxed);
+        log::info!(
+            "Partial resynchronization not accepted from {}: it asked for offset {wanted} of \
+             history '{replid}'",
+            ctx.session.client.peer
+        );
+    }
+    begin(ctx, true)
+}
+
+/// Whether anybody may follow this server now.
+fn may_begin(ctx: &AdminCtx<'_>) -> Result<()> {
+    let role = &ctx.state.role;
+    if role.is_replica() && !role.is_link_up() {
+        let text = "NOMASTERLINK Can't SYNC while not connected with my master";
+        return Err(Error::Plain(text));
+    }
+    Ok(())
+}
+
+/// Asks for everything. What follows is sent by the event loop.
+fn begin(ctx: &mut AdminCtx<'_>, by_psync: bool) -> Result<()> {
+    may_begin(ctx)?;
+    let replica = replica(ctx);
+    replica.facts.lock().takes_psync = by_psync;
+    log::info!("Replica {} asks for synchronization", ctx.session.client.peer);
+    ctx.state.role.n_full.fetch_add(1, Relaxed);
+    ctx.state.role.add(&replica, true);
+    Ok(())
+}

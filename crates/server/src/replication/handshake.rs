@@ -1,0 +1,237 @@
+//! What a replica and its primary say before the data comes, without any input or output.
+//!
+//! ```text
+//!   PING                                +PONG, or an error that asks for a password
+//!   AUTH [user] password                +OK                    if there is a password
+//!   REPLCONF listening-port N           +OK or an error, which does not matter
+//!   REPLCONF ip-address A               likewise               if it is announced
+//!   REPLCONF capa eof capa psync2       likewise
+//!   PSYNC replid offset                 +FULLRESYNC replid offset | +CONTINUE [replid] | an error
+//! ```
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    /// `masteruser` and `masterauth`; empty if there are none.
+    pub login: (String, String),
+    /// The port at which it listens.
+    pub port: u16,
+    /// The address at which it can be reached, if it is to be told.
+    pub ip: Option<String>,
+    /// The history that it has, and the first byte that it lacks, counted from 1.
+    pub history: Option<(String, u64)>,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this command and wait for a line.
+    Send(Vec<String>),
+    /// A snapshot follows, then the stream from this offset on.
+    Full {
+        /// The history.
+        replid: String,
+        /// The offset of the snapshot.
+        offset: u64,
+    },
+    /// The stream follows where it was left.
+    Continue {
+        /// The name that the history has now, if it has another one.
+        replid: Option<String>,
+    },
+    /// It did not work, for this reason: to be tried again.
+    Failed(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Ping,
+    Auth,
+    Port,
+    Ip,
+    Capabilities,
+    Psync,
+}
+
+/// See the top of the file.
+#[derive(Debug)]
+pub struct Handshake {
+    about: Introduction,
+    said: Said,
+}
+
+impl Handshake {
+    /// Begins; the first command.
+    pub fn begin(about: Introduction) -> (Handshake, Vec<String>) {
+        let said = Said::Ping;
+        (Handshake { about, said }, vec!["PING".to_owned()])
+    }
+
+    /// What follows a line of the primary, which is without its end.
+    pub fn hear(&mut self, line: &str) -> Step {
+        let error = line.strip_prefix('-');
+        match self.said {
+            Said::Ping => {
+                let asks = ["NOAUTH", "NOPERM", "ERR operation not permitted"];
+                match error {
+                    Some(error) if !asks.iter().any(|ask| error.starts_with(ask)) => {
+                        return Step::Failed(format!("Error reply to PING from master: '{line}'"));
+                    }
+                    _ if self.about.login.1.is_empty() => self.tell_port(),
+                    _ => self.log_in(),
+                }
+            }
+            Said::Auth if error.is_some() => {
+                Step::Failed(format!("Unable to AUTH to MASTER: {line}"))
+            }
+            Said::Auth => self.tell_port(),
+            Said::Port => match self.about.ip.clone() {
+                Some(ip) => self.say(Said::Ip, &["REPLCONF", "ip-address", &ip]),
+                None => self.tell_capabilities(),
+            },
+            Said::Ip => self.tell_capabilities(),
+            Said::Capabilities => self.ask(),
+            Said::Psync => answered(line),
+        }
+    }
+
+    fn say(&mut self, said: Said, words: &[&str]) -> Step {
+        self.said = said;
+        Step::Send(words.iter().map(|word| (*word).to_owned()).collect())
+    }
+
+    fn log_in(&mut self) -> Step {
+        let (user, password) = self.about.login.clone();
+        match user.is_empty() {
+            true => self.say(Said::Auth, &["AUTH", &password]),
+            false => self.say(Said::Auth, &["AUTH", &user, &password]),
+        }
+    }
+
+    fn tell_port(&mut self) -> Step {
+        let port = self.about.port.to_string();
+        self.say(Said::Port, &["REPLCONF", "listening-port", &port])
+    }
+
+    fn tell_capabilities(&mut self) -> Step {
+        self.say(Said::Capabilities, &["REPLCONF", "capa", "eof", "capa", "psync2"])
+    }
+
+    fn ask(&mut self) -> Step {
+        match self.about.history.clone() {
+            Some((replid, wanted)) => {
+                self.say(Said::Psync, &["PSYNC", &replid, &wanted.to_string()])
+            }
+            None => self.say(Said::Psync, &["PSYNC", "?", "-1"]),
+        }
+    }
+}
+
+/// What the answer to PSYNC means.
+fn answered(line: &str) -> Step {
+    let mut words = line.split_ascii_whitespace();
+    let wrong = || Step::Failed(format!("Unexpected reply to PSYNC from master: {line}"));
+    match words.next() {
+        Some("+FULLRESYNC") => {
+            let replid = words.next().filter(|replid| replid.len() == 40);
+            let offset = words.next().and_then(|offset| offset.parse().ok());
+            match (replid, offset) {
+                (Some(replid), Some(offset)) => Step::Full {
+                    replid: replid.to_owned(),
+                    offset,
+                },
+                _ => wrong(),
+            }
+        }
+        Some("+CONTINUE") => Step::Continue {
+            replid: words
+                .next()
+                .filter(|replid| replid.len() == 40)
+                .map(str::to_owned),
+        },
+        Some("-NOMASTERLINK" | "-LOADING") => Step::Failed(format!(
+            "MASTER is currently unable to PSYNC but should be in the future: {line}"
+        )),
+        _ => wrong(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every step of a handshake with a primary that answers so.
+    fn talk(about: Introduction, answers: &[&str]) -> (Vec<String>, Step) {
+        let (mut handshake, first) = Handshake::begin(about);
+        let mut said = vec![first.join(" ")];
+        for answer in answers {
+            match handshake.hear(answer) {
+                Step::Send(words) => said.push(words.join(" ")),
+                other => return (said, other),
+            }
+        }
+        panic!("the handshake goes on: {said:?}")
+    }
+
+    #[test]
+    fn a_new_replica_asks_for_everything() {
+        let about = Introduction {
+            port: 7000,
+            ..Introduction::default()
+        };
+        let id = "a".repeat(40);
+        let full = format!("+FULLRESYNC {id} 77");
+        let (said, end) = talk(about, &["+PONG", "+OK", "-ERR unknown", &full]);
+        let expected = [
+            "PING",
+            "REPLCONF listening-port 7000",
+            "REPLCONF capa eof capa psync2",
+            "PSYNC ? -1",
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(
+            end,
+            Step::Full {
+                replid: id,
+                offset: 77
+            }
+        );
+    }
+
+    #[test]
+    fn one_that_was_there_before_logs_in_and_goes_on() {
+        let about = Introduction {
+            login: ("replica".into(), "secret".into()),
+            port: 1,
+            ip: Some("10.0.0.1".into()),
+            history: Some(("b".repeat(40), 101)),
+        };
+        let answers = [
+            "-NOAUTH Authentication required.",
+            "+OK",
+            "+OK",
+            "+OK",
+            "+OK",
+            "+CONTINUE",
+        ];
+        let (said, end) = talk(about, &answers);
+        assert_eq!(said[1], "AUTH replica secret");
+        assert_eq!(said[3], "REPLCONF ip-address 10.0.0.1");
+        assert_eq!(said[5], format!("PSYNC {} 101", "b".repeat(40)));
+        assert_eq!(end, Step::Continue { replid: None });
+    }
+
+    #[test]
+    fn what_is_no_answer_ends_it() {
+        for answers in [
+            &["-LOADING Redis is loading"][..],
+            &["+PONG", "+OK", "+OK", "-NOMASTERLINK no"],
+            &["+PONG", "+OK", "+OK", "+FULLRESYNC short 1"],
+            &["+PONG", "+OK", "+OK", "+FULLRESYNC"],
+            &["+PONG", "+OK", "+OK", "$5"],
+        ] {
+            let (_, end) = talk(Introduction::default(), answers);
+            assert!(matches!(end, Step::Failed(_)), "{answers:?}: {end:?}");
+        }
+    }
+}

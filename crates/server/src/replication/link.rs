@@ -1,0 +1,498 @@
+//! The link to the primary: connects, gets the data or goes on where it was, and runs what comes.
+//!
+//! A snapshot is received whole before anything is thrown away: at every moment the data is the old or
+//! the new. A command of the primary runs as one of a client does, and its bytes are handed on, as they
+//! came, to replicas of this server; those of a transaction together, when it ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use resp::reply::{Proto, Reply};
+use resp::request::{Limits, Parser, Span};
+
+use super::handshake::{Handshake, Introduction, Step};
+use crate::command::Commands;
+use crate::dispatch;
+use crate::error::reason;
+use crate::exec::{Engine, Outcome};
+use crate::role::{LinkState, Primary};
+use crate::session::Session;
+use crate::state::State;
+
+/// How long a read waits before a look at what else is to be done.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the primary is told how far this server is.
+const ACK: Duration = Duration::from_secs(1);
+/// How long it waits before it tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a command whose locks are busy waits.
+const BUSY: Duration = Duration::from_micros(50);
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
+/// The longest line of a handshake.
+const LINE_BYTES_MAX: usize = 4096;
+/// Where this thread's random numbers start.
+const SEED: u64 = 0x6c69_6e6b;
+
+/// Follows the primary until somebody else, or nobody, is to be followed.
+pub fn run(state: &'static State, commands: &'static Commands, generation: u64) {
+    let mut link = Link::new(state, commands, generation);
+    while link.is_wanted() {
+        if let Err(why) = link.once()
+            && link.is_wanted()
+        {
+            log::warn!("{why}");
+        }
+        link.note(|primary| primary.link = LinkState::Connect);
+        link.leave_block();
+        if link.is_wanted() {
+            state.role.wait(generation, RETRY);
+        }
+    }
+}
+
+struct Link {
+    state: &'static State,
+    engine: Engine,
+    session: Session,
+    generation: u64,
+    /// What came and was not used yet, from `pos` on.
+    input: Vec<u8>,
+    pos: usize,
+    /// Bytes of the transaction that is coming.
+    block: Vec<u8>,
+    acked_at: Instant,
+}
+
+impl Link {
+    fn new(state: &'static State, commands: &'static Commands, generation: u64) -> Link {
+        let mut engine = Engine::new(state, commands, state.n_threads, SEED);
+        let session = engine.session_of_primary();
+        Link {
+            state,
+            engine,
+            session,
+            generation,
+            input: Vec::new(),
+            pos: 0,
+            block: Vec::new(),
+            acked_at: Instant::now(),
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.state.role.generation() == self.generation && !self.state.is_stopping.load(Relaxed)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Primary)) {
+        self.state.role.note_link(self.generation, change);
+    }
+
+    /// Forgets half a transaction.
+    fn leave_block(&mut self) {
+        self.session.queue = None;
+        self.block.clear();
+        self.input.clear();
+        self.pos = 0;
+    }
+
+    /// One connection, from its beginning to its end. The error is for the log.
+    fn once(&mut self) -> Result<(), String> {
+        let Some(primary) = self.state.role.primary() else {
+            return Ok(());
+        };
+        log::info!("Connecting to MASTER {}:{}", primary.host, primary.port);
+        self.note(|primary| primary.link = LinkState::Connecting);
+        let mut stream = self.connect(&primary)?;
+        log::info!("MASTER <-> REPLICA sync started");
+        match self.shake_hands(&mut stream)? {
+            Step::Full { replid, offset } => self.full(&mut stream, &replid, offset)?,
+            Step::Continue { replid } => self.go_on(replid),
+            Step::Send(_) => return Err("the handshake did not end".to_owned()),
+            Step::Failed(why) => return Err(why),
+        }
+        self.note(|primary| {
+            primary.link = LinkState::Connected;
+            primary.heard_at = Some(Instant::now());
+        });
+        self.acknowledge(&mut stream)?;
+        self.follow(&mut stream)
+    }
+
+    fn connect(&self, primary: &Primary) -> Result<TcpStream, String> {
+        let failed = |error: std::io::Error| {
+            format!("Error condition on socket for SYNC: {}", reason(&error))
+        };
+        let timeout = self.state.config.replication_timeout();
+        let addresses = (primary.host.as_str(), primary.port).to_socket_addrs();
+        let mut last = "no address".to_owned();
+        for address in addresses.map_err(failed)? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => {
+                    let set = stream
+                        .set_read_timeout(Some(TICK))
+                        .and_then(|()| stream.set_write_timeout(Some(timeout)))
+                        .and_then(|()| stream.set_nodelay(true));
+                    return set.map_err(failed).map(|()| stream);
+                }
+                Err(error) => last = failed(error),
+            }
+        }
+        Err(last)
+    }
+
+    // ---- Reading ---------------------------------------------------------------------------------
+
+    /// Reads once, behind what is there; whether something came.
+    fn read(&mut self, stream: &mut TcpStream) -> Result<bool, String> {
+        if self.pos > 0 {
+            self.input.drain(..self.pos);
+            self.pos = 0;
+        }
+        let before = self.input.len();
+        self.input.resize(before + READ_BYTES, 0);
+        let n = match stream.read(&mut self.input[before..]) {
+            Ok(0) => Err("Connection with master lost.".to_owned()),
+            Ok(n) => Ok(n),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(0),
+                _ => Err(format!("Error reading from MASTER: {}", reason(&error))),
+            },
+        };
+        self.input
+            .truncate(before + n.as_ref().copied().unwrap_or(0));
+        let n = n?;
+        if n > 0 {
+            self.note(|primary| primary.heard_at = Some(Instant::now()));
+        }
+        Ok(n > 0)
+    }
+
+    /// Reads more, for as long as the primary may take.
+    fn await_more(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+        let started = Instant::now();
+        while !self.read(stream)? {
+            if !self.is_wanted() {
+                return Err("the primary is no longer wanted".to_owned());
+            }
+            if started.elapsed() > self.state.config.replication_timeout() {
+                return Err("Timeout connecting to the MASTER...".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The next line that is not empty: empty ones say that the primary is alive.
+    fn line(&mut self, stream: &mut TcpStream) -> Result<String, String> {
+        loop {
+            let unread = &self.input[self.pos..];
+            if let Some(n) = unread.iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8_lossy(&unread[..n]).trim_end().to_owned();
+                self.pos += n + 1;
+                if !line.is_empty() {
+                    return Ok(line);
+                }
+            } else if unread.len() > LINE_BYTES_MAX {
+                return Err("the primary sends something else than lines".to_owned());
+            } else {
+                self.await_more(stream)?;
+            }
+        }
+    }
+
+    fn say(stream: &mut TcpStream, words: &[String]) -> Result<(), String> {
+        let mut bytes = format!("*{}\r\n", words.len());
+        for word in words {
+            bytes.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        let sent = stream.write_all(bytes.as_bytes());
+        sent.map_err(|error| format!("Error writing to MASTER: {}", reason(&error)))
+    }
+
+    fn shake_hands(&mut self, stream: &mut TcpStream) -> Result<Step, String> {
+        let (config, backlog) = (&self.state.config, &self.state.journal.backlog);
+        let (ip, port) = config.announced();
+        let replid = self.state.role.ids().replid;
+        let about = Introduction {
+            login: config.primary_login(),
+            port: port.unwrap_or(config.port()),
+            ip,
+            history: backlog.is_on().then(|| (replid, backlog.end() + 1)),
+        };
+        match &about.history {
+            Some((replid, wanted)) => {
+                log::info!("Trying a partial resynchronization (request {replid}:{wanted}).");
+            }
+            None => log::info!("Partial resynchronization not possible (no cached master)"),
+        }
+        let (mut handshake, first) = Handshake::begin(about);
+        Link::say(stream, &first)?;
+        loop {
+            let line = self.line(stream)?;
+            match handshake.hear(&line) {
+                Step::Send(words) => Link::say(stream, &words)?,
+                end => return Ok(end),
+            }
+        }
+    }
+
+    // ---- The data --------------------------------------------------------------------------------
+
+    /// Goes on where the stream was left.
+    fn go_on(&mut self, replid: Option<String>) {
+        let (role, backlog) = (&self.state.role, &self.state.journal.backlog);
+        log::info!("Successful partial resynchronization with master.");
+        let end = backlog.end();
+        backlog.follow(end);
+        if let Some(replid) = replid.filter(|replid| *replid != role.ids().replid) {
+            log::info!("Master replication ID changed to {replid}");
+            role.rename_history(replid, end);
+            self.state.close_replicas();
+        }
+        self.session.database = role.stream_database.load(Relaxed) as u16;
+    }
+
+    /// Receives a snapshot and puts it in the place of the data.
+    fn full(&mut self, stream: &mut TcpStream, replid: &str, offset: u64) -> Result<(), String> {
+        log::info!("Full resync from master: {replid}:{offset}");
+        self.note(|primary| {
+            primary.link = LinkState::Sync;
+            primary.snapshot = (0, 0);
+        });
+        let path = self.temporary()?;
+        let received = self.receive(stream, &path);
+        let loaded = received.and_then(|n_bytes| {
+            log::info!("MASTER <-> REPLICA sync: Flushing old data");
+            let file = File::open(&path).map_err(|error| reason(&error))?;
+            self.load(file, n_bytes, (replid, offset))
+        });
+        // It is gone, or was never there; the next one has the same name.
+        let _ = std::fs::remove_file(&path);
+        loaded?;
+        log::info!("MASTER <-> REPLICA sync: Finished with success");
+        Ok(())
+    }
+
+    fn temporary(&self) -> Result<PathBuf, String> {
+        let folder = std::env::current_dir().map_err(|error| reason(&error))?;
+        Ok(folder.join(format!("temp-replica-{}.rdb", std::process::id())))
+    }
+
+    /// Writes the snapshot to a file; its length.
+    fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
+        let line = self.line(stream)?;
+        let wrong = || {
+            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
+        };
+        let what = line.strip_prefix('$').ok_or_else(wrong)?;
+        let mark = what
+            .strip_prefix("EOF:")
+            .map(|mark| mark.as_bytes().to_vec());
+        if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
+            return Err(wrong());
+        }
+        let n_bytes = match mark {
+            Some(_) => {
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                );
+                None
+            }
+            None => {
+                let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
+                );
+                self.note(|primary| primary.snapshot.0 = n_bytes);
+                Some(n_bytes)
+            }
+        };
+        let told = |error: std::io::Error| {
+            format!(
+                "Write error or short write writing to the DB dump file needed for MASTER <-> \
+                     REPLICA synchronization: {}",
+                reason(&error)
+            )
+        };
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).open(path);
+        let mut file = file.map_err(told)?;
+        // What may be the beginning of the mark is held back.
+        let n_held = mark.as_ref().map_or(0, Vec::len);
+        let mut n_done = 0;
+        loop {
+            let unread = &self.input[self.pos..];
+            let is_whole = match (&mark, n_bytes) {
+                (Some(mark), _) => unread.ends_with(mark),
+                (None, Some(n_bytes)) => n_done + unread.len() as u64 >= n_bytes,
+                (None, None) => return Err(wrong()),
+            };
+            let n = match (is_whole, n_bytes) {
+                (true, Some(n_bytes)) => (n_bytes - n_done) as usize,
+                _ => unread.len().saturating_sub(n_held),
+            };
+            file.write_all(&unread[..n]).map_err(told)?;
+            n_done += n as u64;
+            self.pos += n;
+            self.note(|primary| primary.snapshot.1 = n_done);
+            if is_whole {
+                self.pos += n_held;
+                return Ok(n_done);
+            }
+            self.await_more(stream)?;
+        }
+    }
+
+    /// Puts the snapshot in the place of the data.
+    fn load(
+        &mut self,
+        file: File,
+        n_bytes: u64,
+        (replid, offset): (&str, u64),
+    ) -> Result<(), String> {
+        let (state, role) = (self.state, &self.state.role);
+        let applying = role.applying.lock();
+        if !self.is_wanted() {
+            return Err("the primary is no longer wanted".to_owned());
+        }
+        role.stream_database.store(0, Relaxed);
+        state.close_replicas(); // what they have is of another history
+        self.engine.begin_tick();
+        self.engine.load_from_primary(file, n_bytes)?;
+        role.begin_history(replid.to_owned());
+        state.journal.backlog.follow(offset);
+        drop(applying);
+        self.session.database = role.stream_database.load(Relaxed) as u16;
+        self.session.queue = None;
+        Ok(())
+    }
+
+    // ---- The stream ------------------------------------------------------------------------------
+
+    /// Runs what comes until the connection ends.
+    fn follow(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+        let mut heard_at = Instant::now();
+        let (mut parser, mut spans) = (Parser::default(), Vec::new());
+        loop {
+            self.run_all(stream, &mut parser, &mut spans)?;
+            if !self.is_wanted() {
+                return Ok(());
+            }
+            if self.acked_at.elapsed() >= ACK {
+                self.acknowledge(stream)?;
+            }
+            match self.read(stream)? {
+                true => heard_at = Instant::now(),
+                false if heard_at.elapsed() > self.state.config.replication_timeout() => {
+                    return Err("MASTER timeout: no data nor PING received...".to_owned());
+                }
+                false => {}
+            }
+        }
+    }
+
+    fn run_all(
+        &mut self,
+        stream: &mut TcpStream,
+        parser: &mut Parser,
+        spans: &mut Vec<Span>,
+    ) -> Result<(), String> {
+        let limits = Limits {
+            max_bulk_bytes: usize::MAX,
+            authenticated: true,
+        };
+        self.engine.begin_tick();
+        let mut input = std::mem::take(&mut self.input);
+        let mut result = Ok(());
+        while result.is_ok() && self.is_wanted() {
+            spans.clear();
+            let mut next = self.pos;
+            match parser.next(&mut input, &mut next, spans, &limits) {
+                Ok(false) => break,
+                Ok(true) => {}
+                Err(error) => {
+                    result = Err(format!("Protocol error from MASTER: {error}"));
+                    break;
+                }
+            }
+            let words: Vec<&[u8]> = spans.iter().map(|span| span.of(&input)).collect();
+            result = self.one(stream, &words, &input[self.pos..next]);
+            self.pos = next;
+        }
+        self.input = input;
+        if self.state.journal.backlog.take_news() {
+            self.state.announce_stream();
+        }
+        self.state.mailboxes.wake();
+        result
+    }
+
+    /// Runs one command and hands its bytes on.
+    fn one(&mut self, stream: &mut TcpStream, words: &[&[u8]], raw: &[u8]) -> Result<(), String> {
+        let role = &self.state.role;
+        let applying = role.applying.lock();
+        if !self.is_wanted() {
+            return Ok(()); // it belongs to a history that ends before it
+        }
+        let is = |word: &str| {
+            words
+                .first()
+                .is_some_and(|name| name.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let must_answer = is("replconf");
+        if !words.is_empty() && !must_answer && !is("ping") {
+            self.apply(words)?;
+        }
+        role.stream_database
+            .store(self.session.database.into(), Relaxed);
+        self.block.extend_from_slice(raw);
+        if self.session.queue.is_none() {
+            self.state.journal.backlog.forward(&self.block);
+            self.block.clear();
+        }
+        drop(applying);
+        match must_answer {
+            true => self.acknowledge(stream),
+            false => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, words: &[&[u8]]) -> Result<(), String> {
+        let mut answer = Vec::new();
+        loop {
+            answer.clear();
+            let mut reply = Reply::new(&mut answer, Proto::Resp2);
+            match dispatch::apply(&mut self.engine, &mut self.session, words, &mut reply) {
+                Ok(Outcome::Done) => break,
+                Ok(Outcome::Busy | Outcome::Postponed) => std::thread::sleep(BUSY),
+                Ok(Outcome::Blocked(_)) => {
+                    self.engine.end_wait(&mut self.session, true);
+                    break;
+                }
+                Err(error) => {
+                    let name = words[0].escape_ascii();
+                    log::error!("The primary has sent '{name}', which cannot run here: {error}");
+                    break;
+                }
+            }
+        }
+        if answer.first() == Some(&b'-') {
+            let (line, name) = (answer.escape_ascii(), words[0].escape_ascii());
+            log::error!(
+                "== CRITICAL == This replica is sending an error to its master: '{line}' after processing the command '{name}'"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells the primary how far this server is.
+    fn acknowledge(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+        self.acked_at = Instant::now();
+        let offset = self.state.journal.backlog.end().to_string();
+        Link::say(stream, &["REPLCONF".to_owned(), "ACK".to_owned(), offset])
+    }
+}

@@ -1,0 +1,138 @@
+//! The driver of replication: a thread that looks after replicas and begins snapshots for them, and one
+//! that follows the primary while there is one. What they know is in [`crate::role`].
+
+pub mod handshake;
+mod link;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::command::Commands;
+use crate::mailbox::Mail;
+use crate::persistence::full_sync;
+use crate::role::Replica;
+use crate::state::State;
+
+/// How often it looks, while there is somebody to look after.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often it looks whether there is anybody.
+const REST: Duration = Duration::from_secs(3600);
+
+/// What the thread remembers between two looks.
+struct Keeper {
+    state: &'static State,
+    pinged_at: Instant,
+    /// A snapshot for replicas is being made.
+    is_serving: Arc<AtomicBool>,
+    /// The choice of a primary that is being followed.
+    followed: u64,
+}
+
+/// Looks after replicas and the link to the primary until the process ends.
+pub fn run(state: &'static State, commands: &'static Commands) {
+    let mut keeper = Keeper {
+        state,
+        pinged_at: Instant::now(),
+        is_serving: Arc::default(),
+        followed: state.role.generation(),
+    };
+    if let Some((host, port)) = state.config.primary() {
+        state.role.follow(host, port);
+    }
+    while !state.is_stopping.load(Relaxed) {
+        let generation = state.role.generation();
+        if generation != keeper.followed && !state.saving.is_loading() {
+            keeper.followed = generation;
+            if state.role.is_replica() {
+                std::thread::spawn(move || link::run(state, commands, generation));
+            }
+        }
+        let is_busy = keeper.look();
+        let is_behind = generation != state.role.generation() || generation != keeper.followed;
+        let patience = if is_busy || is_behind { LOOK } else { REST };
+        state.role.wait(generation, patience);
+    }
+}
+
+impl Keeper {
+    /// Whether there is anybody to look after.
+    fn look(&mut self) -> bool {
+        let (state, role) = (self.state, &self.state.role);
+        let (backlog, config) = (&state.journal.backlog, &state.config);
+        backlog.set_kept_bytes(config.replication_backlog_bytes() as u64);
+        role.trim(backlog);
+        let replicas = role.replicas();
+        role.count_good(config.replica_lag_max());
+        if replicas.is_empty() {
+            if let (Some(alone), Some(ttl)) = (role.alone_for(), config.backlog_ttl())
+                && alone > ttl
+                && backlog.is_led()
+            {
+                log::info!(
+                    "Replication backlog freed after {} seconds without replicas.",
+                    ttl.as_secs()
+                );
+                backlog.stop();
+            }
+            return backlog.is_on();
+        }
+        self.ping();
+        self.drop_silent(&replicas);
+        self.begin_snapshot();
+        true
+    }
+
+    fn ping(&mut self) {
+        let state = self.state;
+        if self.pinged_at.elapsed() >= state.config.replica_ping_period()
+            && !state.role.is_replica()
+        {
+            self.pinged_at = Instant::now();
+            state.journal.backlog.tell(&[b"PING"]);
+            state.announce_stream();
+            state.mailboxes.wake();
+        }
+    }
+
+    /// Closes replicas that have said nothing for `repl-timeout`.
+    fn drop_silent(&self, replicas: &[Arc<Replica>]) {
+        let limit = self.state.config.replication_timeout();
+        for replica in replicas.iter().filter(|replica| replica.is_online()) {
+            let acked_at = replica.facts.lock().acked_at;
+            if acked_at.is_some_and(|at| at.elapsed() > limit) {
+                log::warn!("Disconnecting timedout replica (streaming sync): {}", replica.peer);
+                let to = replica.address;
+                self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
+                self.state.mailboxes.wake();
+            }
+        }
+    }
+
+    fn begin_snapshot(&self) {
+        let (state, config) = (self.state, &self.state.config);
+        let (mut waiting, longest) = state.role.waiting();
+        let is_free = !self.is_serving.load(Relaxed) && !state.saving.is_loading();
+        if waiting.is_empty() || !is_free {
+            return;
+        }
+        let delay = match config.syncs_without_disk() {
+            true => config.diskless_sync_delay(),
+            false => Duration::ZERO,
+        };
+        let n_enough = config.diskless_sync_max_replicas();
+        if longest < delay && (n_enough == 0 || waiting.len() < n_enough) {
+            return;
+        }
+        // Those who want a part of it have a snapshot of their own.
+        let wants_functions = waiting[0].facts.lock().wants_functions_only;
+        waiting.retain(|replica| replica.facts.lock().wants_functions_only == wants_functions);
+        self.is_serving.store(true, Relaxed);
+        let is_serving = self.is_serving.clone();
+        std::thread::spawn(move || {
+            full_sync::serve(state, waiting);
+            is_serving.store(false, Relaxed);
+            state.role.nudge();
+        });
+    }
+}
