@@ -118,12 +118,17 @@ impl Stretch {
             {
                 let writer = self.select(database);
                 file::key(writer, manner.attributes(entry), entry.key(), value);
-                self.seal();
-                self.n_bytes += text.len();
-                self.segments.push(Segment::Text(text.to_vec()));
+                self.text(text);
             }
             _ => write_entry(self.select(database), manner, entry),
         }
+    }
+
+    /// A text that is packed when nobody waits for a lock.
+    fn text(&mut self, text: &[u8]) {
+        self.seal();
+        self.n_bytes += text.len();
+        self.segments.push(Segment::Text(text.to_vec()));
     }
 
     /// Makes a segment of what was written.
@@ -307,9 +312,13 @@ impl Sink for Gather {
             inner.stream(id);
         }
         match &inner.streamed {
-            Some(streamed) if streamed.id == id => {
-                save::piece(&mut inner.out.writer, streamed.first_ms, piece);
-            }
+            Some(streamed) if streamed.id == id => match piece {
+                Piece::Block(base, pack) => {
+                    inner.out.writer.string(&base.to_bytes());
+                    inner.out.text(pack);
+                }
+                piece => save::piece(&mut inner.out.writer, streamed.first_ms, piece),
+            },
             _ => {
                 if let Some(open) = inner.open.get_mut(&id) {
                     let before = open.writer.out.len();
