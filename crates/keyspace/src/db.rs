@@ -911,7 +911,7 @@ impl<'a> Db<'a> {
             room.deadlines = None;
             room.n_volatile = 0;
             locked.shard(id).len.store(0, Relaxed);
-            locked.shard(id).set_deadline_count((0, 0));
+            locked.shard(id).set_deadline_count((0, 0, 0));
             keyspace.renew_due(id, None);
             if keyspace.snapshot.is_walking() {
                 keyspace.snapshot.detach(room.database_at_cut(id), table);

@@ -218,7 +218,9 @@ impl Keyspace {
         let (n, sum) = shards
             .iter()
             .map(Shard::deadline_count)
-            .fold((0, 0), |(n, sum), (n_here, sum_here)| (n + n_here, sum + u128::from(sum_here)));
+            .fold((0, 0), |(n, sum), (n_here, sum_here, _)| {
+                (n + n_here, sum + u128::from(sum_here))
+            });
         (n, (sum / n.max(1) as u128) as u64)
     }
 

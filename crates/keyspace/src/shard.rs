@@ -106,15 +106,17 @@ impl Shard {
     }
 
     /// Counts anew for a table that came or went as a whole. For the holder of the lock.
-    pub(crate) fn set_deadline_count(&self, (n, sum): (usize, u64)) {
-        self.n_fielded.store(0, Relaxed);
+    pub(crate) fn set_deadline_count(&self, (n, sum, n_fielded): (usize, u64, usize)) {
+        self.n_fielded.store(n_fielded, Relaxed);
         self.n_expiring.store(n, Relaxed);
         self.deadline_sum.store(sum, Relaxed);
     }
 
-    /// How many entries have a deadline themselves, and the sum of those, far ones cut.
-    pub(crate) fn deadline_count(&self) -> (usize, u64) {
-        (self.n_expiring.load(Relaxed), self.deadline_sum.load(Relaxed))
+    /// How many entries have a deadline themselves, the sum of those, far ones cut, and how many
+    /// hashes have fields with deadlines.
+    pub(crate) fn deadline_count(&self) -> (usize, u64, usize) {
+        let (n, sum) = (self.n_expiring.load(Relaxed), self.deadline_sum.load(Relaxed));
+        (n, sum, self.n_fielded())
     }
 
     /// Counts a hash whose fields had deadlines or not, and have or not. For the holder of the lock.

@@ -420,6 +420,8 @@ fn info_counts_the_hashes_whose_fields_expire() {
     assert_eq!(counted("RENAME c d"), "3");
     assert_eq!(counted("DEL d"), "2");
     assert_eq!(counted("HPERSIST a FIELDS 1 f"), "2", "the other field has one");
+    assert_eq!(counted("SWAPDB 0 1"), "2");
+    assert_eq!(counted("SWAPDB 0 1"), "2");
     assert_eq!(counted("HSET a g 3"), "1", "a new value has no deadline");
     assert_eq!(counted("SET b x"), "0");
     assert_eq!(counted("HSETEX a PX 1 FIELDS 1 f 1"), "1");
