@@ -8,7 +8,7 @@ use datatypes::encoding::quicklist::{NodeRef, Side};
 use datatypes::encoding::table::Record;
 use datatypes::hash::FieldDeadline;
 use datatypes::home::{Limits, Piece};
-use datatypes::stream::{self, StreamId};
+use datatypes::stream::{self, Stream, StreamId};
 use datatypes::value::ValueRef;
 use keyspace::access::AccessClock;
 use keyspace::db::{Db, Departed, Expiry, Terms};
@@ -87,6 +87,15 @@ impl Content {
                 .is_none(),
             (Content::Zset(members), Piece::Scored(member, score)) => {
                 members.insert(member.to_vec(), score).is_none()
+            }
+            (Content::Stream(entries), Piece::Block(base, pack)) => {
+                let n_before = entries.len();
+                let mut block = Stream::new();
+                block.push_block(base, pack.to_vec()).unwrap();
+                let block = block.range(StreamId::MIN..=StreamId::MAX);
+                let value = |entry: stream::Entry<'_>| entry.fields().next().unwrap().1.to_vec();
+                entries.extend(block.map(|entry| (entry.id, value(entry))));
+                entries.len() > n_before
             }
             (content, piece) => panic!("{piece:?} in {content:?}"),
         };

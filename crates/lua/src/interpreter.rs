@@ -190,6 +190,7 @@ impl Inner {
             prelude.call::<(Table, Function, Table, Function, Function)>(native)?;
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
+        lua.gc_collect()?; // what compiling the prelude left
         lua.set_memory_limit(bytes_max)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);

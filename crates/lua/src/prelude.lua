@@ -389,8 +389,12 @@ local LABELS = {
   ["allow-cross-slot-keys"] = true,
 }
 
+-- Under which of its two names a library calls register_function: errors name that one.
+local api = "redis"
+
 local function fail(message)
-  error({ err = "ERR " .. message }, 0)
+  local named = message:gsub("redis%.register", api .. ".register")
+  error({ err = "ERR " .. named }, 0)
 end
 
 local function is_text(value)
@@ -474,9 +478,12 @@ local function register_function(...)
   registered[#registered + 1] = f
 end
 
-local at_load = strict({
-  redis = view(strict({
-    register_function = register_function,
+local function load_api(name)
+  return view(strict({
+    register_function = function(...)
+      api = name
+      return register_function(...)
+    end,
     log = native.log,
     LOG_DEBUG = 0,
     LOG_VERBOSE = 1,
@@ -484,9 +491,10 @@ local at_load = strict({
     LOG_WARNING = 3,
     REDIS_VERSION = redis.REDIS_VERSION,
     REDIS_VERSION_NUM = redis.REDIS_VERSION_NUM,
-  })),
-})
-at_load.server = at_load.redis
+  }))
+end
+
+local at_load = strict({ redis = (load_api("redis")), server = (load_api("server")) })
 
 local function load_library(chunk)
   local all = {}

@@ -300,6 +300,16 @@ impl Saving {
         self.is_running.load(SeqCst)
     }
 
+    /// Forgets a save that was asked for; false if there is none that has not begun.
+    pub fn cancel_wish(&self) -> bool {
+        let mut desk = self.desk.lock();
+        let is_forgotten = desk.wanted.take().is_some();
+        if is_forgotten {
+            self.is_running.store(false, SeqCst);
+        }
+        is_forgotten
+    }
+
     /// Asks the present save to stop.
     pub fn cancel(&self) {
         let _desk = self.desk.lock();

@@ -16,6 +16,11 @@ use std::sync::Arc;
 
 use super::id::StreamId;
 
+/// Seconds that ids may be kept at most.
+pub const DURATION_S_MAX: u64 = 86_400;
+/// Ids of a producer that may be kept at most.
+pub const ENTRIES_MAX: u64 = 10_000;
+
 /// How long ids are kept, and how many of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {

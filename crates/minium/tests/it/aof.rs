@@ -40,6 +40,7 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("appendonlydir")).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".lock"))
         .collect();
     names.sort();
     names

@@ -33,6 +33,11 @@ const DATA: &[&str] = &[
     "XGROUP CREATE emptied g 0",
     "XREADGROUP GROUP g c STREAMS emptied >",
     "XDEL emptied 7-1",
+    "XADD produced * f v",
+    "XCFGSET produced IDMP-DURATION 86400 IDMP-MAXSIZE 7",
+    "XADD produced IDMP p i * f v",
+    "XADD produced IDMPAUTO p * f v",
+    "XADD produced IDMP q i * f v",
 ];
 const LONG: &str = "for i = 1, 20000 do \
     redis.call('RPUSH', 'long', i .. string.rep('x', 20)) redis.call('SADD', 'bigset', 'm' .. i) \
@@ -49,6 +54,11 @@ const QUESTIONS: &[&str] = &[
     "PEXPIRETIME e",
     "FUNCTION LIST",
     "XINFO GROUPS x",
+    "XADD produced IDMP p i * other fields",
+    "XADD produced IDMPAUTO p * f v",
+    "XADD produced IDMP q i * f v",
+    "XLEN produced",
+    "XINFO STREAM produced",
     "LRANGE long 19990 -1",
 ];
 

@@ -187,6 +187,24 @@ fn a_client_that_never_reads_is_closed_at_its_limit() {
 }
 
 #[test]
+fn a_reply_beyond_all_bounds_closes_its_client_where_output_is_limited() {
+    let server = Server::start(&["--client-output-buffer-limit", "normal 1mb 0 0"]);
+    let mut client = server.client();
+    text("HSET h f v", &mut client);
+    let mut greedy = server.client();
+    assert!(greedy.call(&["HRANDFIELD", "h", "-999999999"]).is_err());
+    let unlimited = [
+        "CONFIG",
+        "SET",
+        "client-output-buffer-limit",
+        "normal 0 0 0",
+    ];
+    client.call(&unlimited).unwrap();
+    let mut other = server.client();
+    assert_eq!(text("HRANDFIELD h -999999999", &mut other), "-ERR reply too long");
+}
+
+#[test]
 fn a_subscriber_that_never_reads_is_closed_at_its_limit() {
     let limit = ["--client-output-buffer-limit", "pubsub 1mb 0 0"];
     on_few_and_many_threads(&limit, |server| {

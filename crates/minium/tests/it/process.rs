@@ -401,6 +401,49 @@ fn info_counts_the_keys_that_expire() {
 }
 
 #[test]
+fn info_counts_the_hashes_whose_fields_expire() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let mut counted = |words: &str| {
+        text(words, &mut client);
+        let shown = text("INFO keyspace", &mut client);
+        let found = shown
+            .split_once("subexpiry=")
+            .map(|(_, rest)| rest.to_owned());
+        let found = found.map(|rest| rest.split(',').next().unwrap().to_owned());
+        found.unwrap_or_default()
+    };
+    assert_eq!(counted("SET other x"), "0");
+    assert_eq!(counted("HSETEX a EX 100 FIELDS 2 f 1 g 2"), "1");
+    assert_eq!(counted("HSETEX b EX 100 FIELDS 1 f 1"), "2");
+    assert_eq!(counted("COPY b c"), "3");
+    assert_eq!(counted("RENAME c d"), "3");
+    assert_eq!(counted("DEL d"), "2");
+    assert_eq!(counted("HPERSIST a FIELDS 1 f"), "2", "the other field has one");
+    assert_eq!(counted("HSET a g 3"), "1", "a new value has no deadline");
+    assert_eq!(counted("SET b x"), "0");
+    assert_eq!(counted("HSETEX a PX 1 FIELDS 1 f 1"), "1");
+    wait_for("the field has gone", || (counted("PING") == "0").then_some(()));
+    assert_eq!(counted("HSETEX a EX 100 FIELDS 1 f 1"), "1");
+    assert_eq!(counted("HDEL a f"), "0");
+    assert_eq!(counted("HSETEX a EX 100 FIELDS 1 f 1"), "1");
+    counted("FLUSHALL");
+    assert_eq!(counted("SET other x"), "0");
+}
+
+#[test]
+fn a_flush_that_is_saved_at_once_leaves_no_changes() {
+    let server = Server::start(&["--save", "3600 1"]);
+    let mut client = server.client();
+    text("SET a 1", &mut client);
+    let shown = text("INFO persistence", &mut client);
+    assert!(shown.contains("rdb_changes_since_last_save:1\\r"), "{shown}");
+    text("FLUSHALL", &mut client);
+    let shown = text("INFO persistence", &mut client);
+    assert!(shown.contains("rdb_changes_since_last_save:0\\r"), "{shown}");
+}
+
+#[test]
 fn what_happens_is_counted() {
     let server = Server::start(&["--requirepass", "secret", "--threads", "2"]);
     let mut client = server.client();

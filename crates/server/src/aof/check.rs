@@ -75,7 +75,7 @@ pub(super) fn println_to(out: &mut impl Write, line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The place of a manifest by the path of it.
+/// The place of a manifest, or of a file that one names, by the path of it.
 pub(super) fn place_of(path: &Path) -> Place {
     let parent = path
         .parent()
@@ -83,8 +83,20 @@ pub(super) fn place_of(path: &Path) -> Place {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Place {
         folder: parent.unwrap_or(Path::new(".")).to_owned(),
-        name: name.strip_suffix(".manifest").unwrap_or(&name).to_owned(),
+        name: stem(&name).to_owned(),
     }
+}
+
+/// What all names of an append-only file begin with, by one of them.
+fn stem(name: &str) -> &str {
+    let number_and_kind = |end: &&str| {
+        let (rest, kind) = name.strip_suffix(*end)?.rsplit_once('.')?;
+        let (stem, number) = rest.rsplit_once('.')?;
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number && matches!(kind, "base" | "incr")).then_some(stem)
+    };
+    let of_part = [".rdb", ".aof"].iter().find_map(number_and_kind);
+    of_part.unwrap_or(name.strip_suffix(".manifest").unwrap_or(name))
 }
 
 /// Whether a file looks like a manifest: comments, then lines that name files.
@@ -106,10 +118,11 @@ pub(super) fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
 }
 
 fn check(path: &Path, task: Task, out: &mut impl Write) -> Result<(), String> {
-    let folder = place_of(path).folder;
+    let place = place_of(path);
+    let folder = place.folder.clone();
     let _hold = match task {
         Task::Look => None,
-        Task::Fix | Task::Truncate(_) => Some(Hold::take(&folder, PATIENCE)?),
+        Task::Fix | Task::Truncate(_) => Some(Hold::take(&place, PATIENCE)?),
     };
     if !is_manifest(path)? {
         println_to(out, "Start checking Old-Style AOF");
@@ -319,6 +332,25 @@ impl Bar {
     fn clear(&mut self) {
         if self.shown.take().is_some() {
             eprint!("\r{}\r", " ".repeat(Bar::CELLS as usize + 10));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stem;
+
+    #[test]
+    fn names_tell_to_whom_they_belong() {
+        for (name, own) in [
+            ("a.aof.manifest", "a.aof"),
+            ("a.aof.12.incr.aof", "a.aof"),
+            ("a.aof.1.base.rdb", "a.aof"),
+            ("a.1.base.aof", "a"),
+            ("appendonly.aof", "appendonly.aof"),
+            ("a.x.incr.aof", "a.x.incr.aof"),
+        ] {
+            assert_eq!(stem(name), own);
         }
     }
 }

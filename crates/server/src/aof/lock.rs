@@ -1,17 +1,19 @@
-//! The hold on a folder of an append-only file: two servers that append to one would ruin it.
+//! The hold on an append-only file: two servers that append to one would ruin it.
 //!
-//! It is a lock of the system on the folder itself, so it leaves no file behind and goes with the process,
-//! however that ends. A server that comes too early, as the one before is still on its way out, waits a
-//! little.
+//! It is a lock of the system on a file beside the manifest, `appendonly.aof.lock`, so it goes with the
+//! process, however that ends; the file says whose it is. A server that comes too early, as the one before is
+//! still on its way out, waits a little.
 //!
-//! It is held while the append-only file is on, and for a rewrite when it is off. Servers without one may
-//! share a directory.
+//! It is held while the append-only file is on, and for a rewrite when it is off. Servers without one, or with
+//! other names for their files, may share a directory.
 
-use std::fs::File;
-use std::fs::TryLockError;
-use std::path::Path;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::manifest::Place;
 use crate::error::reason;
 
 /// How long somebody on his way out is waited for when a server starts.
@@ -21,44 +23,72 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Held as long as it lives.
 #[derive(Debug)]
 pub struct Hold {
-    _folder: Option<File>,
+    path: PathBuf,
+    /// `None`: the system knows no such locks there.
+    file: Option<File>,
 }
 
 impl Hold {
     /// Takes the hold. The error, if somebody else has it, is for the operator. Where the system knows no
     /// such locks, as on some network file systems, everybody gets it.
-    pub fn take(folder: &Path, patience: Duration) -> Result<Hold, String> {
-        let shown = folder.display();
-        let file = File::open(folder)
-            .map_err(|error| format!("Can't open the folder {shown}: {}", reason(&error)))?;
+    pub fn take(place: &Place, patience: Duration) -> Result<Hold, String> {
+        let path = place.path(&format!("{}.lock", place.name));
+        let shown = path.display();
         let started = Instant::now();
         loop {
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(|error| format!("Can't open {shown}: {}", reason(&error)))?;
             match file.try_lock() {
-                Ok(()) => {
-                    return Ok(Hold {
-                        _folder: Some(file),
-                    });
-                }
+                // Else who had it has removed it meanwhile.
+                Ok(()) if is_at(&file, &path) => return Ok(Hold::mark(path, file)),
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
                     std::thread::sleep(LOOK);
                 }
                 Err(TryLockError::WouldBlock) => {
+                    let owner = fs::read_to_string(&path).unwrap_or_default();
                     return Err(format!(
-                        "The append-only files in {shown} are in use by another process. Two servers \
-                         must not write one append-only file: stop the other, or set another 'dir' or \
-                         'appenddirname'."
+                        "The append-only file of {shown} is in use by another process ({}). Two servers \
+                         must not write one: stop the other, or set another 'dir', 'appenddirname' or \
+                         'appendfilename'.",
+                        owner.trim()
                     ));
                 }
                 Err(TryLockError::Error(error)) => {
                     log::warn!(
-                        "Cannot lock the folder {shown}: {}. See to it that no other server uses it.",
+                        "Cannot lock {shown}: {}. See to it that no other server uses these files.",
                         reason(&error)
                     );
-                    return Ok(Hold { _folder: None });
+                    return Ok(Hold { path, file: None });
                 }
             }
         }
     }
+
+    fn mark(path: PathBuf, mut file: File) -> Hold {
+        // Only whoever reads the error of another would miss it.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Hold {
+            path,
+            file: Some(file),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.path); // it may be gone, with its folder
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |facts: fs::Metadata| (facts.dev(), facts.ino());
+    let (own, there) = (file.metadata().map(place), fs::metadata(path).map(place));
+    own.is_ok_and(|own| there.is_ok_and(|there| own == there))
 }
 
 #[cfg(test)]
@@ -68,12 +98,18 @@ mod tests {
     #[test]
     fn one_has_it_at_a_time() {
         let folder = std::env::temp_dir().join(format!("minium-hold-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let hold = Hold::take(&folder, LOOK).unwrap();
-        let refusal = Hold::take(&folder, LOOK).unwrap_err();
-        assert!(refusal.contains("in use by another process"), "{refusal}");
+        fs::create_dir_all(&folder).unwrap();
+        let place = |name: &str| Place {
+            folder: folder.clone(),
+            name: name.to_owned(),
+        };
+        let hold = Hold::take(&place("a"), LOOK).unwrap();
+        let refusal = Hold::take(&place("a"), LOOK).unwrap_err();
+        let own = format!("in use by another process ({})", std::process::id());
+        assert!(refusal.contains(&own), "{refusal}");
+        Hold::take(&place("b"), LOOK).unwrap();
         drop(hold);
-        Hold::take(&folder, LOOK).unwrap();
-        std::fs::remove_dir(&folder).unwrap();
+        Hold::take(&place("a"), LOOK).unwrap();
+        fs::remove_dir(&folder).unwrap(); // nothing was left in it
     }
 }

@@ -194,15 +194,16 @@ impl Manifest {
     pub fn new_base(&mut self, place: &Place, n_kept: usize, is_snapshot: bool) -> &Part {
         let ending = if is_snapshot { "rdb" } else { "aof" };
         let n_past = self.increments.len().saturating_sub(n_kept);
-        let past = self
-            .base
-            .take()
-            .into_iter()
-            .chain(self.increments.drain(..n_past));
-        self.history.extend(past.map(|part| Part {
-            kind: Kind::History,
-            ..part
-        }));
+        let past: Vec<Part> = self
+            .increments
+            .drain(..n_past)
+            .chain(self.base.take())
+            .map(|part| Part {
+                kind: Kind::History,
+                ..part
+            })
+            .collect();
+        self.history.splice(0..0, past); // as Redis has them: the latest first
         self.last_base += 1;
         self.base.insert(Part {
             name: format!("{}.{}.base.{ending}", place.name, self.last_base),

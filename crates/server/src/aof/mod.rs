@@ -479,17 +479,17 @@ impl Files {
         Ok(())
     }
 
-    /// Keeps others from the folder of the files; whether it was free to them before. The error is for the
+    /// Keeps others from the files; whether they were free to them before. The error is for the
     /// operator.
     pub fn hold(&mut self, patience: Duration) -> Result<bool, String> {
         let is_new = self.hold.is_none();
         if is_new {
-            self.hold = Some(Hold::take(&self.place.folder, patience)?);
+            self.hold = Some(Hold::take(&self.place, patience)?);
         }
         Ok(is_new)
     }
 
-    /// Lets others have the folder.
+    /// Lets others have the files.
     pub fn let_go(&mut self) {
         self.hold = None;
     }

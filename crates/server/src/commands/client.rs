@@ -301,6 +301,7 @@ fn pause(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         return Err(Error::Plain("ERR timeout is out of range"));
     }
     ctx.state.pause.begin(what, until_ms, ctx.now_ms);
+    ctx.session.is_pausing = true;
     ctx.order = Some(Order::Pause);
     reply.ok();
     Ok(())

@@ -308,6 +308,7 @@ fn keys_of<'a>(ctx: &AdminCtx<'_>, args: &mut Args<'a>) -> Result<Vec<(&'a [u8],
             other => other,
         };
         let found = keys_of_run(row.keys, run, &request)
+            .or_else(|| row.has(Flag::NoMandatoryKeys).then(Vec::new))
             .ok_or(Error::Plain("ERR Invalid arguments specified for command"))?;
         keys.extend(found.into_iter().map(|key| (key, access)));
     }

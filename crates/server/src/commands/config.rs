@@ -111,6 +111,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             }
             Ok(())
         }
+        "aof-disable-auto-gc" => {
+            append::remove_history(state);
+            Ok(())
+        }
         "aof-timestamp-enabled" | "aof-record-checksum" => {
             append::mark_records(state);
             Ok(())

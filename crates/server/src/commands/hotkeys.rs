@@ -27,6 +27,7 @@ const HOTKEYS: &[Command] = &[
     Command::help("hotkeys|help").since("8.6.1"),
     Command::admin("hotkeys|reset", 2, reset)
         .flags(FLAGS)
+        .tips(&["request_policy:special"])
         .about("8.6.0", "O(1)", "Forgets what was gathered."),
     Command::admin("hotkeys|start", -2, start)
         .syntax(
@@ -34,9 +35,11 @@ const HOTKEYS: &[Command] = &[
              [SAMPLE ratio=integer] [SLOTS slots(count slot=integer ...)]",
         )
         .flags(FLAGS)
+        .tips(&["request_policy:special"])
         .about("8.6.0", "O(1)", "Begins to gather."),
     Command::admin("hotkeys|stop", 2, stop)
         .flags(FLAGS)
+        .tips(&["request_policy:special"])
         .about("8.6.0", "O(1)", "Gathers no more."),
 ];
 

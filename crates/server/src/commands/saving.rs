@@ -98,6 +98,10 @@ fn bgsave(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
                     "ERR Background saving is currently not in progress or scheduled",
                 ));
             }
+            if saving.cancel_wish() {
+                reply.simple("Scheduled background saving cancelled");
+                return Ok(());
+            }
             saving.cancel();
             reply.simple("Background saving cancelled");
             return Ok(());

@@ -39,6 +39,7 @@ impl Engine {
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
+                    session.is_pausing = false;
                     Outcome::Done
                 }
                 None => Outcome::Busy,
@@ -121,7 +122,10 @@ impl Engine {
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),
-            Order::Pause => locked.take_everything(),
+            Order::Pause => {
+                locked.take_everything();
+                session.is_pausing = false;
+            }
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
             Order::Save { .. } => {}
@@ -157,8 +161,8 @@ impl Engine {
         command: &Command,
         request: &[&[u8]],
     ) -> bool {
-        if command.name == "client|pause" {
-            return false; // it may be the one that has begun the pause and has not answered yet
+        if command.name == "client|pause" && session.is_pausing {
+            return false; // it has begun the pause itself
         }
         let queue = session.queue.as_ref().filter(|_| command.name == "exec");
         paused == Paused::All

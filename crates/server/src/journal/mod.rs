@@ -8,6 +8,8 @@
 //! ```text
 //!   *2 $6 SELECT $1 0    *3 $3 SET $1 k $1 v    *1 $5 MULTI  ...  *1 $4 EXEC
 //! ```
+//!
+//! A SELECT that a block needs is the first inside it, as Redis puts it.
 
 pub mod backlog;
 

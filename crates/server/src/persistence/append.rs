@@ -32,6 +32,15 @@ pub fn place(state: &State) -> Place {
     }
 }
 
+/// CONFIG SET aof-disable-auto-gc no: what was kept meanwhile goes.
+pub fn remove_history(state: &State) {
+    let mut files = state.aof.files();
+    if let Some(mut manifest) = files.manifest.take() {
+        super::rewrite::remove_history(state, &files.place, &mut manifest);
+        files.manifest = Some(manifest);
+    }
+}
+
 /// The length of a file, 0 if there is none.
 pub fn n_file_bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |facts| facts.len())

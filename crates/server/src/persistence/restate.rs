@@ -22,6 +22,7 @@ use datatypes::home::{Encoding, Kind, Payload, Piece};
 use datatypes::list::ListRef;
 use datatypes::set::SetRef;
 use datatypes::stream::group::Group;
+use datatypes::stream::idempotency::{DURATION_S_MAX, ENTRIES_MAX, Idempotency};
 use datatypes::stream::{self, Stream, StreamId};
 use datatypes::zset::ZsetRef;
 use keyspace::entry::Entry;
@@ -261,6 +262,31 @@ impl Stretch {
         }
         if !ids.is_empty() {
             self.facts(key, stream, 0);
+        }
+        if let Some(known) = stream.idempotency() {
+            self.producers(key, stream, known);
+        }
+    }
+
+    /// States under which ids producers have added what is still there, after their terms: other terms
+    /// would forget them.
+    fn producers(&mut self, key: &[u8], stream: &Stream, known: &Idempotency) {
+        let terms = known.terms();
+        let duration_s = terms.duration_s.clamp(1, DURATION_S_MAX).to_string();
+        let max_entries = terms.max_entries.clamp(1, ENTRIES_MAX).to_string();
+        self.command(&[
+            b"XCFGSET",
+            key,
+            b"IDMP-DURATION",
+            duration_s.as_bytes(),
+            b"IDMP-MAXSIZE",
+            max_entries.as_bytes(),
+        ]);
+        for (producer, entries) in known.producers() {
+            for (iid, id) in entries.filter(|(_, id)| stream.get(*id).is_some()) {
+                let id = text(id);
+                self.command(&[b"XIDMPRECORD", key, producer, iid, id.as_bytes()]);
+            }
         }
     }
 

@@ -139,6 +139,8 @@ pub struct Session {
     pub watching: Option<Box<Watching>>,
     /// Channels and patterns.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// Its CLIENT PAUSE has begun and is not answered.
+    pub is_pausing: bool,
     /// It waits for the end of a pause.
     pub is_postponed: bool,
     /// What it wants to be told of, if anything.
@@ -195,6 +197,7 @@ impl Session {
             is_closing: false,
             leaves_clock: false,
             is_importer: false,
+            is_pausing: false,
             is_notable: false,
             is_kept: false,
             is_monitor: false,

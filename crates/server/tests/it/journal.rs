@@ -381,8 +381,8 @@ fn a_transaction_is_one_block() {
     assert_eq!(
         lines,
         [
-            "SELECT 0",
             "MULTI",
+            "SELECT 0",
             "SET a 1",
             "RPUSH q x y",
             "LPOP q",

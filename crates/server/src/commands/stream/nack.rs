@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// The command of this room.
 pub const COMMANDS: &[Command] = &[Command::write("xnack", -7, xnack)
     .syntax(
-        "key group mode(SILENT|FAIL|FATAL) IDS ids(numids id ...) [RETRYCOUNT count] [force(FORCE)]",
+        "key group mode(SILENT|FAIL|FATAL) IDS ids(numids=integer id ...) [RETRYCOUNT count] [force(FORCE)]",
     )
     .key(1)
     .fast()

@@ -4,7 +4,7 @@
 //! An entry is journaled as any other, under the id that it got, and the producer's id after it: who
 //! repeats the journal later would else look at another clock.
 
-use datatypes::stream::idempotency::Terms;
+use datatypes::stream::idempotency::{DURATION_S_MAX, ENTRIES_MAX, Terms};
 use datatypes::stream::{Stream, StreamId};
 use resp::reply::Reply;
 use xxhash_rust::xxh3::xxh3_128;
@@ -135,12 +135,15 @@ fn xcfgset(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         if args.len() > 1 && args.eat(b"IDMP-DURATION") {
             duration_s = Some(within(
                 args,
-                86_400,
+                DURATION_S_MAX,
                 "ERR IDMP-DURATION must be between 1 and 86400 seconds",
             )?);
         } else if args.len() > 1 && args.eat(b"IDMP-MAXSIZE") {
-            max_entries =
-                Some(within(args, 10_000, "ERR IDMP-MAXSIZE must be between 1 and 10000 entries")?);
+            max_entries = Some(within(
+                args,
+                ENTRIES_MAX,
+                "ERR IDMP-MAXSIZE must be between 1 and 10000 entries",
+            )?);
         } else {
             return Err(Error::Syntax);
         }

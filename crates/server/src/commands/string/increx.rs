@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// The command of this family.
 pub const COMMANDS: &[Command] = &[Command::write("increx", -2, increx)
-    .syntax("key [increment(BYFLOAT float=double|BYINT integer)] [SATURATE] [LBOUND lowerbound] [UBOUND upperbound] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST)] [ENX]")
+    .syntax("key [increment(BYFLOAT float=double|BYINT integer=integer)] [SATURATE] [LBOUND lowerbound] [UBOUND upperbound] [expiration(EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST)] [ENX]")
     .key(1)
     .fast()
     .deny_oom()
