@@ -1,12 +1,18 @@
 //! Primaries and replicas as processes: what is written at one is read at the other, whatever happens
 //! to the link.
 
-use crate::{Server, signal, text, wait_for};
+use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
 use client::connection::Connection;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
-const FLAGS: [&str; 4] = ["--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"];
+const FLAGS: [&str; 4] = [
+    "--enable-debug-command",
+    "yes",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 fn start(more: &[&str]) -> Server {
     Server::start(&[&FLAGS, more].concat())
@@ -28,7 +34,11 @@ fn wait_for_link(replica: &Server) {
 fn field(name: &str, client: &mut Connection) -> String {
     let info = text("INFO", client);
     let value = info.split(&format!("{name}:")).nth(1).unwrap_or_default();
-    value.split(['\r', '\n', '\\']).next().unwrap_or_default().to_owned()
+    value
+        .split(['\r', '\n', '\\'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Both have the same data, once the replica has caught up.
@@ -98,9 +108,7 @@ fn after_a_cut_only_what_is_missing_is_sent() {
     let mut client = primary.client();
     assert_eq!(text("CLIENT KILL TYPE replica", &mut client), ":1");
     fill(&primary, 2);
-    wait_for("it comes back", || {
-        (field("sync_partial_ok", &mut client) == "1").then_some(())
-    });
+    wait_for("it comes back", || (field("sync_partial_ok", &mut client) == "1").then_some(()));
     wait_for_same(&primary, &replica);
     assert_eq!(field("sync_full", &mut client), "1");
 }
@@ -163,17 +171,22 @@ fn wait_counts_replicas_that_have_what_was_written() {
 
 #[test]
 fn writes_are_refused_without_the_replicas_that_are_asked_for() {
-    let primary = start(&["--min-replicas-to-write", "1", "--min-replicas-max-lag", "5"]);
+    let primary = start(&[
+        "--min-replicas-to-write",
+        "1",
+        "--min-replicas-max-lag",
+        "5",
+    ]);
     let mut client = primary.client();
     assert!(text("SET k v", &mut client).starts_with("-NOREPLICAS"));
     let replica = start(&[]);
     follow(&replica, &primary);
-    wait_for("the replica is counted", || {
-        (text("SET k v", &mut client) == "+OK").then_some(())
-    });
+    wait_for("the replica is counted", || (text("SET k v", &mut client) == "+OK").then_some(()));
     drop(replica);
     wait_for("the replica is missed", || {
-        text("SET k v", &mut client).starts_with("-NOREPLICAS").then_some(())
+        text("SET k v", &mut client)
+            .starts_with("-NOREPLICAS")
+            .then_some(())
     });
 }
 
@@ -184,7 +197,11 @@ fn half_a_snapshot_leaves_the_old_data() {
     text("SET old data", &mut client);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    for body in [&b"$1000\r\nREDIS0011\xfa"[..], b"$EOF:0123456789", b"$20\r\nREDIS0011 is not a file"] {
+    for body in [
+        &b"$1000\r\nREDIS0011\xfa"[..],
+        b"$EOF:0123456789",
+        b"$20\r\nREDIS0011 is not a file",
+    ] {
         text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
         let (mut socket, _) = listener.accept().unwrap();
         let mut asked = Vec::new();
@@ -199,11 +216,15 @@ fn half_a_snapshot_leaves_the_old_data() {
             }
         }
         let id = "a".repeat(40);
-        socket.write_all(format!("+FULLRESYNC {id} 1\r\n").as_bytes()).unwrap();
+        socket
+            .write_all(format!("+FULLRESYNC {id} 1\r\n").as_bytes())
+            .unwrap();
         socket.write_all(body).unwrap();
         drop(socket);
         wait_for("the link is down again", || {
-            text("ROLE", &mut client).contains("connect\"").then_some(())
+            text("ROLE", &mut client)
+                .contains("connect\"")
+                .then_some(())
         });
         text("REPLICAOF NO ONE", &mut client);
         let is_garbage = body.starts_with(b"$20");
@@ -221,7 +242,9 @@ fn a_replica_without_its_primary_answers_as_it_is_told_to() {
     assert_eq!(text("GET k", &mut client), "\"v\"");
     drop(primary);
     wait_for("the link is down", || {
-        text("GET k", &mut client).starts_with("-MASTERDOWN").then_some(())
+        text("GET k", &mut client)
+            .starts_with("-MASTERDOWN")
+            .then_some(())
     });
     assert_eq!(text("CONFIG SET replica-serve-stale-data yes", &mut client), "+OK");
     assert_eq!(text("GET k", &mut client), "\"v\"");
@@ -236,4 +259,53 @@ fn messages_reach_subscribers_of_replicas() {
     text("PUBLISH news hello", &mut primary.client());
     let message = client::transcript::render(&subscriber.receive().unwrap());
     assert!(message.contains("hello"), "{message}");
+}
+
+#[test]
+fn a_restart_with_a_saved_file_is_no_reason_to_begin_anew() {
+    let (primary_home, replica_home) = (folder("repl-primary"), folder("repl-replica"));
+    let saves = ["--save", "3600 1"];
+    let mut primary = Server::start_in(&primary_home, &[&FLAGS[..], &saves].concat());
+    let mut replica = Server::start_in(&replica_home, &[&FLAGS[..], &saves].concat());
+    fill(&primary, 1);
+    follow(&replica, &primary);
+    fill(&primary, 2);
+    wait_for_same(&primary, &replica);
+    let port = primary.port.to_string();
+    // The replica comes back.
+    shut_down(&mut replica);
+    fill(&primary, 3);
+    let more = ["--replicaof", "127.0.0.1", &port];
+    let replica = Server::start_in(&replica_home, &[&FLAGS[..], &saves, &more].concat());
+    wait_for_link(&replica);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_partial_ok", &mut primary.client()), "1");
+    // So does the primary, at the same port.
+    shut_down(&mut primary);
+    let mut command = Command::new(MINIUM);
+    command
+        .current_dir(&primary_home)
+        .args(["--port", &port, "--bind", "127.0.0.1"]);
+    let process = command
+        .args(FLAGS)
+        .args(saves)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let primary = Server {
+        process,
+        port: primary.port,
+    };
+    wait_for("the primary is back", || primary.is_ready().then_some(()));
+    wait_for_link(&replica);
+    fill(&primary, 4);
+    wait_for_same(&primary, &replica);
+    let mut client = primary.client();
+    assert_eq!(field("sync_partial_ok", &mut client), "1");
+    assert_eq!(field("sync_full", &mut client), "0");
+}
+
+fn shut_down(server: &mut Server) {
+    let _ = server.client().call(&["SHUTDOWN"]); // the connection ends with the server
+    assert_eq!(exit_code(&mut server.process), Some(0));
 }

@@ -32,8 +32,10 @@ impl Engine {
             }
         };
         let parts = load::parts(self.state, file);
-        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, false)));
+        let keeps_due = self.state.config.primary().is_some(); // it is the primary who says what is due
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, keeps_due)));
         if loaded.is_ok() {
+            self.state.resume_history();
             self.state.saving.end_loading();
         }
         loaded.map(|_| ())
