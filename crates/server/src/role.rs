@@ -333,6 +333,17 @@ pub struct Primary {
     pub read: u64,
 }
 
+/// A history that a file tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Its name.
+    pub replid: String,
+    /// The offset at which the file stands.
+    pub offset: u64,
+    /// Keys of the file that had run out when it was loaded, with their databases.
+    pub lost: Vec<(u16, Box<[u8]>)>,
+}
+
 #[derive(Default)]
 struct Desk {
     primary: Option<Primary>,
@@ -355,6 +366,8 @@ pub struct Role {
     pub applying: Mutex<()>,
     /// The database that the primary's stream has chosen.
     pub stream_database: AtomicU64,
+    /// What the file that is loaded says of its history.
+    found: Mutex<Option<Found>>,
     /// When the last replica went.
     alone_since: Mutex<Option<Instant>>,
     /// Snapshots for replicas.
@@ -382,6 +395,7 @@ impl Role {
             is_link_up: false.into(),
             applying: Mutex::default(),
             stream_database: 0.into(),
+            found: Mutex::default(),
             alone_since: Mutex::default(),
             n_full: 0.into(),
             n_partial: 0.into(),
@@ -496,6 +510,30 @@ impl Role {
             replid2: "0".repeat(40),
             second_offset: -1,
         };
+    }
+
+    /// Notes what a file says of its history.
+    pub fn find_history(&self, note: impl FnOnce(&mut Found)) {
+        note(self.found.lock().get_or_insert_default());
+    }
+
+    /// Notes a key of such a file that is not loaded, as its time has come.
+    pub fn lose_key(&self, database: u16, key: &[u8]) {
+        if let Some(found) = &mut *self.found.lock() {
+            found.lost.push((database, key.into()));
+        }
+    }
+
+    /// Takes what the file has said.
+    pub fn take_found(&self) -> Option<Found> {
+        let found = self.found.lock().take();
+        found.filter(|found| found.replid.len() == 40)
+    }
+
+    /// The history that ends at `offset` goes on under the present name.
+    pub fn succeed(&self, replid: String, offset: u64) {
+        let mut ids = self.ids.lock();
+        (ids.replid2, ids.second_offset) = (replid, offset as i64 + 1);
     }
 
     /// The history goes on under another name from `offset` on; the old name stays good before it.

@@ -177,6 +177,27 @@ impl State {
         wanted > 0 && !self.role.is_replica() && self.role.n_good() < wanted
     }
 
+    /// Goes on with the history that the file at the start has told of: as a replica where it was, as a
+    /// primary under a new name, so that those who have the old one up to there can go on, too.
+    pub fn resume_history(&self) {
+        let Some(found) = self.role.take_found() else {
+            return;
+        };
+        let backlog = &self.journal.backlog;
+        if self.config.primary().is_some() {
+            self.role.begin_history(found.replid);
+            backlog.follow(found.offset);
+            return;
+        }
+        self.role.succeed(found.replid, found.offset);
+        backlog.resume(found.offset);
+        backlog.set_kept_bytes(self.config.replication_backlog_bytes() as u64);
+        for (database, key) in found.lost {
+            let words = vec![b"DEL".to_vec(), key.to_vec()];
+            self.journal.append_for_replicas(&[(database, words)]);
+        }
+    }
+
     /// Whether only the primary may write here.
     #[inline]
     pub fn refuses_writes(&self) -> bool {

@@ -10,6 +10,7 @@ mod eviction;
 mod limits;
 mod migration;
 mod process;
+mod replication;
 mod saving;
 mod scripts;
 mod shedding;

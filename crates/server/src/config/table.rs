@@ -23,7 +23,6 @@ const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
 const NO_RDMA: &str = "RDMA is not served";
-const NO_REPLICATION: &str = "there is no replication yet";
 const NO_TLS: &str = "there is no TLS yet";
 const NO_TYPE: &str = "the type it tunes does not exist yet";
 
@@ -70,7 +69,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("threads are not pinned"),
     special("bind", "* -::*", bind),
-    text("bind-source-addr", "").tuning(NO_REPLICATION),
+    text("bind-source-addr", "").tuning("the system chooses the address of the link to a primary"),
     text("bio-cpulist", "")
         .alias("bio_cpulist")
         .fixed()
@@ -170,7 +169,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("disable-thp", "yes").fixed(),
     boolean("dual-channel-replication-enabled", "no")
         .valkey()
-        .tuning(NO_REPLICATION),
+        .tuning("snapshot and stream use one connection"),
     boolean("dynamic-hz", "yes").tuning("event loops have no fixed pace; the value is only shown"),
     boolean("enable-debug-assert", "no")
         .fixed()
@@ -292,7 +291,8 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("nothing propagates yet"),
     boolean("protected-mode", "yes"),
     memory("proto-max-bulk-len", "536870912", 1_048_576, HALF),
-    boolean("rdb-del-sync-files", "no").tuning(NO_REPLICATION),
+    boolean("rdb-del-sync-files", "no")
+        .tuning("the file of a snapshot for replicas has no name and is gone after it"),
     integer("rdb-key-save-delay", "0", -INT - 1, INT).hidden(),
     boolean("rdb-save-incremental-fsync", "yes"),
     choice("rdb-version-check", "strict", &["strict", "relaxed"]).valkey(),
@@ -314,9 +314,9 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning(NO_RDMA),
     memory("repl-backlog-size", "1048576", 1, HALF),
     integer("repl-backlog-ttl", "3600", 0, i64::MAX),
-    boolean("repl-disable-tcp-nodelay", "no").tuning(NO_REPLICATION),
+    boolean("repl-disable-tcp-nodelay", "no").tuning("packets are sent at once"),
     choice("repl-diskless-load", "disabled", &["disabled", "on-empty-db", "swapdb"])
-        .tuning(NO_REPLICATION),
+        .tuning("a snapshot is received whole before the old data goes"),
     boolean("repl-diskless-sync", "yes"),
     integer("repl-diskless-sync-delay", "5", 0, INT),
     integer("repl-diskless-sync-max-replicas", "0", 0, INT),
@@ -327,17 +327,19 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("repl-ping-replica-period", "10", 1, INT).alias("repl-ping-slave-period"),
     boolean("repl-rdb-channel", "yes")
         .hidden()
-        .tuning(NO_REPLICATION),
+        .tuning("snapshot and stream use one connection"),
     integer("repl-timeout", "60", 1, INT),
     text("replica-announce-ip", "").alias("slave-announce-ip"),
     integer("replica-announce-port", "0", 0, 65_535).alias("slave-announce-port"),
     boolean("replica-announced", "yes"),
-    memory("replica-full-sync-buffer-limit", "0", 0, HALF).tuning(NO_REPLICATION),
-    boolean("replica-ignore-disk-write-errors", "no").tuning(NO_REPLICATION),
+    memory("replica-full-sync-buffer-limit", "0", 0, HALF)
+        .tuning("what is written during a snapshot counts for client-output-buffer-limit"),
+    boolean("replica-ignore-disk-write-errors", "no")
+        .tuning("a replica that cannot write its append-only file goes on"),
     boolean("replica-ignore-maxmemory", "yes").alias("slave-ignore-maxmemory"),
     boolean("replica-lazy-flush", "no")
         .alias("slave-lazy-flush")
-        .tuning(NO_REPLICATION),
+        .tuning("old data is freed by a thread anyway"),
     integer("replica-priority", "100", 0, INT).alias("slave-priority"),
     boolean("replica-read-only", "yes").alias("slave-read-only"),
     boolean("replica-serve-stale-data", "yes").alias("slave-serve-stale-data"),

@@ -32,8 +32,10 @@ impl Engine {
             }
         };
         let parts = load::parts(self.state, file);
-        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, false)));
+        let keeps_due = self.state.config.primary().is_some(); // it is the primary who says what is due
+        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, keeps_due)));
         if loaded.is_ok() {
+            self.state.resume_history();
             self.state.saving.end_loading();
         }
         loaded.map(|_| ())
@@ -54,6 +56,8 @@ impl Engine {
         file: File,
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
+        // What is no snapshot at all is no reason to throw anything away.
+        let parts = load::parts(self.state, file).map_err(|error| error.to_string())?;
         self.state.saving.begin_loading(n_bytes);
         let locked = loop {
             if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
@@ -63,8 +67,7 @@ impl Engine {
         locked.take_everything();
         self.clear(&locked);
         self.effects.has_touched_all = self.state.tracking.is_active();
-        let parts = load::parts(self.state, file);
-        let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, true)));
+        let loaded = self.load(&locked, parts, (false, true));
         if loaded.is_err() {
             self.clear(&locked); // better nothing than a part
         }

@@ -129,6 +129,12 @@ impl Backlog {
         self.is_led.store(false, Ordering::Relaxed);
     }
 
+    /// Begins to keep a stream of its own at this offset.
+    pub fn resume(&self, offset: u64) {
+        self.follow(offset);
+        self.lead();
+    }
+
     /// Goes on with a stream of its own, where the other one ended.
     pub fn lead(&self) {
         let mut inner = self.inner.lock();

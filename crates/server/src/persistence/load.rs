@@ -193,6 +193,7 @@ impl Loader<'_> {
             .is_some_and(|deadline_ms| deadline_ms <= self.now_ms);
         if is_due && !self.keeps_due {
             self.counts.n_expired += 1;
+            self.state.role.lose_key(database, key);
             return Ok(());
         }
         let mut db = Db::new(self.locked, database, self.terms);
@@ -261,6 +262,13 @@ fn about(state: &State, name: &[u8], text: &[u8]) {
         b"used-mem" => {
             let megabytes = number().unwrap_or(0) as f64 / f64::from(1 << 20);
             log::info!("RDB memory usage when created {megabytes:.2} Mb");
+        }
+        b"repl-id" => state
+            .role
+            .find_history(|found| found.replid = shown.to_string()),
+        b"repl-offset" => {
+            let offset = number().unwrap_or(0);
+            state.role.find_history(|found| found.offset = offset);
         }
         b"repl-stream-db" => {
             let database = number().unwrap_or(0);

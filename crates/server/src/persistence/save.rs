@@ -148,7 +148,7 @@ pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
-    if form == Form::Replicas {
+    if form == Form::Replicas || form == Form::Snapshot && state.journal.backlog.is_on() {
         let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
         if state.role.is_replica() {
             let database = state.role.stream_database.load(Relaxed);

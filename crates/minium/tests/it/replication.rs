@@ -1,0 +1,311 @@
+//! Primaries and replicas as processes: what is written at one is read at the other, whatever happens
+//! to the link.
+
+use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
+use client::connection::Connection;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+const FLAGS: [&str; 4] = [
+    "--enable-debug-command",
+    "yes",
+    "--repl-diskless-sync-delay",
+    "0",
+];
+
+fn start(more: &[&str]) -> Server {
+    Server::start(&[&FLAGS, more].concat())
+}
+
+fn follow(replica: &Server, primary: &Server) {
+    let mut client = replica.client();
+    assert_eq!(text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut client), "+OK");
+    wait_for_link(replica);
+}
+
+fn wait_for_link(replica: &Server) {
+    let mut client = replica.client();
+    wait_for("the link is up", || {
+        (text("INFO replication", &mut client).contains("master_link_status:up")).then_some(())
+    });
+}
+
+fn field(name: &str, client: &mut Connection) -> String {
+    let info = text("INFO", client);
+    let value = info.split(&format!("{name}:")).nth(1).unwrap_or_default();
+    value
+        .split(['\r', '\n', '\\'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Both have the same data, once the replica has caught up.
+fn wait_for_same(primary: &Server, replica: &Server) {
+    let (mut one, mut other) = (primary.client(), replica.client());
+    wait_for("the replica has the primary's data", || {
+        let digests = (text("DEBUG DIGEST", &mut one), text("DEBUG DIGEST", &mut other));
+        (digests.0 == digests.1 && digests.0.len() > 30).then_some(())
+    });
+}
+
+fn fill(server: &Server, round: usize) {
+    let mut client = server.client();
+    for i in 0..300 {
+        text(&format!("SET key:{i} {round}"), &mut client);
+        text(&format!("RPUSH list {i}"), &mut client);
+        text(&format!("ZADD zset {i} member:{i}"), &mut client);
+    }
+    for line in [
+        "SADD set a b c d e f",
+        "SPOP set 2",
+        "HSET hash f v g w",
+        "HPEXPIRE hash 100000 FIELDS 1 f",
+        "XADD stream * f v",
+        "EVAL redis.call('incr','n');redis.call('lpop','list') 0",
+        "SELECT 3",
+        "SET other database",
+        "MULTI",
+        "INCR inside",
+        "SELECT 5",
+        "INCR inside",
+        "EXEC",
+        "SET late value PX 100000",
+        "SET gone value PX 1",
+    ] {
+        text(line, &mut client);
+    }
+}
+
+#[test]
+fn a_replica_gets_the_data_and_everything_after_it() {
+    for way in ["yes", "no"] {
+        for threads in ["1", "4"] {
+            let more = ["--threads", threads, "--repl-diskless-sync", way];
+            let (primary, replica) = (start(&more), start(&more));
+            fill(&primary, 1);
+            text("SET only here", &mut replica.client());
+            follow(&replica, &primary);
+            wait_for_same(&primary, &replica);
+            fill(&primary, 2);
+            wait_for_same(&primary, &replica);
+            let mut client = replica.client();
+            assert_eq!(text("GET only", &mut client), "(nil)");
+            assert!(text("SET k v", &mut client).starts_with("-READONLY"));
+            assert!(text("EVAL redis.call('set','k','v') 0", &mut client).contains("READONLY"));
+            let role = text("ROLE", &mut primary.client());
+            assert!(role.contains(&replica.port.to_string()), "{role}");
+        }
+    }
+}
+
+#[test]
+fn after_a_cut_only_what_is_missing_is_sent() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    fill(&primary, 1);
+    follow(&replica, &primary);
+    let mut client = primary.client();
+    assert_eq!(text("CLIENT KILL TYPE replica", &mut client), ":1");
+    fill(&primary, 2);
+    wait_for("it comes back", || (field("sync_partial_ok", &mut client) == "1").then_some(()));
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_full", &mut client), "1");
+}
+
+#[test]
+fn who_missed_more_than_is_kept_gets_everything() {
+    let (primary, replica) = (start(&["--repl-backlog-size", "16kb"]), start(&[]));
+    follow(&replica, &primary);
+    signal("STOP", replica.process.id());
+    let mut client = primary.client();
+    assert_eq!(text("CLIENT KILL TYPE replica", &mut client), ":1");
+    let value = "x".repeat(10_000);
+    for i in 0..100 {
+        text(&format!("SET key:{i} {value}"), &mut client);
+    }
+    wait_for("what nobody needs is dropped", || {
+        let n: u64 = field("repl_backlog_histlen", &mut client).parse().unwrap();
+        (n < 500_000).then_some(())
+    });
+    signal("CONT", replica.process.id());
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_partial_err", &mut client), "1");
+}
+
+#[test]
+fn a_promoted_replica_goes_on_with_the_same_history() {
+    let (primary, middle, last) = (start(&[]), start(&[]), start(&[]));
+    fill(&primary, 1);
+    follow(&middle, &primary);
+    follow(&last, &middle);
+    fill(&primary, 2);
+    wait_for_same(&primary, &last);
+    assert_eq!(text("REPLICAOF NO ONE", &mut middle.client()), "+OK");
+    wait_for_link(&last);
+    fill(&middle, 3);
+    wait_for_same(&middle, &last);
+    assert_eq!(field("sync_full", &mut middle.client()), "1");
+    // The old primary comes back as a replica of the new one.
+    text("SET lost write", &mut primary.client());
+    follow(&primary, &middle);
+    wait_for_same(&middle, &primary);
+    assert_eq!(text("GET lost", &mut primary.client()), "(nil)");
+}
+
+#[test]
+fn wait_counts_replicas_that_have_what_was_written() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    follow(&replica, &primary);
+    let mut client = primary.client();
+    text("SET k v", &mut client);
+    assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+    assert_eq!(text("GET k", &mut replica.client()), "\"v\"");
+    signal("STOP", replica.process.id());
+    text("SET k w", &mut client);
+    assert_eq!(text("WAIT 1 50", &mut client), ":0");
+    signal("CONT", replica.process.id());
+    assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+    assert_eq!(text("WAIT 0 0", &mut client), ":1");
+}
+
+#[test]
+fn writes_are_refused_without_the_replicas_that_are_asked_for() {
+    let primary = start(&[
+        "--min-replicas-to-write",
+        "1",
+        "--min-replicas-max-lag",
+        "5",
+    ]);
+    let mut client = primary.client();
+    assert!(text("SET k v", &mut client).starts_with("-NOREPLICAS"));
+    let replica = start(&[]);
+    follow(&replica, &primary);
+    wait_for("the replica is counted", || (text("SET k v", &mut client) == "+OK").then_some(()));
+    drop(replica);
+    wait_for("the replica is missed", || {
+        text("SET k v", &mut client)
+            .starts_with("-NOREPLICAS")
+            .then_some(())
+    });
+}
+
+#[test]
+fn half_a_snapshot_leaves_the_old_data() {
+    let replica = start(&[]);
+    let mut client = replica.client();
+    text("SET old data", &mut client);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for body in [
+        &b"$1000\r\nREDIS0011\xfa"[..],
+        b"$EOF:0123456789",
+        b"$20\r\nREDIS0011 is not a file",
+    ] {
+        text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        let mut byte = [0];
+        while !asked.ends_with(b"-1\r\n") {
+            socket.read_exact(&mut byte).unwrap();
+            asked.push(byte[0]);
+            if asked.ends_with(b"PING\r\n") || asked.ends_with(b"psync2\r\n") {
+                socket.write_all(b"+PONG\r\n").unwrap();
+            } else if asked.ends_with(format!("{}\r\n", replica.port).as_bytes()) {
+                socket.write_all(b"+OK\r\n").unwrap();
+            }
+        }
+        let id = "a".repeat(40);
+        socket
+            .write_all(format!("+FULLRESYNC {id} 1\r\n").as_bytes())
+            .unwrap();
+        socket.write_all(body).unwrap();
+        drop(socket);
+        wait_for("the link is down again", || {
+            text("ROLE", &mut client)
+                .contains("connect\"")
+                .then_some(())
+        });
+        text("REPLICAOF NO ONE", &mut client);
+        let is_garbage = body.starts_with(b"$20");
+        let expected = if is_garbage { "(nil)" } else { "\"data\"" };
+        assert_eq!(text("GET old", &mut client), expected);
+    }
+}
+
+#[test]
+fn a_replica_without_its_primary_answers_as_it_is_told_to() {
+    let (primary, replica) = (start(&[]), start(&["--replica-serve-stale-data", "no"]));
+    text("SET k v", &mut primary.client());
+    follow(&replica, &primary);
+    let mut client = replica.client();
+    assert_eq!(text("GET k", &mut client), "\"v\"");
+    drop(primary);
+    wait_for("the link is down", || {
+        text("GET k", &mut client)
+            .starts_with("-MASTERDOWN")
+            .then_some(())
+    });
+    assert_eq!(text("CONFIG SET replica-serve-stale-data yes", &mut client), "+OK");
+    assert_eq!(text("GET k", &mut client), "\"v\"");
+}
+
+#[test]
+fn messages_reach_subscribers_of_replicas() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    follow(&replica, &primary);
+    let mut subscriber = replica.client();
+    text("SUBSCRIBE news", &mut subscriber);
+    text("PUBLISH news hello", &mut primary.client());
+    let message = client::transcript::render(&subscriber.receive().unwrap());
+    assert!(message.contains("hello"), "{message}");
+}
+
+#[test]
+fn a_restart_with_a_saved_file_is_no_reason_to_begin_anew() {
+    let (primary_home, replica_home) = (folder("repl-primary"), folder("repl-replica"));
+    let saves = ["--save", "3600 1"];
+    let mut primary = Server::start_in(&primary_home, &[&FLAGS[..], &saves].concat());
+    let mut replica = Server::start_in(&replica_home, &[&FLAGS[..], &saves].concat());
+    fill(&primary, 1);
+    follow(&replica, &primary);
+    fill(&primary, 2);
+    wait_for_same(&primary, &replica);
+    let port = primary.port.to_string();
+    // The replica comes back.
+    shut_down(&mut replica);
+    fill(&primary, 3);
+    let more = ["--replicaof", "127.0.0.1", &port];
+    let replica = Server::start_in(&replica_home, &[&FLAGS[..], &saves, &more].concat());
+    wait_for_link(&replica);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_partial_ok", &mut primary.client()), "1");
+    // So does the primary, at the same port.
+    shut_down(&mut primary);
+    let mut command = Command::new(MINIUM);
+    command
+        .current_dir(&primary_home)
+        .args(["--port", &port, "--bind", "127.0.0.1"]);
+    let process = command
+        .args(FLAGS)
+        .args(saves)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let primary = Server {
+        process,
+        port: primary.port,
+    };
+    wait_for("the primary is back", || primary.is_ready().then_some(()));
+    wait_for_link(&replica);
+    fill(&primary, 4);
+    wait_for_same(&primary, &replica);
+    let mut client = primary.client();
+    assert_eq!(field("sync_partial_ok", &mut client), "1");
+    assert_eq!(field("sync_full", &mut client), "0");
+}
+
+fn shut_down(server: &mut Server) {
+    let _ = server.client().call(&["SHUTDOWN"]); // the connection ends with the server
+    assert_eq!(exit_code(&mut server.process), Some(0));
+}
