@@ -146,7 +146,7 @@ fn replica(ctx: &mut AdminCtx<'_>) -> Arc<Replica> {
 }
 
 fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
     if args

@@ -75,7 +75,7 @@ impl Handshake {
                 let asks = ["NOAUTH", "NOPERM", "ERR operation not permitted"];
                 match error {
                     Some(error) if !asks.iter().any(|ask| error.starts_with(ask)) => {
-                        return Step::Failed(format!("Error reply to PING from master: '{line}'"));
+                        Step::Failed(format!("Error reply to PING from master: '{line}'"))
                     }
                     _ if self.about.login.1.is_empty() => self.tell_port(),
                     _ => self.log_in(),
