@@ -443,7 +443,7 @@ fn the_insecure_functions_show_nothing_behind_the_sandbox() {
         "return tostring(not pcall(setfenv, redis.call, {}) and not pcall(setfenv, 0, {}))",
         "return tostring(type(newproxy()) == 'userdata')",
     ] {
-        assert_eq!(answer(source), "$true", "{source}");
+        assert_eq!(answer(source), "$true|", "{source}");
     }
 }
 

@@ -261,7 +261,7 @@ fn a_password_is_asked_for() {
 fn a_promise_that_cannot_be_kept_is_refused_at_start() {
     for flags in [
         &["--cluster-enabled", "yes"][..],
-        &["--replicaof", "127.0.0.1", "6379"],
+        &["--tls-port", "6380"],
         &["--no-such", "1"],
     ] {
         let output = minium().args(flags).output().unwrap();

@@ -4,7 +4,7 @@ use super::FAMILIES;
 use crate::command::{Command, Kind, syntax};
 
 /// Commands whose arity is laxer or stricter than their grammar, because the protocol has it so.
-const ARITY_EXCEPTIONS: &[&str] = &["quit", "hotkeys|start"];
+const ARITY_EXCEPTIONS: &[&str] = &["quit", "replconf", "psync", "hotkeys|start"];
 
 fn rows() -> impl Iterator<Item = &'static Command> {
     FAMILIES.iter().flat_map(|family| family.iter())

@@ -110,7 +110,7 @@ fn promises_are_refused_and_their_off_values_taken() {
         assert_eq!(one(&config, name), off);
     }
     assert!(parse(b"cluster-enabled yes\n").is_err());
-    assert!(parse(b"replicaof 127.0.0.1 6380\n").is_err());
+    assert!(parse(b"replicaof 127.0.0.1 6380\n").is_ok());
     assert!(parse(b"replicaof no one\nslaveof NO ONE\n").is_ok());
 }
 
