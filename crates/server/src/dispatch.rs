@@ -1,5 +1,7 @@
 //! The gate: what a request must pass, before any lock, to be run; or queued, inside MULTI.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
@@ -165,6 +167,9 @@ fn admit(
     }
     if state.role.is_replica() {
         let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
+        if session.client.follows_redirects.load(Relaxed) && (is_write || command.is_read()) {
+            return Err(elsewhere(state));
+        }
         fits_replica(state, is_write, needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
@@ -175,6 +180,15 @@ fn admit(
         return Err(running.busy());
     }
     Ok(admitted)
+}
+
+/// CLIENT CAPA redirect: where the primary is, for a client that goes there by itself.
+#[cold]
+fn elsewhere(state: &State) -> Error {
+    match state.role.primary() {
+        Some(primary) => Error::Owned(format!("REDIRECT {}:{}", primary.host, primary.port)),
+        None => Error::Stale, // it has just become one
+    }
 }
 
 /// Whether a command may run on a replica.
@@ -202,7 +216,7 @@ pub fn apply(
         queue(session, (admitted.0, true), request, reply);
         return Ok(Outcome::Done);
     }
-    Ok(engine.call(session, (admitted, None), request, reply, &mut ()))
+    Ok(engine.call_apart(session, admitted, request, reply))
 }
 
 /// Whether a command may run while the data is loaded, or could not be saved.

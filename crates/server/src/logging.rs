@@ -13,6 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -21,6 +22,9 @@ const MONTHS: [&str; 12] = [
 struct Sink {
     file: RwLock<Option<String>>,
 }
+
+/// Whether lines bear the letter of a replica.
+static IS_REPLICA: AtomicBool = AtomicBool::new(false);
 
 static SINK: Sink = Sink {
     file: RwLock::new(None),
@@ -48,6 +52,11 @@ pub fn set_level(level: LogLevel) {
         LogLevel::Warning => LevelFilter::Warn,
         LogLevel::Nothing => LevelFilter::Off,
     });
+}
+
+/// Has lines bear the letter of a replica, or of a primary.
+pub fn set_replica(is_replica: bool) {
+    IS_REPLICA.store(is_replica, Relaxed);
 }
 
 fn open(path: &str) -> io::Result<File> {
@@ -84,11 +93,12 @@ fn line(record: &Record<'_>) -> String {
         Level::Debug => '-',
         Level::Trace => '.',
     };
+    let role = if IS_REPLICA.load(Relaxed) { 'S' } else { 'M' };
     let now = unix_time();
     let at = local_time(now.as_secs());
     let (hour, minute, second) = at.time;
     format!(
-        "{}:M {:02} {} {} {hour:02}:{minute:02}:{second:02}.{:03} {mark} {}\n",
+        "{}:{role} {:02} {} {} {hour:02}:{minute:02}:{second:02}.{:03} {mark} {}\n",
         std::process::id(),
         at.day,
         MONTHS[at.month],

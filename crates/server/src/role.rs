@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::journal::backlog::Backlog;
+use crate::logging;
 use crate::mailbox::Address;
 
 /// Bytes of a snapshot that may wait for one replica's socket.
@@ -442,6 +443,7 @@ impl Role {
         });
         desk.generation += 1;
         self.is_replica.store(true, Relaxed);
+        logging::set_replica(true);
         self.is_link_up.store(false, Relaxed);
         self.bell.notify_all();
         true
@@ -454,6 +456,7 @@ impl Role {
         if was_replica {
             desk.generation += 1;
             self.is_replica.store(false, Relaxed);
+            logging::set_replica(false);
             self.is_link_up.store(false, Relaxed);
             self.bell.notify_all();
         }

@@ -309,3 +309,16 @@ fn shut_down(server: &mut Server) {
     let _ = server.client().call(&["SHUTDOWN"]); // the connection ends with the server
     assert_eq!(exit_code(&mut server.process), Some(0));
 }
+
+#[test]
+fn a_client_that_follows_redirects_is_sent_to_the_primary() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    follow(&replica, &primary);
+    let mut client = replica.client();
+    assert_eq!(text("CLIENT CAPA redirect", &mut client), "+OK");
+    let elsewhere = format!("-REDIRECT 127.0.0.1:{}", primary.port);
+    assert_eq!(text("GET k", &mut client), elsewhere);
+    assert_eq!(text("SET k v", &mut client), elsewhere);
+    assert_eq!(text("PING", &mut client), "+PONG");
+    assert_eq!(text("GET k", &mut primary.client()), "(nil)");
+}

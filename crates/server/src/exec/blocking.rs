@@ -251,7 +251,7 @@ impl Engine {
         self.effects.author = is_tracked.then_some(parked.client.address.session);
         let since = Instant::now();
         self.known.clear();
-        let is_ok = self.handle(locked, place, parked.admitted, &words, &mut reply);
+        let is_ok = self.handle_apart(locked, place, parked.admitted, &words, &mut reply);
         if self.effects.wait.take().is_some() {
             return false;
         }

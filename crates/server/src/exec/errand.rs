@@ -149,7 +149,7 @@ impl Engine {
         client: &Client,
         reply: &mut Reply<'_>,
     ) -> Option<bool> {
-        let locked = self.lock(database, row.0, words, None)?;
+        let locked = self.lock_apart(database, row.0, words)?;
         if self.is_paused() {
             return None;
         }
@@ -157,7 +157,7 @@ impl Engine {
         self.effects.can_wait = false;
         let is_tracked = self.state.tracking.is_active();
         self.effects.author = is_tracked.then_some(client.address.session);
-        let is_ok = self.handle(&locked, (database, true, false), row, words, reply);
+        let is_ok = self.handle_apart(&locked, (database, true, false), row, words, reply);
         if self.effects.has_news() {
             self.tell_readers();
         }

@@ -19,8 +19,20 @@ const FETCHED_MAX: usize = 64;
 const TRANSACTION_PATIENCE: Duration = Duration::from_micros(50);
 
 impl Engine {
-    /// The locks that `command` needs for these arguments; `None` if they are not to be had now.
-    #[inline]
+    /// See [`Engine::lock`]; the hash is not known.
+    #[inline(never)]
+    pub(super) fn lock_apart(
+        &mut self,
+        database: u16,
+        command: &Command,
+        request: &[&[u8]],
+    ) -> Option<Locked<'static>> {
+        self.lock(database, command, request, None)
+    }
+
+    /// The locks that `command` needs for these arguments; `None` if they are not to be had now. In
+    /// line in the path of clients.
+    #[inline(always)]
     pub(super) fn lock(
         &mut self,
         database: u16,

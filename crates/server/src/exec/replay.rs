@@ -262,7 +262,7 @@ impl Engine {
         } else {
             self.known.clear();
             self.effects.can_wait = false;
-            self.on_keys(locked, session, admitted, &words, &mut reply);
+            self.on_keys_apart(locked, session, admitted, &words, &mut reply);
         }
         // Nobody waits, watches or listens yet.
         self.effects.wait = None;
