@@ -170,7 +170,7 @@ fn admit(
         if session.client.follows_redirects.load(Relaxed) && (is_write || command.is_read()) {
             return Err(elsewhere(state));
         }
-        fits_replica(state, is_write, needs_data)?;
+        fits_replica(state, is_write || command.has(Flag::Write), needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));

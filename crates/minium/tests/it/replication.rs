@@ -94,6 +94,7 @@ fn a_replica_gets_the_data_and_everything_after_it() {
             assert_eq!(text("GET only", &mut client), "(nil)");
             assert!(text("SET k v", &mut client).starts_with("-READONLY"));
             assert!(text("EVAL redis.call('set','k','v') 0", &mut client).contains("READONLY"));
+            assert!(text("FUNCTION FLUSH", &mut client).starts_with("-READONLY"));
             let role = text("ROLE", &mut primary.client());
             assert!(role.contains(&replica.port.to_string()), "{role}");
         }
