@@ -637,19 +637,22 @@ impl Role {
 
     /// Replicas that have the stream up to `offset`.
     pub fn n_with(&self, offset: u64) -> usize {
-        let replicas = self.replicas.lock();
-        let has =
-            |replica: &&Arc<Replica>| replica.is_online() && replica.facts.lock().acked >= offset;
-        replicas.iter().filter(has).count()
+        self.n_where(|facts| facts.acked >= offset)
     }
 
     /// Replicas that have the stream on their disks up to `offset`.
     pub fn n_with_on_disk(&self, offset: u64) -> usize {
+        self.n_where(|facts| facts.acked_on_disk >= offset)
+    }
+
+    /// Replicas that are online and of which this is true.
+    fn n_where(&self, is_so: impl Fn(&ReplicaFacts) -> bool) -> usize {
         let replicas = self.replicas.lock();
-        let has = |replica: &&Arc<Replica>| {
-            replica.is_online() && replica.facts.lock().acked_on_disk >= offset
+        let counts = |replica: &&Arc<Replica>| {
+            let is_so = is_so(&replica.facts.lock());
+            is_so && replica.is_online()
         };
-        replicas.iter().filter(has).count()
+        replicas.iter().filter(counts).count()
     }
 
     /// Drops what no replica needs any more.

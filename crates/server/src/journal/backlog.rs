@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Record, write_command};
+use super::{Record, write_command, write_unit};
 
 /// Bytes of a chunk. Memory is given back in these units.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -163,20 +163,7 @@ impl Backlog {
         }
         let mut inner = self.inner.lock();
         let mut bytes = Vec::new();
-        let is_block = unit.len() > 1;
-        for (at, (database, command)) in unit.iter().enumerate() {
-            if is_block && at == 0 {
-                write_command(&mut bytes, &[b"MULTI"], false);
-            }
-            if inner.database != Some(*database) {
-                inner.database = Some(*database);
-                write_command(&mut bytes, &[b"SELECT", database.to_string().as_bytes()], false);
-            }
-            write_command(&mut bytes, command, false);
-        }
-        if is_block {
-            write_command(&mut bytes, &[b"EXEC"], false);
-        }
+        write_unit(&mut bytes, &mut inner.database, unit, false);
         self.put(&mut inner, &bytes);
     }
 

@@ -114,20 +114,7 @@ impl Journal {
 impl Unread {
     /// False if the reader did not keep up: it gets nothing more.
     fn append(&mut self, unit: &[Record]) -> bool {
-        let is_block = unit.len() > 1;
-        for (at, (database, command)) in unit.iter().enumerate() {
-            if is_block && at == 0 {
-                self.write(&[b"MULTI"]);
-            }
-            if self.database != Some(*database) {
-                self.database = Some(*database);
-                self.write(&[b"SELECT", database.to_string().as_bytes()]);
-            }
-            self.write(command);
-        }
-        if is_block {
-            self.write(&[b"EXEC"]);
-        }
+        write_unit(&mut self.bytes, &mut self.database, unit, self.is_summed);
         self.is_behind = self.bytes.len() > self.bytes_max;
         if self.is_behind {
             self.bytes = Vec::new();
@@ -142,9 +129,22 @@ impl Unread {
             self.bytes.extend(stamp(now_s).bytes());
         }
     }
+}
 
-    fn write<T: AsRef<[u8]>>(&mut self, command: &[T]) {
-        write_command(&mut self.bytes, command, self.is_summed);
+/// Appends a unit: several commands as one block, a SELECT where the database is another than the last.
+fn write_unit(bytes: &mut Vec<u8>, last: &mut Option<u16>, unit: &[Record], is_summed: bool) {
+    let is_block = unit.len() > 1;
+    for (at, (database, command)) in unit.iter().enumerate() {
+        if is_block && at == 0 {
+            write_command(bytes, &[b"MULTI"], is_summed);
+        }
+        if last.replace(*database) != Some(*database) {
+            write_command(bytes, &[b"SELECT", database.to_string().as_bytes()], is_summed);
+        }
+        write_command(bytes, command, is_summed);
+    }
+    if is_block {
+        write_command(bytes, &[b"EXEC"], is_summed);
     }
 }
 

@@ -64,11 +64,8 @@ impl Out<'_> {
 
     fn offer(&mut self, bytes: &[u8]) {
         let (bytes, patience) = (Arc::from(bytes), self.state.config.replication_timeout());
-        self.replicas.retain(|replica| {
-            self.state.announce_stream();
-            self.state.mailboxes.wake();
-            replica.offer(&bytes, patience)
-        });
+        self.replicas
+            .retain(|replica| replica.offer(&bytes, patience));
         self.state.announce_stream();
         self.state.mailboxes.wake();
     }
