@@ -48,10 +48,15 @@ fn minium() -> Command {
     command
 }
 
-/// A port that nobody uses at this moment.
+/// A port that nobody uses at this moment, nor did in this process: a replica may still look for a server
+/// that was there. It is below those that the system gives to clients.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static N_TAKEN: AtomicU64 = AtomicU64::new(0);
+    let start = 11_000 + u64::from(std::process::id() % 64) * 300;
+    let port = || (start + N_TAKEN.fetch_add(1, Relaxed)) as u16;
+    std::iter::repeat_with(port)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
