@@ -38,8 +38,8 @@ pub trait Host {
     /// Writes a line that the script wants in the server's log.
     fn log(&mut self, level: LogLevel, message: &[u8]);
 
-    /// Says whether what the script writes from now on reaches the journal.
-    fn set_journal(&mut self, is_written: bool);
+    /// Says whether what the script writes from now on reaches the append-only file, and the replicas.
+    fn set_journal(&mut self, file: bool, replicas: bool);
 
     /// Called every [`TICK_INSTRUCTIONS`] instructions of a running script. An error, without its
     /// dash, ends the script with that message; it must be returned again until the script has ended.

@@ -293,22 +293,18 @@ fn set_repl(shared: &Shared, args: &MultiValue) -> Result<()> {
     if args.len() != 1 {
         return Err(Raised::error("ERR redis.set_repl() requires one argument."));
     }
-    let is_written = match number(args.front()) {
-        Some(0.0) => false,
-        Some(3.0) => true,
-        Some(1.0 | 2.0) => {
-            return Err(Raised::error(
-                "ERR only redis.REPL_ALL and redis.REPL_NONE are available: the append-only file and \
-                 the replicas get one stream of writes",
-            ));
-        }
+    let (file, replicas) = match number(args.front()) {
+        Some(0.0) => (false, false),
+        Some(1.0) => (true, false),
+        Some(2.0) => (false, true),
+        Some(3.0) => (true, true),
         _ => {
             return Err(Raised::error(
                 "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.",
             ));
         }
     };
-    shared.slot.with(|host| host.set_journal(is_written));
+    shared.slot.with(|host| host.set_journal(file, replicas));
     Ok(())
 }
 

@@ -51,8 +51,8 @@ impl Host for FakeHost {
         (args[0] != b"nosuch").then_some(args[0] != b"flushall")
     }
 
-    fn set_journal(&mut self, is_written: bool) {
-        self.calls.push(format!("journal {is_written}"));
+    fn set_journal(&mut self, file: bool, replicas: bool) {
+        self.calls.push(format!("journal {file} {replicas}"));
     }
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {

@@ -68,7 +68,7 @@ fn serve(args: Vec<OsString>) -> i32 {
     match args {
         Ok(args) => {
             server::stats::memory::count_with(allocator::ALLOCATOR);
-            server::run::run(&args)
+            server::run::run(&args, option_env!("MINIUM_COMMIT"))
         }
         Err(word) => {
             eprintln!("minium: an argument is not valid UTF-8: {}", word.to_string_lossy());

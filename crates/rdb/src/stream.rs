@@ -139,7 +139,7 @@ pub fn load<R: Read>(reader: &mut Reader<R>, code: u8) -> Result<Owned> {
         };
         let pack = reader.string()?;
         if stream.push_block(StreamId::from_bytes(base), pack).is_err() {
-            return reader.corrupt("a block of a stream");
+            return reader.corrupt("Stream listpack integrity check failed");
         }
     }
     let len = reader.length()?;
@@ -160,7 +160,7 @@ pub fn load<R: Read>(reader: &mut Reader<R>, code: u8) -> Result<Owned> {
         let name = reader.string()?;
         let group = load_group(reader, code, &stream)?;
         if !stream.add_group(&name, group) {
-            return reader.corrupt("a group of a stream stands there twice");
+            return reader.corrupt("Duplicated consumer group name");
         }
     }
     if matches!(code, kind::STREAM_4 | kind::STREAM_5) {
@@ -212,7 +212,7 @@ fn load_group<R: Read>(reader: &mut Reader<R>, code: u8, stream: &Stream) -> Res
             .insert(id, (delivered_ms, reader.length()?))
             .is_some()
         {
-            return reader.corrupt("a pending entry of a group stands there twice");
+            return reader.corrupt("Duplicated global PEL entry loading stream consumer group");
         }
     }
     for _ in 0..reader.length()? {
@@ -264,9 +264,13 @@ fn load_consumer<R: Read>(
         let id = StreamId::from_bytes(reader.bytes()?);
         match pending.remove(&id) {
             Some((delivered_ms, n_deliveries)) => deliveries.push((id, delivered_ms, n_deliveries)),
-            None => return reader.corrupt("a consumer has what is not pending"),
+            None if deliveries.iter().any(|(known, ..)| *known == id) => {
+                return reader
+                    .corrupt("Duplicated consumer PEL entry loading a stream consumer group");
+            }
+            None => return reader.corrupt("Consumer entry not found in group global PEL"),
         }
     }
     let restored = group.restore_consumer(&name, (seen_ms, active_ms), deliveries.into_iter());
-    restored.or_else(|_| reader.corrupt("a consumer of a group stands there twice"))
+    restored.or_else(|_| reader.corrupt("Duplicate stream consumer detected"))
 }

@@ -13,6 +13,7 @@ use crate::error::reason;
 use crate::exec::{Engine, last_command};
 use crate::io::process::{allow_clients, forget_code, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
+use crate::io::title::Title;
 use crate::logging;
 use crate::net::acceptor::Acceptor;
 use crate::net::event_loop::{EventLoop, poll_and_waker};
@@ -25,7 +26,7 @@ use crate::replication;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::table::REDIS_VERSION;
-use datatypes::encoding::table::hash;
+use datatypes::encoding::table::{hash, set_hash_seed};
 use std::fs::File;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
@@ -61,8 +62,9 @@ A lone `-` reads more configuration from standard input. Flags win over the file
        echo 'requirepass secret' | minium -
 ";
 
-/// Runs the server with the arguments behind its name; the exit code.
-pub fn run(args: &[String]) -> i32 {
+/// Runs the server with the arguments behind its name; the exit code. `commit` is what it is made from,
+/// if that is known.
+pub fn run(args: &[String], commit: Option<&'static str>) -> i32 {
     match args.first().map(String::as_str) {
         Some("-v" | "--version") => {
             let (version, bits) = (env!("CARGO_PKG_VERSION"), usize::BITS);
@@ -88,6 +90,9 @@ pub fn run(args: &[String]) -> i32 {
             return 1;
         }
     };
+    if let Some(seed) = loaded.config.hash_seed() {
+        set_hash_seed(&seed); // nothing was hashed yet
+    }
     let commands = match dispatch::commands(&loaded.renames) {
         Ok(commands) => commands,
         Err(error) => {
@@ -102,7 +107,7 @@ pub fn run(args: &[String]) -> i32 {
         return 1;
     }
     stop_on_panic();
-    match serve(loaded, commands) {
+    match serve(loaded, commands, commit) {
         Ok(()) => 0,
         Err(reason) => {
             log::warn!("{reason}");
@@ -125,15 +130,24 @@ fn stop_on_panic() {
     }));
 }
 
-fn serve(loaded: Loaded, commands: Commands) -> Result<(), String> {
+fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Result<(), String> {
     let config = &loaded.config;
     if config.daemonize() && config.supervised() == Supervised::No {
         go_to_background().map_err(|error| format!("cannot daemonize: {}", reason(&error)))?;
     }
+    let title = config.sets_title().then(Title::claim).flatten();
     announce(&loaded);
     let supervisor = Supervisor::find(config.supervised());
     let pid_file = pid_file(&loaded);
     let state = state(loaded, supervisor)?;
+    if let Some(title) = title {
+        let _ = state.title.set(title);
+    }
+    if let Some(commit) = commit {
+        let _ = state.commit.set(commit);
+    }
+    state.show_title();
+    let _ = state.adjust_oom_score();
     let mut acceptor = Acceptor::new(state)?;
     if let Some(path) = &pid_file
         && let Err(error) = std::fs::write(path, format!("{}\n", std::process::id()))
@@ -217,7 +231,10 @@ fn start_saver(state: &'static State, commands: &'static Commands, data: Data) -
         let engine = || Engine::new(state, commands, state.n_threads, SAVER_SEED);
         let loaded = match data {
             Data::None => Ok(()),
-            Data::Snapshot(file) => engine().load_at_start(file).map_err(|error| fatal(&error)),
+            Data::Snapshot(file) => engine().load_at_start(file).map_err(|error| {
+                load::report(state);
+                fatal(&error)
+            }),
             Data::Log(found) => engine()
                 .replay_at_start(&found)
                 .and_then(|()| append::open_at_start(state))

@@ -1,6 +1,7 @@
 //! The server's rooms, shared by all threads. Made once and never freed, so that every thread can
 //! hold a plain reference.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
@@ -13,8 +14,10 @@ use crate::aof::{Aof, Phase};
 use crate::config::Config;
 use crate::control::Control;
 use crate::errands::Errands;
-use crate::error::Error;
+use crate::error::{Error, reason};
+use crate::io::oom::OomScore;
 use crate::io::supervisor::Supervisor;
+use crate::io::title::Title;
 use crate::journal::Journal;
 use crate::mailbox::{Mail, Mailboxes};
 use crate::migration::Migration;
@@ -88,6 +91,8 @@ pub struct State {
     pub is_cron_paused: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
+    /// DEBUG CLIENT-ENFORCE-REPLY-LIST: no reply is too small for a limit.
+    pub counts_blocks: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads are taken whatever their checksum.
     pub skips_checksums: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD: see [`datatypes::home::Limits`].
@@ -98,6 +103,12 @@ pub struct State {
     pub run_id: String,
     /// Who was told of the start.
     pub supervisor: Supervisor,
+    /// What the process had before it was adjusted.
+    pub oom_score: OomScore,
+    /// Where the title of the process is written, if it may be.
+    pub title: OnceLock<Title>,
+    /// The commit that the program is made from, if that is known.
+    pub commit: OnceLock<&'static str>,
     /// Event-loop threads.
     pub n_threads: usize,
 }
@@ -145,11 +156,15 @@ impl State {
             expires_actively: true.into(),
             is_cron_paused: false.into(),
             scripts_reach_all: false.into(),
+            counts_blocks: false.into(),
             skips_checksums: false.into(),
             list_plain_bytes: usize::MAX.into(),
             started: Instant::now(),
             run_id: random_id()?,
             supervisor,
+            oom_score: OomScore::default(),
+            title: OnceLock::new(),
+            commit: OnceLock::new(),
             n_threads,
         })))
     }
@@ -234,6 +249,23 @@ impl State {
         self.waits.serve(answer, &self.mailboxes);
     }
 
+    /// Tells the system how readily it may end this process.
+    pub fn adjust_oom_score(&self) -> std::io::Result<()> {
+        let score = self.config.oom_score(self.config.primary().is_some());
+        self.oom_score.set(score).inspect_err(|error| {
+            log::warn!("Unable to write oom_score_adj: {}", reason(error));
+        })
+    }
+
+    /// Shows the title of the process as `proc-title-template` has it now.
+    pub fn show_title(&self) {
+        if let Some(title) = self.title.get()
+            && let Some(text) = self.config.title(title.name())
+        {
+            title.show(&text);
+        }
+    }
+
     /// Follows another server from now on.
     pub fn follow(&self, host: String, port: u16) {
         self.config.note_primary(&format!("{host} {port}"));
@@ -242,6 +274,7 @@ impl State {
             self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
         }
         self.close_replicas(); // they come again, and get what the new primary sends
+        let _ = self.adjust_oom_score(); // the log has it
     }
 
     /// Follows nobody from now on; false if that is so already. The error is for the client.
@@ -256,6 +289,7 @@ impl State {
         self.journal.backlog.lead();
         self.close_replicas(); // they come again and go on under the new name
         self.mailboxes.wake_all(); // keys may run out again
+        let _ = self.adjust_oom_score();
         Ok(true)
     }
 

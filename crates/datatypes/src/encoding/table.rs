@@ -24,6 +24,7 @@
 
 #![allow(unsafe_code)]
 
+use foldhash::SharedSeed;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::hash::Hasher;
 use std::marker::PhantomData;
@@ -53,15 +54,32 @@ const SEGMENTS: usize = 97;
 /// The hash of `key` that every table uses; seeded once per process. About 5 ns for 16 bytes.
 #[inline]
 pub fn hash(key: &[u8]) -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    let seed = *SEED.get_or_init(|| {
+    let (seed, shared) = SEED.get_or_init(|| {
         use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(0x006d_696e_6975_6d00_u64)
+        let random = RandomState::new();
+        seeds(random.hash_one(0x006d_696e_6975_6d00_u64), random.hash_one(1))
     });
-    let mut hasher =
-        foldhash::quality::FoldHasher::with_seed(seed, foldhash::SharedSeed::global_random());
+    let mut hasher = foldhash::quality::FoldHasher::with_seed(*seed, shared);
     hasher.write(key);
     hasher.finish()
+}
+
+static SEED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
+
+fn seeds(own: u64, shared: u64) -> (u64, SharedSeed) {
+    (own, SharedSeed::from_u64(shared))
+}
+
+/// Has every table order its records as any other process does that was given this seed. False if a
+/// hash was computed already.
+pub fn set_hash_seed(seed: &[u8]) -> bool {
+    let part = |part: u64| {
+        let fixed = SharedSeed::global_fixed();
+        let mut hasher = foldhash::quality::FoldHasher::with_seed(part, fixed);
+        hasher.write(seed);
+        hasher.finish()
+    };
+    SEED.set(seeds(part(0), part(1))).is_ok()
 }
 
 /// An owned record that a table points to: a thin pointer to a block that knows its own key.

@@ -15,6 +15,7 @@ mod saving;
 mod scripts;
 mod shedding;
 mod stress;
+mod system;
 mod users;
 
 use client::connection::Connection;

@@ -245,6 +245,8 @@ fn a_file_that_is_not_sound_is_refused_with_the_place_and_the_reason() {
     let log = refusal("twice", twice);
     assert!(log.contains("a member of a set stands there twice"), "{log}");
     assert!(log.contains("key 'key' (set-hashtable)"), "{log}");
+    assert!(log.contains("[additional info] Reading key 'key'"), "what is left is told: {log}");
+    assert!(log.contains("[info] 0 keys read"), "{log}");
 }
 
 #[test]
@@ -263,6 +265,7 @@ fn clients_are_told_to_wait_while_the_data_is_loaded() {
         wait_for("it listens", || Connection::open(&server.endpoint(), Some(PATIENCE)).ok());
     const LOADING: &str = "-LOADING Redis is loading the dataset in memory";
     assert_eq!(text("GET key:1", &mut client), LOADING);
+    assert_eq!(text("CONFIG SET dir /", &mut client), LOADING);
     assert_eq!(info("loading", &mut client), "1");
     assert_eq!(
         info("loading_total_bytes", &mut client)

@@ -125,17 +125,15 @@ impl Keys {
                 }
             }
             Keys::Counted { first, at, step } => {
+                let Some(n) = counted(at, step, request) else {
+                    return; // nothing is touched but an error answered
+                };
                 first
                     .and_then(|first| request.get(first))
                     .into_iter()
                     .for_each(|key| visit(key));
-                let n = request
-                    .get(at)
-                    .and_then(|text| parse_i64(text))
-                    .unwrap_or(0)
-                    .max(0);
                 let keys = request.iter().skip(at + 1).step_by(step);
-                keys.take(n as usize).for_each(|key| visit(key));
+                keys.take(n).for_each(|key| visit(key));
             }
             Keys::Halved { word, from } => {
                 halved(word, from, request)
@@ -158,6 +156,13 @@ impl Keys {
             }
         }
     }
+}
+
+/// How many keys a request says it has, if it has as many.
+fn counted(at: usize, step: usize, request: &[&[u8]]) -> Option<usize> {
+    let n = usize::try_from(parse_i64(request.get(at)?)?).ok()?;
+    let n_words = request.len() - at - 1;
+    (n <= n_words.div_ceil(step)).then_some(n)
 }
 
 /// The first half of what stands behind the first such word of a request.

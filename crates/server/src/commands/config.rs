@@ -57,6 +57,12 @@ fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
     while !args.is_empty() {
         pairs.push((args.take()?, args.take()?));
     }
+    let waits_for_data = |(name, _): &(&[u8], &[u8])| {
+        name.eq_ignore_ascii_case(b"dir") || name.eq_ignore_ascii_case(b"repl-diskless-load")
+    };
+    if ctx.state.saving.is_loading() && pairs.iter().any(waits_for_data) {
+        return Err(Error::Loading);
+    }
     let is_listening = |(name, _): &(&[u8], &[u8])| {
         name.eq_ignore_ascii_case(b"bind") || name.eq_ignore_ascii_case(b"port")
     };
@@ -84,6 +90,10 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
         "port" if !state.control.listen_anew() => {
             Err("Unable to listen on this port. Check server logs.".to_owned())
         }
+        "bind" | "port" => {
+            state.show_title();
+            Ok(())
+        }
         "loglevel" => {
             logging::set_level(state.config.log_level());
             Ok(())
@@ -97,6 +107,13 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
                 )),
                 _ => Ok(()),
             }
+        }
+        "oom-score-adj" | "oom-score-adj-values" => state.adjust_oom_score().map_err(|_| {
+            "Failed to apply new oom_score_adj configuration, check server logs.".to_owned()
+        }),
+        "proc-title-template" => {
+            state.show_title();
+            Ok(())
         }
         "requirepass" => {
             state.acl.set_default_password(&state.config.password());

@@ -45,10 +45,10 @@ const SUBCOMMANDS: &[Command] = &[
     Command::admin("debug|change-repl-id", 2, change_repl_id)
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Gives the history of the data a new id, as INFO shows."),
-    Command::admin("debug|client-enforce-reply-list", 3, switch_of_nothing)
+    Command::admin("debug|client-enforce-reply-list", 3, client_enforce_reply_list)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
-        .about("1.0.0", "O(1)", "Does nothing, as unsent replies have only one kind of buffer."),
+        .about("1.0.0", "O(1)", "Counts every reply as 16 KiB at least where buffers are limited."),
     Command::admin("debug|config-rewrite-force-all", 2, config_rewrite_force_all)
         .flags(FLAGS)
         .about("1.0.0", "O(1)", "Rewrites the configuration file with every directive in it."),
@@ -210,6 +210,16 @@ fn set_active_expire(
 
 fn pause_cron(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.state.is_cron_paused.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn client_enforce_reply_list(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    ctx.state.counts_blocks.store(is_on(args.take()?), Relaxed);
     reply.ok();
     Ok(())
 }

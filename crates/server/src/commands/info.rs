@@ -215,6 +215,8 @@ fn server(state: &State) -> ServerInfo {
         executable: path(std::env::current_exe().ok()),
         config_file: path(state.config.file().map(Into::into)),
         n_threads: state.n_threads,
+        active_ns: state.stats.active_ns(state.n_threads),
+        commit: state.commit.get().copied(),
     }
 }
 

@@ -10,7 +10,7 @@
 //! the target has what was sent. One that was deleted in between is the target's now. Whether a key is
 //! the same is seen by making the payload again, which tells of everything that would be lost.
 //!
-//! It is refused inside EXEC and scripts, which hold locks while they wait.
+//! With a key to send it is refused inside EXEC and scripts, which hold locks while they wait.
 
 use std::time::Duration;
 
@@ -118,11 +118,6 @@ fn migrate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         keys,
         copies,
     } = parse(args)?;
-    if !ctx.effects.can_wait {
-        return Err(Error::Plain(
-            "ERR MIGRATE waits for the network, so it is not allowed inside MULTI and scripts",
-        ));
-    }
     let (mut parcels, mut deadlines) = (Vec::new(), Vec::new());
     for key in keys {
         let Some((payload, deadline_ms)) = image(ctx, key) else {
@@ -139,6 +134,11 @@ fn migrate(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     if parcels.is_empty() {
         reply.simple("NOKEY");
         return Ok(());
+    }
+    if !ctx.effects.can_wait {
+        return Err(Error::Plain(
+            "ERR MIGRATE waits for the network, so it is not allowed inside MULTI and scripts",
+        ));
     }
     ctx.send_off(move |state| {
         let delivery = state.migration.send(&target, &parcels);

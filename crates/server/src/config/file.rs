@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::directive::{Slot, find};
+use super::directive::{Kind, Slot, find};
 use super::{Config, words};
 use crate::error::reason;
 
@@ -251,7 +251,9 @@ fn directive(loaded: &mut Loaded, words: &[Vec<u8>], place: &Place) -> Result<St
     let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
     if let Some(slot) = find(&name) {
         // `save` alone, and an empty word behind it, mean that nothing is saved.
-        if values.is_empty() && name != b"save" {
+        let is_list = matches!(slot.directive().kind, Kind::Choices(_))
+            || matches!(&name[..], b"save" | b"bind" | b"latency-tracking-info-percentiles");
+        if values.is_empty() && !is_list {
             return Err("wrong number of arguments".into());
         }
         if name == b"save" {

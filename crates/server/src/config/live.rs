@@ -124,7 +124,7 @@ impl Config {
         }
     }
 
-    fn words(&self, slot: Slot) -> Vec<String> {
+    pub(super) fn words(&self, slot: Slot) -> Vec<String> {
         let text = self.string(slot);
         text.split(' ')
             .filter(|word| !word.is_empty())
@@ -161,6 +161,11 @@ impl Config {
     /// `timeout`: seconds a client may be silent; 0 is for ever.
     pub fn timeout_s(&self) -> u64 {
         self.number(const { slot("timeout") }).unsigned_abs()
+    }
+
+    /// `bind-source-addr`: where connections to a primary come from. Copies.
+    pub fn source_address(&self) -> Option<String> {
+        Some(self.string(const { slot("bind-source-addr") })).filter(|host| !host.is_empty())
     }
 
     /// `unixsocket`: a path; `None` is no such socket. Copies.

@@ -10,6 +10,7 @@ pub mod directive;
 pub mod file;
 pub mod live;
 pub mod notify;
+pub mod process;
 pub mod rewrite;
 pub mod special;
 pub mod table;
@@ -302,6 +303,9 @@ impl Config {
         if directive.name == "hz" {
             let pace = value.number.clamp(1, 500);
             return Ok(Value::new(pace, pace.to_string().into()));
+        }
+        if directive.name == "proc-title-template" && !process::is_valid(&value.text) {
+            return Err("template format is invalid or contains unknown variables".into());
         }
         if directive.name == "dbfilename" && value.text.contains(&b'/') {
             return Err("dbfilename can't be a path, just a filename".into());

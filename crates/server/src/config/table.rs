@@ -69,7 +69,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .fixed()
         .tuning("threads are not pinned"),
     special("bind", "* -::*", bind),
-    text("bind-source-addr", "").tuning("the system chooses the address of the link to a primary"),
+    text("bind-source-addr", ""),
     text("bio-cpulist", "")
         .alias("bio_cpulist")
         .fixed()
@@ -186,10 +186,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .unsigned()
         .alias("hash-max-ziplist-entries"),
     memory("hash-max-listpack-value", "64", 0, HALF).alias("hash-max-ziplist-value"),
-    text("hash-seed", "")
-        .fixed()
-        .valkey()
-        .refused(&[""], "the seed is drawn at start"),
+    text("hash-seed", "").fixed().valkey(),
     boolean("hide-user-data-from-log", "no"),
     memory("hll-sparse-max-bytes", "3000", 0, HALF),
     integer("hz", "10", 0, INT).tuning("event loops have no fixed pace; the value is only shown"),
@@ -277,16 +274,14 @@ pub const DIRECTIVES: &[Directive] = &[
         .refused(&["no"], "multipath TCP is not used"),
     boolean("no-appendfsync-on-rewrite", "no"),
     special("notify-keyspace-events", "", events),
-    choice("oom-score-adj", "no", &["no", "yes", "relative", "absolute"])
-        .refused(&["no"], "the OOM score is left alone"),
-    special("oom-score-adj-values", "0 200 800", oom_scores).tuning("the OOM score is left alone"),
+    choice("oom-score-adj", "no", &["no", "yes", "relative", "absolute"]),
+    special("oom-score-adj-values", "0 200 800", oom_scores),
     text("pidfile", "").fixed(),
     integer("port", "6379", 0, 65_535),
     integer("prefetch-batch-max-size", "16", 0, 128)
         .valkey()
         .tuning("batches have a fixed size"),
-    text("proc-title-template", "{title} {listen-addr} {server-mode}")
-        .tuning("the process keeps its title"),
+    text("proc-title-template", "{title} {listen-addr} {server-mode}"),
     choice("propagation-error-behavior", "ignore", &["ignore", "panic", "panic-on-replicas"])
         .tuning("nothing propagates yet"),
     boolean("protected-mode", "yes"),
@@ -359,9 +354,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("set-max-intset-entries", "512", 0, i64::MAX).unsigned(),
     integer("set-max-listpack-entries", "128", 0, i64::MAX).unsigned(),
     integer("set-max-listpack-value", "64", 0, i64::MAX).unsigned(),
-    boolean("set-proc-title", "yes")
-        .fixed()
-        .tuning("the process keeps its title"),
+    boolean("set-proc-title", "yes").fixed(),
     choices("shutdown-on-sigint", "default", &["default", "save", "nosave", "now", "force"]),
     choices("shutdown-on-sigterm", "default", &["default", "save", "nosave", "now", "force"]),
     integer("shutdown-timeout", "10", 0, INT),

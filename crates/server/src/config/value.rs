@@ -106,9 +106,11 @@ fn bounded(word: &[u8], min: i64, max: i64, unsigned: bool) -> Result<Value, Str
 fn memory(word: &[u8], min: i64, max: u64) -> Result<Value, String> {
     if min < 0
         && let Some(number @ ..0) = parse_i64(word)
-        && number >= min
     {
-        return Ok(Value::new(number, number.to_string().into()));
+        return match number >= min {
+            true => Ok(Value::new(number, number.to_string().into())),
+            false => Err(format!("argument must be between {min} and {max} inclusive")),
+        };
     }
     let number = parse_bytes(word).ok_or("argument must be a memory value")?;
     if number > max || number < min.max(0).unsigned_abs() {
@@ -153,6 +155,9 @@ fn choice(known: &[&str], word: &[u8]) -> Result<usize, String> {
 }
 
 fn choices(known: &[&str], words: &[&[u8]]) -> Result<Value, String> {
+    if words.is_empty() {
+        choice(known, b"")?;
+    }
     let mut bits = 0;
     for word in words {
         bits |= 1_i64 << choice(known, word)?;

@@ -384,6 +384,19 @@ fn redact(name: &str, args: &mut [&[u8]]) {
                 at = end;
             }
         }
+        "migrate" => {
+            let mut at = 6; // behind the timeout, as MIGRATE reads it
+            while at < args.len() && !is(args[at], b"KEYS") {
+                let n_secrets = match args[at] {
+                    word if is(word, b"AUTH") => 1,
+                    word if is(word, b"AUTH2") => 2,
+                    _ => 0,
+                };
+                let end = args.len().min(at + 1 + n_secrets);
+                args[at + 1..end].fill(REDACTED);
+                at = end;
+            }
+        }
         "config|set" => {
             for at in (2..args.len().saturating_sub(1)).step_by(2) {
                 let directive = crate::config::directive::find(args[at]);

@@ -231,7 +231,7 @@ impl Host for Loading {
         None // while a library loads, no user has called it
     }
 
-    fn set_journal(&mut self, _: bool) {}
+    fn set_journal(&mut self, _: bool, _: bool) {}
 
     fn tick(&mut self) -> std::result::Result<(), Vec<u8>> {
         if self.state.is_stopping.load(Relaxed) {

@@ -15,6 +15,7 @@ use crate::command::Flag;
 use crate::command::context::{Permit, next_random};
 use crate::command::lookup::{find, resolve};
 use crate::error::Error;
+use crate::journal::unit::Audience;
 use crate::scripts::running::{Details, Runs};
 use crate::session::Session;
 
@@ -75,6 +76,7 @@ impl Engine {
         let result = run(&mut bridge, &mut Answer(reply));
         running.end();
         self.effects.is_recorded = is_recorded;
+        self.unit.turn_to(Audience::ALL);
         self.nesting = nesting;
         self.directives.is_scripted = false;
         session.database = database;
@@ -224,8 +226,10 @@ impl Host for Bridge<'_> {
         log_line(level, message);
     }
 
-    fn set_journal(&mut self, is_written: bool) {
-        self.engine.effects.is_recorded = is_written && self.engine.state.journal.has_readers();
+    fn set_journal(&mut self, file: bool, replicas: bool) {
+        let audience = Audience { file, replicas };
+        self.engine.unit.turn_to(audience);
+        self.engine.effects.is_recorded = audience.any() && self.engine.state.journal.has_readers();
     }
 
     fn tick(&mut self) -> Result<(), Vec<u8>> {

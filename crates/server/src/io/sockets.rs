@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fs::Permissions;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -74,6 +74,26 @@ fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .find(|address| address.is_ipv6() == wants_v6)
         .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// Connects, from an address of this machine if one is given.
+pub fn connect_from(
+    source: Option<&str>,
+    target: &SocketAddr,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let Some(source) = source else {
+        return TcpStream::connect_timeout(target, timeout);
+    };
+    let own = (source, 0)
+        .to_socket_addrs()?
+        .find(|own| own.is_ipv4() == target.is_ipv4());
+    let own = own.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = Socket::new(Domain::for_address(*target), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&own.into())?;
+    socket.connect_timeout(&(*target).into(), timeout)?;
+    Ok(socket.into())
 }
 
 fn listen_at(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {

@@ -12,6 +12,7 @@
 //! A SELECT that a block needs is the first inside it, as Redis puts it.
 
 pub mod backlog;
+pub mod unit;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use rdb::crc::checksum;
 
 use crate::io::process::unix_time;
 use backlog::Backlog;
+use unit::Unit;
 
 /// Bytes of the line with a checksum.
 const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
@@ -91,15 +93,28 @@ impl Journal {
     }
 
     /// Appends a unit. Called with the locks of everything it changed.
-    pub fn append(&self, unit: &[Record]) {
+    pub fn append(&self, unit: &Unit) {
+        if let Some(records) = unit.for_all() {
+            return self.append_each(records, records);
+        }
+        let for_file = unit.records_for(|audience| audience.file);
+        let for_replicas = unit.records_for(|audience| audience.replicas);
+        self.append_each(&for_file, &for_replicas);
+    }
+
+    fn append_each(&self, for_file: &[Record], for_replicas: &[Record]) {
         let mut readers = self.readers.lock();
-        readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => reader.append(unit),
-            None => false,
-        });
-        self.has_readers
-            .store(!readers.is_empty(), Ordering::Relaxed);
-        self.backlog.append(unit); // in the same order, under the same lock
+        if !for_file.is_empty() {
+            readers.retain(|reader| match reader.upgrade() {
+                Some(reader) => reader.append(for_file),
+                None => false,
+            });
+            self.has_readers
+                .store(!readers.is_empty(), Ordering::Relaxed);
+        }
+        if !for_replicas.is_empty() {
+            self.backlog.append(for_replicas); // in the same order, under the same lock
+        }
     }
 
     /// Appends a unit for replicas alone.

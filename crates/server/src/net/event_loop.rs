@@ -39,6 +39,8 @@ const READ_BYTES: usize = 64 * 1024;
 const REPLY_BYTES: usize = 64 * 1024;
 /// Replies to what was read at once that count for no limit: those of one small request.
 const FREE_REPLY_BYTES: usize = 16 * 1024;
+/// What the smallest reply counts for with DEBUG CLIENT-ENFORCE-REPLY-LIST.
+const REPLY_BLOCK_BYTES: usize = 16 * 1024;
 /// Unsent replies at which a connection is read no further until the other side takes some.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Unsent replies at which a connection is closed that has not said who it is.
@@ -1046,7 +1048,11 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.
 fn is_over_limit(state: &State, connection: &mut Connection, n_more: usize) -> bool {
-    let n_more = if n_more > FREE_REPLY_BYTES { n_more } else { 0 };
+    let n_more = match n_more {
+        1.. if state.counts_blocks.load(Relaxed) => n_more.max(REPLY_BLOCK_BYTES),
+        n_more if n_more > FREE_REPLY_BYTES => n_more,
+        _ => 0,
+    };
     let unsent = (connection.unsent_bytes() + n_more) as u64;
     if unsent == 0 {
         connection.soft_since = None;
@@ -1057,7 +1063,7 @@ fn is_over_limit(state: &State, connection: &mut Connection, n_more: usize) -> b
         None => OutputClass::Normal,
     };
     if unsent > UNKNOWN_UNSENT_BYTES_MAX
-        && !connection.session.is_authenticated
+        && !connection.session.was_authenticated
         && state.acl.needs_login()
     {
         return true;

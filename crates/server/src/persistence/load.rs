@@ -64,6 +64,25 @@ pub fn open(state: &State) -> Result<(File, u64), LoadError> {
     Ok((file, n_bytes))
 }
 
+/// Tells the log what the file holds up to where it is wrong, as `redis-check-rdb` does: who cannot
+/// start wants to know what is left. Nothing if keys may not be named.
+pub fn report(state: &State) {
+    let path = state.config.rdb_file();
+    let Ok(file) = File::open(&path) else {
+        return;
+    };
+    if state.config.hides_user_data() {
+        return;
+    }
+    let mut lines = Vec::new();
+    let now_ms = unix_time().as_millis() as u64;
+    // Writing to a vector cannot fail, and what is wrong with the file is known.
+    let _ = rdb::check::check(&path, io::BufReader::new(file), now_ms, &mut lines);
+    for line in String::from_utf8_lossy(&lines).lines() {
+        log::warn!("{line}");
+    }
+}
+
 /// The parts of a file with a header that is right.
 pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
     let demands = Demands {

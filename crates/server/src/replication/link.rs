@@ -19,6 +19,7 @@ use crate::command::Commands;
 use crate::dispatch;
 use crate::error::reason;
 use crate::exec::{Engine, Outcome};
+use crate::io::sockets::connect_from;
 use crate::role::{LinkState, Primary};
 use crate::session::Session;
 use crate::state::State;
@@ -128,10 +129,11 @@ impl Link {
             format!("Error condition on socket for SYNC: {}", reason(&error))
         };
         let timeout = self.state.config.replication_timeout();
+        let source = self.state.config.source_address();
         let addresses = (primary.host.as_str(), primary.port).to_socket_addrs();
         let mut last = "no address".to_owned();
         for address in addresses.map_err(failed)? {
-            match TcpStream::connect_timeout(&address, timeout) {
+            match connect_from(source.as_deref(), &address, timeout) {
                 Ok(stream) => {
                     let set = stream
                         .set_read_timeout(Some(TICK))

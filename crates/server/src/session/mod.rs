@@ -113,6 +113,8 @@ pub struct Session {
     pub proto: Proto,
     /// Whether AUTH succeeded, or was not needed.
     pub is_authenticated: bool,
+    /// It was, at some time.
+    pub was_authenticated: bool,
     /// Who it is.
     pub user: Arc<User>,
     /// What the user may do, as of `rules_at`.
@@ -194,6 +196,7 @@ impl Session {
             database: 0,
             proto: Proto::Resp2,
             is_authenticated,
+            was_authenticated: is_authenticated,
             is_closing: false,
             leaves_clock: false,
             is_importer: false,
@@ -225,6 +228,7 @@ impl Session {
         *self.client.user.lock() = user.clone();
         self.user = user;
         self.is_authenticated = is_authenticated;
+        self.was_authenticated |= is_authenticated;
         (self.rules_at, self.free_at) = (0, 0);
     }
 

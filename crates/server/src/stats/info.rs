@@ -39,6 +39,7 @@ pub fn render(snapshot: &Snapshot, sections: &[Section]) -> String {
         match section {
             Section::Server => listeners(snapshot, &mut out),
             Section::Replication => replicas(snapshot, &mut out),
+            Section::Cpu => active_times(snapshot, &mut out),
             Section::Commandstats => commands(snapshot, &mut out),
             Section::Errorstats => errors(snapshot, &mut out),
             Section::Latencystats => latencies(snapshot, &mut out),
@@ -56,6 +57,14 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 fn listeners(snapshot: &Snapshot, out: &mut String) {
     for (i, listener) in snapshot.server.listeners.iter().enumerate() {
         line(out, format_args!("listener{i}:{listener}"));
+    }
+}
+
+/// Event loops beyond the first, under the name that Valkey has for threads beside its main one.
+fn active_times(snapshot: &Snapshot, out: &mut String) {
+    for (i, active_ns) in snapshot.server.active_ns.iter().enumerate().skip(1) {
+        let seconds = *active_ns as f64 / 1e9;
+        line(out, format_args!("used_active_time_io_thread_{i}:{seconds:.6}"));
     }
 }
 

@@ -128,6 +128,12 @@ impl Stats {
         self.counters.thread(thread)
     }
 
+    /// Nanoseconds that each of so many event loops was awake for, since start.
+    pub fn active_ns(&self, n_loops: usize) -> Vec<u64> {
+        let active_ns = |at| self.counters.thread(at).get(Counter::LoopActiveNs);
+        (0..n_loops).map(active_ns).collect()
+    }
+
     /// The counters of the thread that accepts connections.
     pub fn acceptor(&self) -> &ThreadCounters {
         self.counters.last()

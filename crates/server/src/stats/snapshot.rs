@@ -65,6 +65,10 @@ pub struct ServerInfo {
     pub config_file: String,
     /// Event loops.
     pub n_threads: usize,
+    /// Nanoseconds that each of them was awake for.
+    pub active_ns: Vec<u64>,
+    /// The commit that the program is made from, if that is known.
+    pub commit: Option<&'static str>,
 }
 
 /// The clients.

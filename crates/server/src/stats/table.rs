@@ -133,6 +133,7 @@ const fn replication(name: &'static str, value: fn(&Snapshot) -> Option<String>)
 /// All fields, in the order INFO prints them.
 pub const FIELDS: &[Field] = &[
     server("redis_version", |_| text(REDIS_VERSION)),
+    server("redis_git_sha1", |s| text(s.server.commit?)),
     server("redis_mode", |_| text("standalone")),
     server("server_name", |_| text("minium")),
     server("minium_version", |_| text(env!("CARGO_PKG_VERSION"))),
@@ -384,6 +385,9 @@ pub const FIELDS: &[Field] = &[
     replication("repl_backlog_histlen", |s| number(s.replication.backlog.map_or(0, |kept| kept.1))),
     field(Section::Cpu, "used_cpu_sys", |s| seconds(s.process?.cpu_system_s)),
     field(Section::Cpu, "used_cpu_user", |s| seconds(s.process?.cpu_user_s)),
+    field(Section::Cpu, "used_active_time_main_thread", |s| {
+        seconds(*s.server.active_ns.first()? as f64 / 1e9)
+    }),
     field(Section::Cluster, "cluster_enabled", |_| text("0")),
 ];
 

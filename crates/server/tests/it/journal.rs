@@ -392,6 +392,36 @@ fn a_transaction_is_one_block() {
 }
 
 #[test]
+fn a_script_writes_for_the_file_for_the_replicas_or_for_both() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(1 << 20);
+    let backlog = &server.state.journal.backlog;
+    let start = backlog.begin();
+    let script =
+        b"redis.call('SET', 'a', 1) redis.set_repl(redis.REPL_NONE) redis.call('SET', 'b', 1) \
+                   redis.set_repl(redis.REPL_AOF) redis.call('SET', 'c', 1) \
+                   redis.set_repl(redis.REPL_REPLICA) redis.call('SET', 'd', 1)";
+    let silent = b"redis.set_repl(redis.REPL_AOF)";
+    group.call(place, &[b"EVAL", script, b"0"]);
+    group.call(place, &[b"EVAL", silent, b"0"]);
+    group.call(place, &[b"SET", b"e", b"1"]);
+    let expected = |own: &str| {
+        let own = own.to_owned();
+        let texts = ["MULTI", "SELECT 0", "SET a 1", &own, "EXEC", "SET e 1"];
+        texts.map(words).to_vec()
+    };
+    let file = requests(&reader.take().expect("it keeps up"));
+    assert_eq!(file, expected("SET c 1"));
+    let mut stream = Vec::new();
+    backlog
+        .copy(start, 1 << 20, &mut stream)
+        .expect("it is kept");
+    assert_eq!(requests(&stream), expected("SET d 1"));
+}
+
+#[test]
 fn libraries_of_functions_are_in_the_journal_and_what_a_script_keeps_out_is_not() {
     let server = Server::new(1, &[]);
     let mut group = server.group(0);

@@ -86,3 +86,28 @@ fn a_waiting_command_is_judged_by_the_rules_of_when_it_is_served() {
     assert_eq!(refused, "-NOPERM No permissions to access a key\r\n");
     assert_eq!(call(&mut group, root, "LLEN l"), ":1\r\n", "and takes nothing");
 }
+
+#[test]
+fn no_log_shows_what_migrate_logs_in_with() {
+    let mut group = Server::new(1, &[("slowlog-log-slower-than", "0")]).group(0);
+    let (place, watcher) = (group.connect(), group.connect());
+    call(&mut group, watcher, "MONITOR");
+    for (asked, shown) in [
+        ("AUTH secret", vec!["AUTH", "(redacted)"]),
+        ("AUTH2 user secret KEYS k", vec!["AUTH2", "(redacted)", "(redacted)", "KEYS", "k"]),
+        ("COPY AUTH KEYS KEYS auth secret", vec!["COPY", "AUTH", "(redacted)", "KEYS", "auth"]),
+    ] {
+        let key = if asked.contains(" KEYS ") { "''" } else { "k" };
+        let mut words = format!("MIGRATE host 1 {key} 0 9 {asked}");
+        words = words.replace("''", "");
+        assert_eq!(call(&mut group, place, &words), "+NOKEY\r\n", "{asked}");
+        let log = call(&mut group, place, "SLOWLOG GET 1");
+        let line = String::from_utf8_lossy(&group.take_output(watcher)).into_owned();
+        for word in shown {
+            assert!(log.contains(word) && line.contains(&format!("\"{word}\"")), "{log} {line}");
+        }
+        let is_key = asked.starts_with("COPY");
+        assert_eq!(log.contains("secret"), is_key, "keys are shown: {log}");
+        assert_eq!(line.contains("secret"), is_key, "{line}");
+    }
+}
