@@ -22,12 +22,21 @@ pub fn decode(lua: &Lua, bytes: &[u8]) -> Result<Value> {
     }
 }
 
+/// Marks an error table whose error was counted when a command answered it.
+pub(crate) const COUNTED: &str = "ignore_error_stats_update";
+
 /// `{err=message}`, marked as counted.
 pub fn error_table(lua: &Lua, message: &[u8]) -> Result<Value> {
+    let table = plain_error_table(lua, message)?;
+    table.raw_set(COUNTED, true)?;
+    Ok(Value::Table(table))
+}
+
+/// The same for what nobody has counted.
+pub fn plain_error_table(lua: &Lua, message: &[u8]) -> Result<Table> {
     let table = lua.create_table_with_capacity(0, 2)?;
     table.raw_set("err", lua.create_string(message)?)?;
-    table.raw_set("ignore_error_stats_update", true)?;
-    Ok(Value::Table(table))
+    Ok(table)
 }
 
 /// A reply that needs no table.

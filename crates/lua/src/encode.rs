@@ -12,6 +12,7 @@
 use mlua::{LuaString, Result, Table, Value};
 
 use crate::Sink;
+use crate::decode::COUNTED;
 
 /// How deep a result may nest.
 const MAX_DEPTH: usize = 1000;
@@ -75,7 +76,8 @@ impl Encoder<'_> {
 
     fn table(&mut self, table: &Table, depth: usize) -> std::result::Result<(), EncodeError> {
         if let Some(text) = string(table, "err")? {
-            self.sink.error(&one_line(&text.as_bytes()));
+            let is_counted = matches!(table.raw_get(COUNTED)?, Value::Boolean(true));
+            self.sink.error(&one_line(&text.as_bytes()), is_counted);
         } else if let Some(text) = string(table, "ok")? {
             self.sink.status(&one_line(&text.as_bytes()));
         } else if let Some(number) = number(table, "double")? {

@@ -27,9 +27,9 @@ mod tests;
 
 /// What a script can reach of the server.
 pub trait Host {
-    /// Runs a command and appends exactly one reply to `out`, an error reply included: RESP3 if
-    /// `resp3` is set, else RESP2. `args` is never empty.
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>);
+    /// Runs a command and appends exactly one reply to `out`, an error reply included. `args` is never
+    /// empty.
+    fn call(&mut self, args: &[&[u8]], how: How, out: &mut Vec<u8>);
 
     /// Whether the user on whose behalf the script runs may run a command; `None` if there is no such
     /// command. `args` is never empty.
@@ -44,6 +44,35 @@ pub trait Host {
     /// Called every [`TICK_INSTRUCTIONS`] instructions of a running script. An error, without its
     /// dash, ends the script with that message; it must be returned again until the script has ended.
     fn tick(&mut self) -> Result<(), Vec<u8>>;
+}
+
+/// How a script calls a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// The reply is RESP3, else RESP2.
+    pub resp3: bool,
+    /// By which library.
+    pub api: Api,
+}
+
+/// The two names of the library that reaches the server. They do the same, but each has its errors in
+/// the words of the server that brought the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// `redis`
+    Redis,
+    /// `server`, which comes from Valkey.
+    Server,
+}
+
+impl Api {
+    /// Its name in scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Api::Redis => "redis",
+            Api::Server => "server",
+        }
+    }
 }
 
 /// How many instructions run between two ticks of the host: some hundred microseconds.
@@ -74,8 +103,9 @@ pub trait Sink {
     fn bulk(&mut self, bytes: &[u8]);
     /// A status line, free of line ends.
     fn status(&mut self, line: &[u8]);
-    /// An error line without its dash, free of line ends.
-    fn error(&mut self, line: &[u8]);
+    /// An error line without its dash, free of line ends. `is_counted`: a command has answered it, and
+    /// it was counted then.
+    fn error(&mut self, line: &[u8], is_counted: bool);
     /// A double.
     fn double(&mut self, value: f64);
     /// An integer of any size.

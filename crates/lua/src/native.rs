@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use mlua::{Error, Function, Lua, MultiValue, Result, Table, Value};
 
-use crate::decode::{decode, error_table};
+use crate::decode::{decode, plain_error_table};
 use crate::raw;
 use crate::script::sha1_hex;
 use crate::slot::HostSlot;
-use crate::{Host, LogLevel};
+use crate::{Api, Host, How, LogLevel};
 
 /// Arguments whose slices are kept on the stack.
 pub(crate) const FEW_ARGS: usize = 16;
@@ -32,14 +32,19 @@ pub struct Shared {
 
 impl Shared {
     /// Runs a command; its reply. `None` if there is no host, or it is busy.
-    pub(crate) fn call_host(&self, args: &[&[u8]]) -> Option<RefMut<'_, Vec<u8>>> {
+    pub(crate) fn call_host(&self, args: &[&[u8]], api: Api) -> Option<RefMut<'_, Vec<u8>>> {
         let buffers = self.buffers.try_borrow_mut().ok()?;
         let mut reply = RefMut::map(buffers, |buffers| &mut buffers.reply);
         reply.clear();
-        let resp3 = self.resp3.get();
+        let how = self.how(api);
         self.slot
-            .with(|host| self.guarded(|| host.call(args, resp3, &mut reply)))?;
+            .with(|host| self.guarded(|| host.call(args, how, &mut reply)))?;
         Some(reply)
+    }
+
+    fn how(&self, api: Api) -> How {
+        let resp3 = self.resp3.get();
+        How { resp3, api }
     }
 
     /// Lua would make the host's panic an error of the script: it is kept.
@@ -85,8 +90,8 @@ impl fmt::Display for Raised {
 impl std::error::Error for Raised {}
 
 impl Raised {
-    fn error(message: &str) -> Error {
-        let message = message.as_bytes().to_vec();
+    fn error(message: impl Into<Vec<u8>>) -> Error {
+        let message = message.into();
         Error::external(Raised {
             message,
             is_fatal: false,
@@ -116,16 +121,9 @@ impl Raised {
 /// The table `native` of the prelude.
 pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     let native = lua.create_table()?;
-    native.set("call", call_function(lua, shared, true)?)?;
-    native.set("pcall", call_function(lua, shared, false)?)?;
-    let host = Rc::clone(shared);
-    native.set("log", lua.create_function(move |lua, args| log(lua, &host, args))?)?;
-    let host = Rc::clone(shared);
-    native.set("setresp", lua.create_function(move |_, args| setresp(&host, &args))?)?;
-    let host = Rc::clone(shared);
-    native.set("set_repl", lua.create_function(move |_, args| set_repl(&host, &args))?)?;
-    let host = Rc::clone(shared);
-    native.set("acl_check_cmd", lua.create_function(move |_, args| allows(&host, &args))?)?;
+    for api in [Api::Redis, Api::Server] {
+        native.set(api.name(), library(lua, shared, api)?)?;
+    }
     native.set("sha1hex", lua.create_function(sha1hex)?)?;
     native.set("line", lua.create_function(|lua, ()| Ok(line(lua)))?)?;
     native.set("describe", lua.create_function(describe)?)?;
@@ -133,9 +131,25 @@ pub fn table(lua: &Lua, shared: &Rc<Shared>) -> Result<Table> {
     Ok(native)
 }
 
-fn call_function(lua: &Lua, shared: &Rc<Shared>, raises: bool) -> Result<Function> {
+/// What reaches the server, under one of its names.
+fn library(lua: &Lua, shared: &Rc<Shared>, api: Api) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.set("call", call_function(lua, shared, (true, api))?)?;
+    table.set("pcall", call_function(lua, shared, (false, api))?)?;
     let host = Rc::clone(shared);
-    let whole = lua.create_function(move |lua, args| call(lua, &host, &args, raises))?;
+    table.set("log", lua.create_function(move |lua, args| log(lua, &host, args, api))?)?;
+    let host = Rc::clone(shared);
+    table.set("setresp", lua.create_function(move |_, args| setresp(&host, &args, api))?)?;
+    let host = Rc::clone(shared);
+    table.set("set_repl", lua.create_function(move |_, args| set_repl(&host, &args, api))?)?;
+    let host = Rc::clone(shared);
+    table.set("acl_check_cmd", lua.create_function(move |_, args| allows(&host, &args, api))?)?;
+    Ok(table)
+}
+
+fn call_function(lua: &Lua, shared: &Rc<Shared>, (raises, api): (bool, Api)) -> Result<Function> {
+    let host = Rc::clone(shared);
+    let whole = lua.create_function(move |lua, args| call(lua, &host, &args, (raises, api)))?;
     let host = Rc::clone(shared);
     let finish = lua.create_function(move |lua, ()| {
         if host.has_panicked.get() {
@@ -145,13 +159,18 @@ fn call_function(lua: &Lua, shared: &Rc<Shared>, raises: bool) -> Result<Functio
         let buffers = buffers.map_err(|_| Raised::error("ERR the reply is being written"))?;
         finish(lua, &buffers.reply, raises)
     })?;
-    raw::call_function(lua, shared, (whole, finish))
+    raw::call_function(lua, shared, (whole, finish), api)
 }
 
-fn call(lua: &Lua, shared: &Shared, args: &MultiValue, raises: bool) -> Result<Value> {
+fn call(
+    lua: &Lua,
+    shared: &Shared,
+    args: &MultiValue,
+    (raises, api): (bool, Api),
+) -> Result<Value> {
     let refused = |message: &str| match raises {
         true => Err(Raised::error(message)),
-        false => error_table(lua, message.as_bytes()),
+        false => plain_error_table(lua, message.as_bytes()).map(Value::Table),
     };
     if args.is_empty() {
         return refused("ERR Please specify at least one argument for this redis lib call");
@@ -161,11 +180,14 @@ fn call(lua: &Lua, shared: &Shared, args: &MultiValue, raises: bool) -> Result<V
     };
     let buffers = &mut *buffers;
     if !buffers.take_args(args) {
-        return refused("ERR Lua redis lib command arguments must be strings or integers");
+        return refused(match api {
+            Api::Redis => "ERR Lua redis lib command arguments must be strings or integers",
+            Api::Server => "ERR Command arguments must be strings or integers",
+        });
     }
     buffers.reply.clear();
-    let resp3 = shared.resp3.get();
-    let run = |host: &mut dyn Host| shared.guarded(|| buffers.run(host, resp3));
+    let how = shared.how(api);
+    let run = |host: &mut dyn Host| shared.guarded(|| buffers.run(host, how));
     if shared.slot.with(run).is_none() {
         return refused("ERR redis functions can only be used while a script runs");
     }
@@ -197,7 +219,7 @@ impl Buffers {
         true
     }
 
-    fn run(&mut self, host: &mut dyn Host, resp3: bool) {
+    fn run(&mut self, host: &mut dyn Host, how: How) {
         let bytes = &self.bytes;
         let mut start = 0;
         let slices = self.ends.iter().map(|end| {
@@ -207,13 +229,13 @@ impl Buffers {
         });
         if self.ends.len() > FEW_ARGS {
             let slices: Vec<&[u8]> = slices.collect();
-            return host.call(&slices, resp3, &mut self.reply);
+            return host.call(&slices, how, &mut self.reply);
         }
         let mut few: [&[u8]; FEW_ARGS] = [b""; FEW_ARGS];
         few.iter_mut()
             .zip(slices)
             .for_each(|(place, slice)| *place = slice);
-        host.call(&few[..self.ends.len()], resp3, &mut self.reply);
+        host.call(&few[..self.ends.len()], how, &mut self.reply);
     }
 }
 
@@ -235,11 +257,16 @@ fn whole(number: f64) -> Option<i64> {
     (number.trunc() == number && number.abs() < limit).then_some(number as i64)
 }
 
-fn log(lua: &Lua, shared: &Shared, args: MultiValue) -> Result<()> {
+/// The error of a function of the library.
+fn misuse(api: Api, what: &str) -> Error {
+    Raised::error(format!("ERR {}.{what}", api.name()))
+}
+
+fn log(lua: &Lua, shared: &Shared, args: MultiValue, api: Api) -> Result<()> {
     let mut args = args.into_iter();
     let (level, n_messages) = (args.next(), args.len());
     if n_messages == 0 {
-        return Err(Raised::error("ERR redis.log() requires two arguments or more."));
+        return Err(misuse(api, "log() requires two arguments or more."));
     }
     let level = match level.and_then(|level| lua.coerce_number(level).transpose()) {
         None => {
@@ -277,9 +304,9 @@ fn number(value: Option<&Value>) -> Option<f64> {
     }
 }
 
-fn setresp(shared: &Shared, args: &MultiValue) -> Result<()> {
+fn setresp(shared: &Shared, args: &MultiValue, api: Api) -> Result<()> {
     if args.len() != 1 {
-        return Err(Raised::error("ERR redis.setresp() requires one argument."));
+        return Err(misuse(api, "setresp() requires one argument."));
     }
     match number(args.front()) {
         Some(2.0) => shared.resp3.set(false),
@@ -289,9 +316,9 @@ fn setresp(shared: &Shared, args: &MultiValue) -> Result<()> {
     Ok(())
 }
 
-fn set_repl(shared: &Shared, args: &MultiValue) -> Result<()> {
+fn set_repl(shared: &Shared, args: &MultiValue, api: Api) -> Result<()> {
     if args.len() != 1 {
-        return Err(Raised::error("ERR redis.set_repl() requires one argument."));
+        return Err(misuse(api, "set_repl() requires one argument."));
     }
     let (file, replicas) = match number(args.front()) {
         Some(0.0) => (false, false),
@@ -308,7 +335,7 @@ fn set_repl(shared: &Shared, args: &MultiValue) -> Result<()> {
     Ok(())
 }
 
-fn allows(shared: &Shared, args: &MultiValue) -> Result<bool> {
+fn allows(shared: &Shared, args: &MultiValue, api: Api) -> Result<bool> {
     if args.is_empty() {
         return Err(Raised::error(
             "ERR Please specify at least one argument for this redis lib call",
@@ -326,7 +353,9 @@ fn allows(shared: &Shared, args: &MultiValue) -> Result<bool> {
     }
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let verdict = shared.slot.with(|host| host.allows(&words)).flatten();
-    verdict.ok_or_else(|| Raised::error("ERR Invalid command passed to redis.acl_check_cmd()"))
+    let name = api.name();
+    let unknown = || format!("ERR Invalid command passed to {name}.acl_check_cmd()");
+    verdict.ok_or_else(|| Raised::error(unknown()))
 }
 
 fn sha1hex(lua: &Lua, args: MultiValue) -> Result<Value> {

@@ -102,16 +102,16 @@ local function on_failure(e)
   return "ERR " .. tostring(e)
 end
 
--- The library `redis`.
+-- The library `redis`, and the same as `server`, whose errors have the words of Valkey.
 
 local redis = {
-  call = native.call,
-  pcall = native.pcall,
-  acl_check_cmd = native.acl_check_cmd,
+  call = native.redis.call,
+  pcall = native.redis.pcall,
+  acl_check_cmd = native.redis.acl_check_cmd,
   sha1hex = native.sha1hex,
-  log = native.log,
-  setresp = native.setresp,
-  set_repl = native.set_repl,
+  log = native.redis.log,
+  setresp = native.redis.setresp,
+  set_repl = native.redis.set_repl,
   LOG_DEBUG = 0,
   LOG_VERBOSE = 1,
   LOG_NOTICE = 2,
@@ -153,6 +153,14 @@ function redis.breakpoint()
 end
 
 function redis.debug()
+end
+
+local function renamed(library)
+  local server = {}
+  for name, value in pairs(library) do
+    server[name] = native.server[name] or value
+  end
+  return server
 end
 
 -- The standard library, as far as it is safe.
@@ -244,7 +252,7 @@ real.redis = view(redis)
 for name, t in pairs(native.libraries) do
   real[name] = view(t)
 end
-real.server = real.redis
+real.server = view(renamed(redis))
 real.rawset = guard(rawset)
 real.setmetatable = guard(setmetatable)
 
@@ -363,7 +371,7 @@ for_functions.breakpoint, for_functions.debug, for_functions.replicate_commands 
 local functions_env, functions_meta = view(strict(at_run), view({}))
 at_run._G = functions_env
 at_run.redis = view(for_functions)
-at_run.server = at_run.redis
+at_run.server = view(renamed(for_functions))
 
 local function in_functions(f, ...)
   if f then
@@ -484,7 +492,7 @@ local function load_api(name)
       api = name
       return register_function(...)
     end,
-    log = native.log,
+    log = native[name].log,
     LOG_DEBUG = 0,
     LOG_VERBOSE = 1,
     LOG_NOTICE = 2,

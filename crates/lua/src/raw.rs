@@ -16,6 +16,7 @@ use std::slice;
 
 use mlua::{Function, LightUserData, Lua, Result, Table, Value, ffi, lua_State};
 
+use crate::Api;
 use crate::decode::{Simple, simple};
 use crate::interpreter::Call;
 use crate::native::{FEW_ARGS, Shared};
@@ -92,15 +93,17 @@ pub(crate) fn call_function(
     lua: &Lua,
     shared: &Rc<Shared>,
     (whole, finish): (Function, Function),
+    api: Api,
 ) -> Result<Function> {
     let shared = Rc::as_ptr(shared).cast_mut().cast();
-    // SAFETY: the stack holds `whole` and `finish`, which become upvalues behind the pointer. They
-    // hold the shared value as long as the function exists.
+    // SAFETY: the stack holds `whole` and `finish`, which become upvalues behind the pointer, before the
+    // name. They hold the shared value as long as the function exists.
     unsafe {
         lua.exec_raw((whole, finish), |state| {
             ffi::lua_pushlightuserdata(state, shared);
             ffi::lua_insert(state, 1);
-            ffi::lua_pushcclosure(state, call, 3);
+            ffi::lua_pushboolean(state, c_int::from(api == Api::Server));
+            ffi::lua_pushcclosure(state, call, 4);
         })
     }
 }
@@ -122,7 +125,11 @@ unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
     unsafe {
         let shared = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Shared>();
         let n_args = ffi::lua_gettop(state);
-        match call_host(state, &*shared, n_args) {
+        let api = match ffi::lua_toboolean(state, ffi::lua_upvalueindex(4)) {
+            0 => Api::Redis,
+            _ => Api::Server,
+        };
+        match call_host(state, &*shared, n_args, api) {
             Next::Push(Simple::Number(number)) => ffi::lua_pushnumber(state, number),
             Next::Push(Simple::Null) => ffi::lua_pushboolean(state, 0),
             Next::Push(Simple::Text(text)) => {
@@ -147,7 +154,7 @@ unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
 /// # Safety
 ///
 /// `state` must hold `n_args` arguments, and the result be used before the next call.
-unsafe fn call_host(state: *mut lua_State, shared: &Shared, n_args: c_int) -> Next {
+unsafe fn call_host(state: *mut lua_State, shared: &Shared, n_args: c_int, api: Api) -> Next {
     let mut texts: [&[u8]; FEW_ARGS] = [b""; FEW_ARGS];
     let Some(texts) = texts
         .get_mut(..n_args as usize)
@@ -167,7 +174,7 @@ unsafe fn call_host(state: *mut lua_State, shared: &Shared, n_args: c_int) -> Ne
             *text = slice::from_raw_parts(bytes.cast(), len);
         }
     }
-    match shared.call_host(texts) {
+    match shared.call_host(texts, api) {
         None => Next::Whole,
         Some(_) if shared.has_panicked.get() => Next::Finish,
         Some(reply) => match simple(&reply) {

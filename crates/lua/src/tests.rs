@@ -3,7 +3,7 @@
 
 use crate::interpreter::{Call, Interpreter};
 use crate::script::{ScriptFlags, flags, sha1_hex};
-use crate::{Failure, Host, LogLevel, Sink};
+use crate::{Failure, Host, How, LogLevel, Sink};
 
 #[derive(Default)]
 struct FakeHost {
@@ -14,13 +14,13 @@ struct FakeHost {
 }
 
 impl Host for FakeHost {
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) {
+    fn call(&mut self, args: &[&[u8]], how: How, out: &mut Vec<u8>) {
         let words: Vec<_> = args
             .iter()
             .map(|arg| String::from_utf8_lossy(arg))
             .collect();
         self.calls.push(words.join(" "));
-        let reply: &[u8] = match (&*words[0], resp3) {
+        let reply: &[u8] = match (&*words[0], how.resp3) {
             ("ping", _) => b"+PONG\r\n",
             ("get", _) => b"$1\r\nv\r\n",
             ("int", _) => b":12\r\n",
@@ -102,7 +102,7 @@ impl Sink for Text {
     fn status(&mut self, line: &[u8]) {
         self.line("+", line);
     }
-    fn error(&mut self, line: &[u8]) {
+    fn error(&mut self, line: &[u8], _: bool) {
         self.line("-", line);
     }
     fn double(&mut self, value: f64) {

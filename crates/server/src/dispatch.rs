@@ -129,7 +129,13 @@ fn admit(
         // What DEBUG can do is nobody's business who may not use it.
         engine.vet(session, row, request, Origin::Client)?;
     }
-    let admitted = resolved?;
+    let admitted = match resolved {
+        // Such a command says only when it runs what is wrong with it.
+        Err(_) if row.has(Flag::System) && session.queue.is_some() && request.len() > 1 => {
+            (row, row.name, 1)
+        }
+        resolved => resolved?,
+    };
     let (command, name, _) = admitted;
     if !engine.is_free(session) {
         engine.vet(session, command, request, Origin::Client)?;

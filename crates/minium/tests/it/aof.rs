@@ -2,7 +2,7 @@
 //! rewritten, switched, or written by others load as far as they should.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -180,6 +180,27 @@ fn a_file_that_is_wrong_in_the_middle_stops_the_start() {
         log.contains("appendonly.aof.1.incr.aof cannot be opened: No such file or directory"),
         "{log}"
     );
+}
+
+#[test]
+fn others_are_told_that_the_file_is_loaded_whatever_a_script_in_it_does() {
+    let folder = folder("aof-slow");
+    let server = start(&folder, &["--threads", "2", "--lua-time-limit", "1"]);
+    let script = "redis.call('set', KEYS[1], 'y') for i = 1, 200000 do redis.call('ping') end";
+    let len = script.len();
+    let eval = format!("*4\r\n$4\r\nEVAL\r\n${len}\r\n{script}\r\n$1\r\n1\r\n$1\r\nx\r\n");
+    append(&increment(&folder), &format!("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n{eval}"));
+    let (mut loader, mut other) = (server.socket(), server.client());
+    loader.write_all(b"DEBUG LOADAOF\r\n").unwrap();
+    let told = wait_for("it is loaded", || {
+        let answer = text("PING", &mut other);
+        (answer != "+PONG").then_some(answer)
+    });
+    assert_eq!(told, "-LOADING Redis is loading the dataset in memory");
+    let mut reply = [0; 5];
+    loader.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply, b"+OK\r\n");
+    assert_eq!(text("GET x", &mut other), "\"y\"");
 }
 
 #[test]

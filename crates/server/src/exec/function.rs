@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use keyspace::locked::Locked;
 use lua::interpreter::{Call, Interpreter};
-use lua::{Host, LogLevel};
+use lua::{Host, How, LogLevel};
 use resp::reply::Reply;
 
 use super::script::log_line;
@@ -37,11 +37,11 @@ impl Engine {
         let mut interpreter = self.state.scripts.interpreter();
         let found = self.state.scripts.functions.lock().find(request[1]);
         let Some(found) = found else {
-            return reply.error(NOT_FOUND.to_string().as_bytes());
+            return self.fail(NOT_FOUND.to_string().as_bytes(), reply);
         };
         let interpreter = match self.prepare_library(&mut interpreter, &found.library) {
             Ok(interpreter) => interpreter,
-            Err(error) => return reply.error(error.to_string().as_bytes()),
+            Err(error) => return self.fail(error.to_string().as_bytes(), reply),
         };
         let function = found.function();
         let run = (Runs::Function, &function.name[..], permit, request);
@@ -218,7 +218,7 @@ impl Loading {
 }
 
 impl Host for Loading {
-    fn call(&mut self, _: &[&[u8]], _: bool, out: &mut Vec<u8>) {
+    fn call(&mut self, _: &[&[u8]], _: How, out: &mut Vec<u8>) {
         out.extend_from_slice(b"-ERR a library calls no commands while it loads\r\n");
     }
 

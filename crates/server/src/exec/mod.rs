@@ -465,6 +465,7 @@ impl Engine {
         if session.tracking.is_some() {
             Engine::end_choice(session, admitted.0);
         }
+        let is_ok = is_ok && !reply.since(mark).starts_with(b"-");
         let reply_bytes = reply.len() - mark;
         self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
@@ -518,6 +519,7 @@ impl Engine {
                 let order = (order, admitted);
                 self.obey_nested(locked, order, session, request, reply, meanwhile);
             }
+            let is_ok = is_ok && !reply.since(mark).starts_with(b"-");
             let reply_bytes = reply.len() - mark;
             return self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
         }

@@ -202,7 +202,11 @@ impl Engine {
                             self.step(&locked, session, admitted, &words, reply, meanwhile);
                         }
                     }
-                    Err(error) => reply.error(error.to_string().as_bytes()),
+                    Err(error) => {
+                        let line = error.to_string();
+                        self.count_error(line.as_bytes());
+                        reply.error(line.as_bytes());
+                    }
                 }
             }
             self.nesting = Nesting::Outermost;

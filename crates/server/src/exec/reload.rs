@@ -94,7 +94,7 @@ impl Engine {
         self.replay_all(&locked, found)
     }
 
-    /// DEBUG LOADAOF.
+    /// DEBUG LOADAOF. Others are told that the data is loaded, as they are at the start.
     pub(super) fn reload_log(
         &mut self,
         locked: &Locked<'static>,
@@ -112,8 +112,11 @@ impl Engine {
         written.map_err(|error| failed(reason(&error)))?;
         drop(files);
         let found = found::find(state).map_err(failed)?;
+        state.saving.begin_loading(found.n_bytes);
         self.clear(locked);
-        self.replay_all(locked, &found).map_err(failed)?;
+        let loaded = self.replay_all(locked, &found).map_err(failed);
+        state.saving.end_loading();
+        loaded?;
         log::warn!("Append Only File loaded by DEBUG LOADAOF");
         reply.ok();
         Ok(())

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use keyspace::locked::Locked;
 use lua::interpreter::{Call, Interpreter, ScriptName};
-use lua::{Failure, Host, LogLevel, Sink};
+use lua::{Api, Failure, Host, How, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::permit::{Origin, verdict};
 use super::{Engine, Meanwhile, Nesting};
-use crate::command::Flag;
 use crate::command::context::{Permit, next_random};
 use crate::command::lookup::{find, resolve};
+use crate::command::{Command, Flag};
 use crate::error::Error;
 use crate::journal::unit::Audience;
 use crate::scripts::running::{Details, Runs};
@@ -34,7 +34,7 @@ impl Engine {
     ) {
         let mut interpreter = self.state.scripts.interpreter();
         if let Err(line) = self.prepare(&mut interpreter, name) {
-            return reply.error(&line);
+            return self.fail(&line, reply);
         }
         let Some(interpreter) = interpreter.as_mut() else {
             return;
@@ -73,7 +73,12 @@ impl Engine {
             since,
             meanwhile,
         };
-        let result = run(&mut bridge, &mut Answer(reply));
+        let mut answer = Answer {
+            reply,
+            uncounted: Vec::new(),
+        };
+        let result = run(&mut bridge, &mut answer);
+        let uncounted = answer.uncounted;
         running.end();
         self.effects.is_recorded = is_recorded;
         self.unit.turn_to(Audience::ALL);
@@ -83,7 +88,18 @@ impl Engine {
         if let Some(Err(failure)) = result {
             reply.truncate(mark);
             reply.error(&failure.message);
+            if !failure.from_command {
+                self.count_error(&failure.message);
+            }
+            return;
         }
+        uncounted.iter().for_each(|line| self.count_error(line));
+    }
+
+    /// Answers an error in place of a script that does not even run.
+    pub(super) fn fail(&mut self, line: &[u8], reply: &mut Reply<'_>) {
+        self.count_error(line);
+        reply.error(line);
     }
 
     /// Compiles a script that SCRIPT LOAD has added, and answers with its name.
@@ -91,7 +107,7 @@ impl Engine {
         let mut interpreter = self.state.scripts.interpreter();
         match self.prepare(&mut interpreter, &name) {
             Ok(()) => reply.bulk(&name),
-            Err(line) => reply.error(&line),
+            Err(line) => self.fail(&line, reply),
         }
     }
 
@@ -162,53 +178,76 @@ struct Bridge<'a> {
 }
 
 impl Host for Bridge<'_> {
-    fn call(&mut self, args: &[&[u8]], resp3: bool, out: &mut Vec<u8>) {
-        let proto = if resp3 { Proto::Resp3 } else { Proto::Resp2 };
+    fn call(&mut self, args: &[&[u8]], how: How, out: &mut Vec<u8>) {
+        let proto = if how.resp3 {
+            Proto::Resp3
+        } else {
+            Proto::Resp2
+        };
+        let either = |redis: &'static str, server| match how.api {
+            Api::Redis => redis.as_bytes(),
+            Api::Server => str::as_bytes(server),
+        };
         let mut reply = Reply::new(out, proto);
-        let Some(command) = find(self.engine.commands, args[0]) else {
-            return reply.error(b"ERR Unknown Redis command called from script");
+        let Some(row) = find(self.engine.commands, args[0]) else {
+            let line = either(
+                "ERR Unknown Redis command called from script",
+                "ERR Unknown command called from script",
+            );
+            return self.refuse(None, line, &mut reply);
         };
-        let Ok(admitted) = crate::command::lookup::resolve_in(command, args) else {
-            return reply.error(b"ERR Wrong number of args calling Redis command from script");
+        let Ok(admitted) = crate::command::lookup::resolve_in(row, args) else {
+            let line = either(
+                "ERR Wrong number of args calling Redis command from script",
+                "ERR Wrong number of args calling command from script",
+            );
+            return self.refuse(Some(row), line, &mut reply);
         };
+        let command = Some(admitted.0);
         let reaches_all = self.engine.state.scripts_reach_all.load(Relaxed);
         if admitted.0.has(Flag::NoScript) && !reaches_all {
-            return reply.error(b"ERR This Redis command is not allowed from script");
+            let line = either(
+                "ERR This Redis command is not allowed from script",
+                "ERR This Valkey command is not allowed from script",
+            );
+            return self.refuse(command, line, &mut reply);
         }
         let origin = Origin::Script;
         if !self
             .engine
             .may_step(self.session, admitted.0, args, origin, &mut reply)
         {
-            return;
+            let number = admitted.0.number.into();
+            return self.engine.counters.command_rejected(number);
         }
         if self.is_read_only && self.engine.may_write(admitted.0, args) {
             let line = b"ERR Write commands are not allowed from read-only scripts.";
-            return reply.error(line);
+            return self.refuse(command, line, &mut reply);
         }
         let running = &self.engine.state.scripts.running;
         if admitted.0.needs_memory && self.may_not_grow && !running.has_written() {
             let line = Error::OutOfMemory.to_string();
-            return reply.error(line.as_bytes());
+            return self.refuse(command, line.as_bytes(), &mut reply);
         }
         let is_write = admitted.0.is_write();
         if is_write && !running.has_written() && self.engine.state.denies_writes() {
-            return reply.error(Error::Misconfigured.to_string().as_bytes());
+            let line = Error::Misconfigured.to_string();
+            return self.refuse(command, line.as_bytes(), &mut reply);
         }
         if is_write && !running.has_written() && self.engine.state.aof.is_failing() {
             let line = Error::Unwritable(self.engine.state.aof.failure()).to_string();
-            return reply.error(line.as_bytes());
+            return self.refuse(command, line.as_bytes(), &mut reply);
         }
         if is_write && !running.has_written() && self.engine.state.lacks_replicas() {
             let line = Error::NoReplicas.to_string();
-            return reply.error(line.as_bytes());
+            return self.refuse(command, line.as_bytes(), &mut reply);
         }
         if is_write && self.engine.state.refuses_writes() {
             let line = Error::ReadOnlyReplica.to_string();
-            return reply.error(line.as_bytes());
+            return self.refuse(command, line.as_bytes(), &mut reply);
         }
         if is_write && !running.note_write() {
-            return reply.error(KILLED);
+            return self.refuse(None, KILLED, &mut reply);
         }
         let (locked, session) = (self.locked, &mut *self.session);
         self.engine
@@ -259,6 +298,12 @@ impl Host for Bridge<'_> {
 }
 
 impl Bridge<'_> {
+    /// Answers a call that is not run.
+    fn refuse(&mut self, command: Option<&Command>, line: &[u8], reply: &mut Reply<'_>) {
+        self.engine.count_refusal(command, line);
+        reply.error(line);
+    }
+
     fn details(&self) -> Details {
         Details {
             name: self.name.to_vec(),
@@ -269,54 +314,61 @@ impl Bridge<'_> {
 }
 
 /// What a script returns, as a reply.
-struct Answer<'a, 'b>(&'a mut Reply<'b>);
+struct Answer<'a, 'b> {
+    reply: &'a mut Reply<'b>,
+    /// Errors that the script has made.
+    uncounted: Vec<Vec<u8>>,
+}
 
 impl Sink for Answer<'_, '_> {
     fn null(&mut self) {
-        self.0.null();
+        self.reply.null();
     }
 
     fn int(&mut self, value: i64) {
-        self.0.int(value);
+        self.reply.int(value);
     }
 
     fn boolean(&mut self, value: bool) {
-        self.0.bool(value);
+        self.reply.bool(value);
     }
 
     fn bulk(&mut self, bytes: &[u8]) {
-        self.0.bulk(bytes);
+        self.reply.bulk(bytes);
     }
 
     fn status(&mut self, line: &[u8]) {
-        self.0.status(line);
+        self.reply.status(line);
     }
 
-    fn error(&mut self, line: &[u8]) {
-        self.0.error(line);
+    fn error(&mut self, line: &[u8], is_counted: bool) {
+        self.reply.error(line);
+        if !is_counted {
+            self.uncounted.push(line.to_vec());
+        }
     }
 
     fn double(&mut self, value: f64) {
-        self.0.double(value);
+        self.reply.double(value);
     }
 
     fn big_number(&mut self, digits: &[u8]) {
-        self.0.big_number(digits);
+        self.reply.big_number(digits);
     }
 
     fn verbatim(&mut self, format: &str, text: &[u8]) {
-        self.0.verbatim(format, text);
+        self.reply.verbatim(format, text);
     }
 
     fn array(&mut self, n: usize) {
-        self.0.array(n);
+        self.reply.array(n);
     }
 
     fn map(&mut self, n: usize) {
-        self.0.map(n);
+        self.reply.map(n);
     }
 
     fn set(&mut self, n: usize) {
-        self.0.set(n);
+        self.reply.set(n);
     }
 }

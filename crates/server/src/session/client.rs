@@ -167,10 +167,15 @@ impl Client {
         let multi = facts.n_queued.map_or(-1, |n| n as i64);
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
         let mut rest = format!(
-            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
+            " age={age_s} idle={idle_s} flags={} capa={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
              qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem={} \
              tot-mem={} events={} cmd=",
             flags(&facts, self),
+            if self.follows_redirects.load(Relaxed) {
+                "r"
+            } else {
+                ""
+            },
             facts.database,
             facts.n_channels,
             facts.n_patterns,

@@ -111,3 +111,64 @@ fn no_log_shows_what_migrate_logs_in_with() {
         assert_eq!(line.contains("secret"), is_key, "{line}");
     }
 }
+
+#[test]
+fn errors_of_scripts_are_counted_once_and_where_they_arose() {
+    let mut group = Server::new(1, &[]).group(0);
+    let place = group.connect();
+    let line = |command: &str, figures: &str| (command.to_owned(), figures.to_owned());
+    for (script, code, failed, of_commands) in [
+        // A command's error, as the script's own and as a value that was looked at.
+        (
+            "return redis.call('select', 99)",
+            "ERR",
+            1,
+            Some(line("select", "calls=1 rejected=0 failed=1")),
+        ),
+        (
+            "return redis.pcall('select', 99)",
+            "ERR",
+            1,
+            Some(line("select", "calls=1 rejected=0 failed=1")),
+        ),
+        (
+            "redis.pcall('select', 99) return 1",
+            "ERR",
+            0,
+            Some(line("select", "calls=1 rejected=0 failed=1")),
+        ),
+        // One that does not even run.
+        ("return redis.call('get')", "ERR", 1, Some(line("get", "calls=0 rejected=1 failed=0"))),
+        ("redis.pcall('get') return 1", "ERR", 0, Some(line("get", "calls=0 rejected=1 failed=0"))),
+        ("return redis.call('nosuch')", "ERR", 1, None),
+        // What scripts make of their own accord.
+        ("return redis.error_reply('MINE x')", "MINE", 1, None),
+        ("error(redis.error_reply('MINE x'))", "MINE", 1, None),
+        ("error('x')", "ERR", 1, None),
+        ("return (", "ERR", 1, None),
+    ] {
+        group.call(place, &[b"CONFIG", b"RESETSTAT"]);
+        group.call(place, &[b"EVAL", script.as_bytes(), b"0"]);
+        let info = call(&mut group, place, "INFO everything");
+        let has = |part: &str| assert!(info.contains(part), "{script}: {part} is not in {info}");
+        has(&format!("errorstat_{code}:count=1\r\n"));
+        has("total_error_replies:1\r\n");
+        let figures = |command: &str| {
+            let found = info.split(&format!("cmdstat_{command}:")).nth(1);
+            let words = found
+                .unwrap_or_default()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .split(',');
+            let kept = words
+                .filter(|word| !word.starts_with("usec"))
+                .collect::<Vec<_>>();
+            kept.join(" ").replace("_calls", "")
+        };
+        assert_eq!(figures("eval"), format!("calls=1 rejected=0 failed={failed}"), "{script}");
+        if let Some((command, expected)) = of_commands {
+            assert_eq!(figures(&command), expected, "{script}");
+        }
+    }
+}
