@@ -155,7 +155,7 @@ fn admit(
     {
         return Err(Error::OutOfMemory);
     }
-    let is_write = command.is_write() || queue.is_some_and(|queue| queue.has_writes);
+    let is_write = counts_as_write(command) || queue.is_some_and(|queue| queue.has_writes);
     if state.saving.is_hindered() {
         not_hindered(state, command, is_write)?;
     }
@@ -170,7 +170,7 @@ fn admit(
         if session.client.follows_redirects.load(Relaxed) && (is_write || command.is_read()) {
             return Err(elsewhere(state));
         }
-        fits_replica(state, is_write || command.has(Flag::Write), needs_data)?;
+        fits_replica(state, is_write, needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -180,6 +180,12 @@ fn admit(
         return Err(running.busy());
     }
     Ok(admitted)
+}
+
+/// Whether a command is refused where nothing may be written: FUNCTION LOAD is, too.
+#[inline]
+fn counts_as_write(command: &Command) -> bool {
+    command.is_write() || command.has(Flag::Write)
 }
 
 /// CLIENT CAPA redirect: where the primary is, for a client that goes there by itself.
@@ -264,7 +270,7 @@ fn queue(
 ) {
     if let Some(queue) = &mut session.queue {
         queue.may_write |= may_write;
-        queue.has_writes |= command.is_write();
+        queue.has_writes |= counts_as_write(command);
         queue.needs_memory |= command.needs_memory;
         queue.needs_data |= !command.has(Flag::Stale);
         if command.name == "select" {

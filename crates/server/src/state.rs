@@ -14,14 +14,16 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::errands::Errands;
 use crate::error::Error;
+use crate::io::process::unix_time;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::mailbox::{Mail, Mailboxes};
 use crate::migration::Migration;
 use crate::monitor::Monitors;
-use crate::pause::Pause;
+use crate::pause::{Cause, Pause};
 use crate::pubsub::PubSub;
 use crate::role::Role;
+use crate::role::failover::Phase as FailoverPhase;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::{Client, Clients};
@@ -234,14 +236,55 @@ impl State {
         self.waits.serve(answer, &self.mailboxes);
     }
 
+    /// Whether replicas are to catch up with what there is: nothing is added that is not data.
+    pub fn has_last_words(&self) -> bool {
+        let now_ms = unix_time().as_millis() as u64;
+        self.pause.is_for(Cause::Failover, now_ms) || self.pause.is_for(Cause::Ending, now_ms)
+    }
+
     /// Follows another server from now on.
     pub fn follow(&self, host: String, port: u16) {
         self.config.note_primary(&format!("{host} {port}"));
         self.role.follow(host, port);
+        self.journal.backlog.stop_leading();
         for client in self.clients.all() {
             self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
         }
         self.close_replicas(); // they come again, and get what the new primary sends
+    }
+
+    /// FAILOVER: follows the replica that takes over. Who waits goes on waiting, as it may yet refuse.
+    pub fn follow_successor(&self, host: String, port: u16) {
+        self.config.note_primary(&format!("{host} {port}"));
+        self.role.follow(host, port);
+        self.journal.backlog.stop_leading();
+        self.close_replicas();
+    }
+
+    /// Ends a failover that leads nowhere: this server is a primary, as it was. Whether there was one.
+    pub fn abort_failover(&self, reason: &str) -> bool {
+        let Some((plan, phase)) = self.role.failover.end() else {
+            return false;
+        };
+        log::info!("FAILOVER to {} aborted: {reason}", plan.whom());
+        if phase == FailoverPhase::Moving
+            && let Err(reason) = self.lead()
+        {
+            log::error!("This server cannot become a primary again: {reason}");
+        }
+        self.end_handover();
+        true
+    }
+
+    /// FAILOVER has ended, one way or the other: commands go on.
+    pub fn end_handover(&self) {
+        if self.role.is_replica() {
+            for client in self.clients.all() {
+                self.unblock(&client, Some(ROLE_CHANGED));
+            }
+        }
+        self.pause.end(Cause::Failover);
+        self.mailboxes.wake_all();
     }
 
     /// Follows nobody from now on; false if that is so already. The error is for the client.

@@ -14,7 +14,9 @@ use rdb::payload::Demands;
 use crate::command::event::Event;
 use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
+use crate::control::Manner;
 use crate::error::Result;
+use crate::journal::Record;
 use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
@@ -159,6 +161,8 @@ pub enum Order {
     Libraries(Libraries),
     /// WAIT, WAITAOF: wait for replicas and disks.
     AwaitCopies(Goal),
+    /// SHUTDOWN: wait for replicas, then stop.
+    AwaitEnd(Manner),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
@@ -229,6 +233,8 @@ pub struct AdminCtx<'a> {
     pub order: Option<Order>,
     /// Lines for the log, where nobody waits for locks any more.
     pub notes: &'a mut Vec<String>,
+    /// What the journal gets for EXEC or a script that this command is a part of.
+    pub unit: &'a mut Vec<Record>,
 }
 
 /// The next number of a splitmix64 sequence.

@@ -114,13 +114,18 @@ fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     Ok(())
 }
 
-/// Messages go to those who are subscribed at replicas, too.
-fn tell_replicas(ctx: &AdminCtx<'_>, command: &[&[u8]]) {
-    if ctx.state.journal.backlog.is_led() {
-        let words = command.iter().map(|word| word.to_vec()).collect();
-        let unit = [(ctx.session.database, words)];
-        ctx.state.journal.append_for_replicas(&unit);
+/// Messages go to those who are subscribed at replicas, too: of EXEC or a script in their place in it.
+fn tell_replicas(ctx: &mut AdminCtx<'_>, command: &[&[u8]]) {
+    let journal = &ctx.state.journal;
+    if !journal.backlog.is_led() {
+        return;
     }
+    let record = (ctx.session.database, command.iter().map(|word| word.to_vec()).collect());
+    if ctx.is_nested {
+        return ctx.unit.push(record);
+    }
+    journal.append_for_replicas(&[record]);
+    ctx.session.streamed_to = journal.backlog.end();
 }
 
 fn spublish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

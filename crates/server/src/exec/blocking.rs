@@ -163,7 +163,7 @@ impl Engine {
             waiter,
             to: session.client.address,
         });
-        if goal.n_replicas > 0 {
+        if goal.n_replicas > 0 && !self.state.has_last_words() {
             self.state
                 .journal
                 .backlog

@@ -203,6 +203,15 @@ pub fn unix_ms() -> u64 {
         .as_millis() as u64
 }
 
+/// Remembers the keys that a client of a writable replica has given a deadline.
+#[cold]
+fn note_own_keys(ctx: &WriteCtx<'_>, (state, command): (&State, &Command), request: &[&[u8]]) {
+    command.keys.each(request, &mut |key| {
+        let deadline_ms = ctx.db.deadline_ms(key).flatten();
+        state.role.own_keys.note(ctx.db.number(), key, deadline_ms);
+    });
+}
+
 impl Engine {
     /// An engine whose random numbers start at `seed`.
     pub fn new(
@@ -487,6 +496,7 @@ impl Engine {
             is_memory_full: self.eviction.is_full,
             order: None,
             notes: &mut self.effects.notes,
+            unit: &mut self.unit,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {
@@ -646,7 +656,11 @@ impl Engine {
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };
-                run(&mut ctx, &mut args, reply)
+                let result = run(&mut ctx, &mut args, reply);
+                if self.state.role.is_replica() && !self.is_follower {
+                    note_own_keys(&ctx, (self.state, command), request);
+                }
+                result
             }
             Kind::Admin(_) | Kind::Container(_) => Err(Error::Syntax),
         };

@@ -8,6 +8,7 @@ use keyspace::db::{Terms, View};
 use keyspace::locked::Locked;
 use resp::reply::Reply;
 
+use super::blocking::Late;
 use super::meanwhile::Remains;
 use super::permit::Origin;
 use super::{Admitted, Engine, Meanwhile, Nesting, Outcome};
@@ -15,6 +16,7 @@ use crate::command::context::Order;
 use crate::command::lookup::resolve;
 use crate::command::{Channels, Command, Flag, Kind, Reach};
 use crate::pause::Paused;
+use crate::persistence::ending;
 use crate::session::{Session, Watching};
 
 impl Engine {
@@ -36,6 +38,13 @@ impl Engine {
             }
             Order::AwaitCopies(goal) => self.await_copies(session, admitted, request, goal),
             Order::Save { until } => self.await_save(until, session, admitted, request, reply),
+            Order::AwaitEnd(manner) => {
+                let late = Late::Reply(Vec::new()); // it is told when it does not end
+                let waiter = self.park(session, admitted, request, late);
+                let asker = Some((waiter, session.address()));
+                ending::wait_for_replicas(self.state, manner, asker);
+                Outcome::Blocked(None)
+            }
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -128,7 +137,7 @@ impl Engine {
             }
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
-            Order::Save { .. } => {}
+            Order::Save { .. } | Order::AwaitEnd(_) => {}
         }
     }
 
@@ -266,7 +275,9 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused() || self.directives.is_importing,
+            keeps_due: self.is_paused()
+                || self.directives.is_importing
+                || self.state.role.is_replica(),
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

@@ -135,6 +135,13 @@ impl Backlog {
         self.lead();
     }
 
+    /// Appends nothing of its own from here on: it is about to follow another server.
+    pub fn stop_leading(&self) {
+        let mut inner = self.inner.lock();
+        inner.is_forwarded = true;
+        self.is_led.store(false, Ordering::Relaxed);
+    }
+
     /// Goes on with a stream of its own, where the other one ended.
     pub fn lead(&self) {
         let mut inner = self.inner.lock();
@@ -162,6 +169,9 @@ impl Backlog {
             return; // what a replica does of its own accord is nobody else's business
         }
         let mut inner = self.inner.lock();
+        if inner.is_forwarded {
+            return; // it is a replica since just now
+        }
         let mut bytes = Vec::new();
         write_unit(&mut bytes, &mut inner.database, unit, false);
         self.put(&mut inner, &bytes);

@@ -93,8 +93,20 @@ impl Journal {
     /// Appends a unit. Called with the locks of everything it changed.
     pub fn append(&self, unit: &[Record]) {
         let mut readers = self.readers.lock();
+        let without: Vec<Record>;
+        let kept = match unit.iter().any(is_message) {
+            true => {
+                without = unit
+                    .iter()
+                    .filter(|one| !is_message(one))
+                    .cloned()
+                    .collect();
+                &without
+            }
+            false => unit,
+        };
         readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => reader.append(unit),
+            Some(reader) => kept.is_empty() || reader.append(kept),
             None => false,
         });
         self.has_readers
@@ -109,6 +121,12 @@ impl Journal {
             self.backlog.append(unit);
         }
     }
+}
+
+/// Whether a record is a message to subscribers: replicas pass it on, and no file keeps it.
+fn is_message((_, words): &Record) -> bool {
+    let name = words.first().map(Vec::as_slice);
+    matches!(name, Some(b"PUBLISH" | b"SPUBLISH"))
 }
 
 impl Unread {

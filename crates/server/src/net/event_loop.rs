@@ -27,7 +27,7 @@ use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
-use crate::role::Next;
+use crate::role::replica::Next;
 use crate::session::Session;
 use crate::session::client::{Buffers, Client};
 use crate::state::State;
@@ -272,6 +272,8 @@ impl EventLoop {
         let is_wanted = self.state.is_expiring(engine.now_ms());
         if is_wanted && (is_due || !self.due.is_empty()) {
             engine.expire(self.group, &mut self.due);
+        } else if !self.state.role.own_keys.is_empty() && !engine.is_paused() {
+            engine.expire_own();
         }
     }
 

@@ -18,7 +18,7 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
-use crate::role::Replica;
+use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
 /// Bytes that are handed on at a time.

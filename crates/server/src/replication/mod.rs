@@ -1,8 +1,11 @@
 //! The driver of replication: a thread that looks after replicas and begins snapshots for them, and one
 //! that follows the primary while there is one. What they know is in [`crate::role`].
 
+mod disk;
+pub mod handover;
 pub mod handshake;
 mod link;
+mod receive;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,11 +14,13 @@ use std::time::{Duration, Instant};
 use crate::command::Commands;
 use crate::mailbox::Mail;
 use crate::persistence::full_sync;
-use crate::role::Replica;
+use crate::role::replica::Replica;
 use crate::state::State;
 
 /// How often it looks, while there is somebody to look after.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often, while one of them is to take over.
+const SOON: Duration = Duration::from_millis(10);
 /// How often it looks whether there is anybody.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -50,7 +55,11 @@ pub fn run(state: &'static State, commands: &'static Commands) {
         }
         let is_busy = keeper.look();
         let is_behind = generation != state.role.generation() || generation != keeper.followed;
-        let patience = if is_busy || is_behind { LOOK } else { REST };
+        let patience = match (state.role.failover.is_on(), is_busy || is_behind) {
+            (true, _) => SOON,
+            (false, true) => LOOK,
+            (false, false) => REST,
+        };
         state.role.wait(generation, patience);
     }
 }
@@ -64,6 +73,7 @@ impl Keeper {
         role.trim(backlog);
         let replicas = role.replicas();
         role.count_good(config.replica_lag_max());
+        handover::look(state);
         if replicas.is_empty() {
             if let (Some(alone), Some(ttl)) = (role.alone_for(), config.backlog_ttl())
                 && alone > ttl
@@ -85,9 +95,8 @@ impl Keeper {
 
     fn ping(&mut self) {
         let state = self.state;
-        if self.pinged_at.elapsed() >= state.config.replica_ping_period()
-            && !state.role.is_replica()
-        {
+        let is_due = self.pinged_at.elapsed() >= state.config.replica_ping_period();
+        if is_due && !state.role.is_replica() && !state.has_last_words() {
             self.pinged_at = Instant::now();
             state.journal.backlog.tell(&[b"PING"]);
             state.announce_stream();
