@@ -12,6 +12,7 @@ use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
 use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
+use crate::role::failover::Phase;
 use crate::session::{Replies, Session};
 use crate::state::State;
 
@@ -102,6 +103,7 @@ fn run_plain(
             session.last_command = admitted.1;
             engine.call(session, (admitted, known_hash), request, reply, meanwhile)
         }
+        Err(error) if is_about_successor(engine.state(), &error) => Outcome::Postponed,
         Err(error) => {
             refuse(engine, session, row, &error, reply);
             Outcome::Done
@@ -167,7 +169,11 @@ fn admit(
     }
     if state.role.is_replica() {
         let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
-        if session.client.follows_redirects.load(Relaxed) && (is_write || command.is_read()) {
+        let client = &session.client;
+        let reads_here = || client.reads_here.load(Relaxed);
+        if client.follows_redirects.load(Relaxed)
+            && (is_write || command.is_read() && !reads_here())
+        {
             return Err(elsewhere(state));
         }
         fits_replica(state, is_write, needs_data)?;
@@ -186,6 +192,13 @@ fn admit(
 #[inline]
 fn counts_as_write(command: &Command) -> bool {
     command.is_write() || command.has(Flag::Write)
+}
+
+/// Whether a client is to be sent to a server that has not taken over yet: it waits for that.
+#[cold]
+fn is_about_successor(state: &State, error: &Error) -> bool {
+    let is_redirect = matches!(error, Error::Owned(line) if line.starts_with("REDIRECT "));
+    is_redirect && state.role.failover.phase() == Phase::Moving
 }
 
 /// CLIENT CAPA redirect: where the primary is, for a client that goes there by itself.
@@ -252,6 +265,9 @@ fn refuse(
     if row.is_some_and(|row| row.name == "exec") {
         session.queue = None;
         engine.unwatch(session);
+        if line.starts_with("REDIRECT ") {
+            return reply.error(line.as_bytes());
+        }
         let reason = line.strip_prefix("ERR ").unwrap_or(&line);
         let line = format!("EXECABORT Transaction discarded because of: {reason}");
         return reply.error(line.as_bytes());

@@ -88,6 +88,8 @@ pub struct State {
     pub expires_actively: AtomicBool,
     /// DEBUG PAUSE-CRON: event loops do nothing of their own accord.
     pub is_cron_paused: AtomicBool,
+    /// Threads in DEBUG SLEEP: the link to the primary sleeps, too.
+    pub n_asleep: AtomicUsize,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads are taken whatever their checksum.
@@ -146,6 +148,7 @@ impl State {
             is_stopping: false.into(),
             expires_actively: true.into(),
             is_cron_paused: false.into(),
+            n_asleep: 0.into(),
             scripts_reach_all: false.into(),
             skips_checksums: false.into(),
             list_plain_bytes: usize::MAX.into(),
@@ -176,7 +179,17 @@ impl State {
     #[inline]
     pub fn lacks_replicas(&self) -> bool {
         let wanted = self.config.replicas_wanted();
-        wanted > 0 && !self.role.is_replica() && self.role.n_good() < wanted
+        wanted > 0 && !self.role.is_replica() && self.lacks_so_many(wanted)
+    }
+
+    /// The count may be old: one that has just come is not refused.
+    #[cold]
+    fn lacks_so_many(&self, wanted: usize) -> bool {
+        if self.role.n_good() >= wanted {
+            return false;
+        }
+        self.role.count_good(self.config.replica_lag_max());
+        self.role.n_good() < wanted
     }
 
     /// Goes on with the history that the file at the start has told of: as a replica where it was, as a
@@ -198,6 +211,7 @@ impl State {
             let words = vec![b"DEL".to_vec(), key.to_vec()];
             self.journal.append_for_replicas(&[(database, words)]);
         }
+        self.role.trim(backlog);
     }
 
     /// Whether only the primary may write here.
@@ -236,21 +250,39 @@ impl State {
         self.waits.serve(answer, &self.mailboxes);
     }
 
+    /// Ends every wait, as what is waited for may never be written here; but for who knows that and
+    /// only reads. Who follows redirects is told where to wait.
+    fn unblock_all(&self) {
+        let primary = self.role.primary();
+        for client in self.clients.all() {
+            let follows = client.follows_redirects.load(Relaxed);
+            let may_stay = client.reads_here.load(Relaxed) && client.waits_to_read.load(Relaxed);
+            match &primary {
+                Some(_) if follows && may_stay => {}
+                Some(primary) if follows => {
+                    let line = format!("REDIRECT {}:{}", primary.host, primary.port);
+                    self.unblock(&client, Some(&line));
+                }
+                _ => {
+                    self.unblock(&client, Some(ROLE_CHANGED));
+                }
+            }
+        }
+    }
+
     /// Whether replicas are to catch up with what there is: nothing is added that is not data.
     pub fn has_last_words(&self) -> bool {
         let now_ms = unix_time().as_millis() as u64;
         self.pause.is_for(Cause::Failover, now_ms) || self.pause.is_for(Cause::Ending, now_ms)
     }
 
-    /// Follows another server from now on.
+    /// Follows another server from now on. The caller holds every shard, so that each write is of before,
+    /// and in the stream, or is refused. Replicas stay until what they have is of another history.
     pub fn follow(&self, host: String, port: u16) {
         self.config.note_primary(&format!("{host} {port}"));
         self.role.follow(host, port);
         self.journal.backlog.stop_leading();
-        for client in self.clients.all() {
-            self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
-        }
-        self.close_replicas(); // they come again, and get what the new primary sends
+        self.unblock_all();
     }
 
     /// FAILOVER: follows the replica that takes over. Who waits goes on waiting, as it may yet refuse.
@@ -258,7 +290,6 @@ impl State {
         self.config.note_primary(&format!("{host} {port}"));
         self.role.follow(host, port);
         self.journal.backlog.stop_leading();
-        self.close_replicas();
     }
 
     /// Ends a failover that leads nowhere: this server is a primary, as it was. Whether there was one.
@@ -279,9 +310,7 @@ impl State {
     /// FAILOVER has ended, one way or the other: commands go on.
     pub fn end_handover(&self) {
         if self.role.is_replica() {
-            for client in self.clients.all() {
-                self.unblock(&client, Some(ROLE_CHANGED));
-            }
+            self.unblock_all();
         }
         self.pause.end(Cause::Failover);
         self.mailboxes.wake_all();
@@ -310,11 +339,12 @@ impl State {
     }
 
     /// Ends the wait of a session, with an error or as its timeout does; whether it waited.
-    pub fn unblock(&self, client: &Client, error: Option<&'static str>) -> bool {
+    pub fn unblock(&self, client: &Client, error: Option<&str>) -> bool {
         let waiter = client.waiter.lock().clone();
         let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
         if is_mine {
             let to = client.address;
+            let error = error.map(str::to_owned);
             self.mailboxes
                 .post(to.group.into(), Mail::Unblocked { to, error });
         }

@@ -161,6 +161,8 @@ pub enum Order {
     Libraries(Libraries),
     /// WAIT, WAITAOF: wait for replicas and disks.
     AwaitCopies(Goal),
+    /// REPLICAOF: follow the server that the request names.
+    Follow,
     /// SHUTDOWN: wait for replicas, then stop.
     AwaitEnd(Manner),
     /// Let whoever writes be done, now that a pause has begun.

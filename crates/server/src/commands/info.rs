@@ -163,7 +163,7 @@ fn persistence(state: &State) -> PersistenceInfo {
     PersistenceInfo {
         loading: saving.is_loading().then_some(loading),
         changes: n_changes.saturating_sub(record.changes),
-        running: saving.is_running().then_some(keys),
+        running: (saving.is_running() || state.role.is_serving.load(Relaxed)).then_some(keys),
         runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),
         last_save_s: record.last_save_s,
         is_ok: record.is_ok,
@@ -238,7 +238,8 @@ fn listeners(state: &State) -> Vec<String> {
 /// O(clients): each is asked how it stood lately.
 pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
-        connected: state.n_clients.load(Relaxed) as u64,
+        connected: (state.n_clients.load(Relaxed) as u64)
+            .saturating_sub(state.role.replicas().len() as u64),
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
         waited_keys: state.clients.n_waited_keys(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
+use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pause::{Cause, Paused};
@@ -93,7 +94,7 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     let port = parse_i64(port)
         .and_then(|port| u16::try_from(port).ok())
         .ok_or(Error::Plain("ERR Invalid master port"))?;
-    let host = String::from_utf8_lossy(host).into_owned();
+    let host = String::from_utf8_lossy(host);
     if role
         .primary()
         .is_some_and(|primary| primary.port == port && primary.host.eq_ignore_ascii_case(&host))
@@ -102,8 +103,7 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
         reply.simple("OK Already connected to specified master");
         return Ok(());
     }
-    state.follow(host.clone(), port);
-    log::info!("REPLICAOF {host}:{port} enabled (user request from '{}')", ctx.session.client.peer);
+    ctx.order = Some(Order::Follow);
     reply.ok();
     Ok(())
 }
@@ -197,6 +197,7 @@ fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
         reply.bulk(match primary.link {
             LinkState::Connect => b"connect",
             LinkState::Connecting => b"connecting",
+            LinkState::Handshake => b"handshake",
             LinkState::Sync => b"sync",
             LinkState::Connected => b"connected",
         });

@@ -44,7 +44,7 @@ pub use meanwhile::Meanwhile;
 
 use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -363,7 +363,10 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
-        if matches!(command.kind, Kind::Write(_)) && self.is_paused() && !session.is_primary {
+        if matches!(command.kind, Kind::Write(_))
+            && (self.is_paused() || self.state.refuses_writes() && command.is_write())
+            && !session.is_primary
+        {
             return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
@@ -645,7 +648,9 @@ impl Engine {
                 result
             }
             Kind::Write(run) => {
-                let db = Db::new(locked, database, terms);
+                let is_guest = self.state.role.is_replica() && !self.is_follower;
+                let keeps_due = is_guest && command.has(Flag::ReadOnly); // PFCOUNT keeps its sum
+                let db = Db::new(locked, database, Terms { keeps_due, ..terms });
                 if sees_due {
                     db.see_due();
                 }
@@ -657,7 +662,7 @@ impl Engine {
                     random: &mut self.random,
                 };
                 let result = run(&mut ctx, &mut args, reply);
-                if self.state.role.is_replica() && !self.is_follower {
+                if is_guest {
                     note_own_keys(&ctx, (self.state, command), request);
                 }
                 result

@@ -329,6 +329,8 @@ impl EventLoop {
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             follows_redirects: false.into(),
+            reads_here: false.into(),
+            waits_to_read: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -464,9 +466,8 @@ impl EventLoop {
             return;
         };
         let backlog = &self.state.journal.backlog;
-        let limit = self.state.config.output_limit(OutputClass::Replica);
         let behind = replica.behind(backlog);
-        if limit.hard_bytes > 0 && behind > limit.hard_bytes {
+        if is_too_far_behind(self.state, behind, &mut connection.soft_since) {
             self.state
                 .stats
                 .count(Counter::OutputBufferDisconnections, 1);
@@ -1044,6 +1045,20 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
         );
     }
     is_over
+}
+
+/// Whether a replica lacks more than `client-output-buffer-limit` allows. What the backlog keeps anyway
+/// counts for nothing: it would be closed only to come back for the same bytes.
+fn is_too_far_behind(state: &State, behind: u64, soft_since: &mut Option<Instant>) -> bool {
+    let limit = state.config.output_limit(OutputClass::Replica);
+    let kept_bytes = state.config.replication_backlog_bytes() as u64;
+    let is_over = |bytes: u64| bytes > 0 && behind > bytes.max(kept_bytes);
+    if !is_over(limit.soft_bytes) {
+        *soft_since = None;
+        return is_over(limit.hard_bytes);
+    }
+    let since = *soft_since.get_or_insert_with(Instant::now);
+    is_over(limit.hard_bytes) || since.elapsed() > Duration::from_secs(limit.soft_s)
 }
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.

@@ -119,7 +119,7 @@ fn make(
     {
         return functions_alone(state, replicas, (place, &mark, &fresh));
     }
-    let must_stop = || receivers.iter().all(|replica| !replica.has_begun());
+    let must_stop = || receivers.iter().all(|replica| replica.is_lost());
     let mut begin = |_: u64| begin_all(state, &receivers, is_direct.then_some(&mark), &fresh);
     let mut job = Job {
         names: ("", ""), // it has none

@@ -108,6 +108,13 @@ impl Link {
         self.state.role.note_link(self.generation, change);
     }
 
+    /// Does nothing while DEBUG SLEEP makes the server look dead.
+    fn sleep_along(&self) {
+        while self.state.n_asleep.load(Relaxed) > 0 && self.is_wanted() {
+            std::thread::sleep(TICK);
+        }
+    }
+
     /// Lets others see the connection.
     fn show(&mut self, stream: &TcpStream) {
         let text = |address: std::io::Result<SocketAddr>| {
@@ -161,10 +168,12 @@ impl Link {
         let Some(primary) = self.state.role.primary() else {
             return Ok(());
         };
+        self.sleep_along();
         log::info!("Connecting to MASTER {}:{}", primary.host, primary.port);
         self.note(|primary| primary.link = LinkState::Connecting);
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
+        self.note(|primary| primary.link = LinkState::Handshake);
         self.has_asked = false;
         let answer = self.shake_hands(&mut stream);
         self.settle_failover(&answer);
@@ -351,6 +360,7 @@ impl Link {
             if !self.is_wanted() {
                 return Ok(());
             }
+            self.sleep_along();
             self.update_shown();
             if self.is_killed() {
                 return Err("Connection with master lost.".to_owned());
@@ -448,16 +458,18 @@ impl Link {
                     break;
                 }
                 Err(error) => {
-                    let name = words[0].escape_ascii();
-                    log::error!("The primary has sent '{name}', which cannot run here: {error}");
+                    answer = format!("-{error}\r\n").into_bytes();
                     break;
                 }
             }
         }
         if answer.first() == Some(&b'-') {
-            let (line, name) = (answer.escape_ascii(), words[0].escape_ascii());
+            let line = answer[1..].trim_ascii_end().escape_ascii();
+            let name = words[0].to_ascii_lowercase();
+            let name = name.escape_ascii();
             log::error!(
-                "== CRITICAL == This replica is sending an error to its master: '{line}' after processing the command '{name}'"
+                "== CRITICAL == This replica is sending an error to its master: '{line}' after \
+                 processing the command '{name}'"
             );
         }
         Ok(())

@@ -8,7 +8,7 @@ mod link;
 mod receive;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::command::Commands;
@@ -28,8 +28,6 @@ const REST: Duration = Duration::from_secs(3600);
 struct Keeper {
     state: &'static State,
     pinged_at: Instant,
-    /// A snapshot for replicas is being made.
-    is_serving: Arc<AtomicBool>,
     /// The choice of a primary that is being followed.
     followed: u64,
 }
@@ -39,7 +37,6 @@ pub fn run(state: &'static State, commands: &'static Commands) {
     let mut keeper = Keeper {
         state,
         pinged_at: Instant::now(),
-        is_serving: Arc::default(),
         followed: state.role.generation(),
     };
     if let Some((host, port)) = state.config.primary() {
@@ -121,7 +118,7 @@ impl Keeper {
     fn begin_snapshot(&self) {
         let (state, config) = (self.state, &self.state.config);
         let (mut waiting, longest) = state.role.waiting();
-        let is_free = !self.is_serving.load(Relaxed) && !state.saving.is_loading();
+        let is_free = !state.role.is_serving.load(Relaxed) && !state.saving.is_loading();
         if waiting.is_empty() || !is_free {
             return;
         }
@@ -136,11 +133,10 @@ impl Keeper {
         // Those who want a part of it have a snapshot of their own.
         let wants_functions = waiting[0].facts.lock().wants_functions_only;
         waiting.retain(|replica| replica.facts.lock().wants_functions_only == wants_functions);
-        self.is_serving.store(true, Relaxed);
-        let is_serving = self.is_serving.clone();
+        state.role.is_serving.store(true, Relaxed);
         std::thread::spawn(move || {
             full_sync::serve(state, waiting);
-            is_serving.store(false, Relaxed);
+            state.role.is_serving.store(false, Relaxed);
             state.role.nudge();
         });
     }

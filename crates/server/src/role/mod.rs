@@ -39,6 +39,8 @@ pub enum LinkState {
     Connect,
     /// A connection is being made.
     Connecting,
+    /// It is there, and the primary has not said yet how it goes on.
+    Handshake,
     /// The snapshot is on its way.
     Sync,
     /// The stream is followed.
@@ -105,6 +107,8 @@ pub struct Role {
     pub own_keys: OwnKeys,
     /// When the last replica went.
     alone_since: Mutex<Option<Instant>>,
+    /// A snapshot for replicas is being made.
+    pub is_serving: AtomicBool,
     /// Snapshots for replicas.
     pub n_full: AtomicU64,
     /// Replicas that could go on.
@@ -134,6 +138,7 @@ impl Role {
             failover: Failover::default(),
             own_keys: OwnKeys::default(),
             alone_since: Mutex::default(),
+            is_serving: false.into(),
             n_full: 0.into(),
             n_partial: 0.into(),
             n_partial_refused: 0.into(),

@@ -133,10 +133,18 @@ impl Replica {
         (host, facts.port, facts.acked)
     }
 
+    /// Whether it can get nothing more.
+    pub fn is_lost(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Broken)
+    }
+
     /// The state as INFO names it.
     pub fn state(&self) -> &'static str {
         match &*self.feed.lock() {
             Feed::None | Feed::Waiting | Feed::Broken => "wait_bgsave",
+            Feed::Payload {
+                rest: Rest::Pieces, ..
+            } => "wait_bgsave",
             Feed::Payload { .. } => "send_bulk",
             Feed::Stream(_) => "online",
         }
@@ -172,7 +180,10 @@ impl Replica {
 
     /// Goes on with the stream from an offset.
     pub fn go_on(&self, offset: u64) {
-        self.facts.lock().is_online = true;
+        let mut facts = self.facts.lock();
+        facts.is_online = true;
+        facts.acked_at.get_or_insert_with(Instant::now);
+        drop(facts);
         *self.feed.lock() = Feed::Stream(offset);
     }
 

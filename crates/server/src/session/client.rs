@@ -119,6 +119,10 @@ pub struct Client {
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
     /// CLIENT CAPA: it follows where it is redirected to.
     pub follows_redirects: AtomicBool,
+    /// READONLY of such a one: it reads here though this is a replica.
+    pub reads_here: AtomicBool,
+    /// The command that it last blocked in only reads.
+    pub waits_to_read: AtomicBool,
     /// CLIENT KILL: it runs nothing more.
     pub is_killed: AtomicBool,
     /// The blocking command it waits in.
@@ -171,8 +175,12 @@ impl Client {
         text.extend_from_slice(&self.name.lock());
         let multi = facts.n_queued.map_or(-1, |n| n as i64);
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
+        let capabilities = match self.follows_redirects.load(Relaxed) {
+            true => " capa=r",
+            false => "",
+        };
         let mut rest = format!(
-            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
+            " age={age_s} idle={idle_s} flags={}{capabilities} db={} sub={} psub={} ssub={} multi={multi} watch={} \
              qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem={} \
              tot-mem={} events={} cmd=",
             flags(&facts, self),
