@@ -493,7 +493,11 @@ impl EventLoop {
                     if !connection.send(&self.piece) {
                         return self.close(engine, idx);
                     }
-                    connection.session.bytes_out += self.piece.len() as u64;
+                    let n_bytes = self.piece.len() as u64;
+                    connection.session.bytes_out += n_bytes;
+                    engine
+                        .counters()
+                        .add(Counter::ReplicationOutputBytes, n_bytes);
                 }
                 Next::Nothing => {
                     has_more = false;

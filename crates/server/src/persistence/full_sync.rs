@@ -10,6 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rdb::crc::Checksum;
@@ -146,11 +147,14 @@ fn make(
         n_bytes: 0,
     };
     let mut written = out.write(&cut.head.out).map_err(told);
+    state.saving.n_saved.store(0, Relaxed);
     while cut.walk.step() {
+        save::note_progress(state, &*cut.gather, &must_stop);
         if written.is_err() {
             continue; // the rest is only marked
         }
         written = match cut.gather.is_over() {
+            _ if must_stop() => Err("no replica is left".to_owned()),
             true => Err("the replicas are too slow for what changes meanwhile".to_owned()),
             false => pass_on(&mut out, &cut, CHUNK_BYTES),
         };

@@ -25,6 +25,7 @@ use crate::role::{LinkState, Primary};
 use crate::session::Session;
 use crate::session::client::{Buffers, Client, Facts};
 use crate::state::State;
+use crate::stats::counters::Counter;
 
 /// How long a read waits before a look at what else is to be done.
 const TICK: Duration = Duration::from_millis(100);
@@ -255,6 +256,8 @@ impl Link {
             .truncate(before + n.as_ref().copied().unwrap_or(0));
         let n = n?;
         self.session.bytes_in += n as u64;
+        let counter = Counter::ReplicationInputBytes;
+        self.state.stats.count(counter, n as u64);
         if n > 0 {
             self.note(|primary| primary.heard_at = Some(Instant::now()));
         }

@@ -27,6 +27,7 @@ impl Link {
         let received = self.receive(stream, &path);
         let loaded = received.and_then(|n_bytes| {
             log::info!("MASTER <-> REPLICA sync: Flushing old data");
+            log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
             let file = File::open(&path).map_err(|error| reason(&error))?;
             self.load(file, n_bytes, (replid, offset))
         });

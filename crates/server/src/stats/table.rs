@@ -282,6 +282,8 @@ pub const FIELDS: &[Field] = &[
     stats("instantaneous_ops_per_sec", |s| number(s.activity.ops_per_s.round() as u64)),
     stats("total_net_input_bytes", |s| counted(s, Counter::NetInputBytes)),
     stats("total_net_output_bytes", |s| counted(s, Counter::NetOutputBytes)),
+    stats("total_net_repl_input_bytes", |s| counted(s, Counter::ReplicationInputBytes)),
+    stats("total_net_repl_output_bytes", |s| counted(s, Counter::ReplicationOutputBytes)),
     stats("instantaneous_input_kbps", |s| kilobytes(s.activity.input_bytes_per_s)),
     stats("instantaneous_output_kbps", |s| kilobytes(s.activity.output_bytes_per_s)),
     stats("rejected_connections", |s| counted(s, Counter::RejectedConnections)),
