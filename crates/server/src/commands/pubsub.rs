@@ -6,6 +6,7 @@ use resp::reply::Reply;
 use crate::command::traits::CHANNELS;
 use crate::command::{Access, AdminCtx, Args, Channels, Command, Flag};
 use crate::error::{Error, Result};
+use crate::journal::unit::Unit;
 use crate::pubsub::Topic;
 
 const SUBSCRIBING: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::PubSub, Flag::Stale];
@@ -120,11 +121,11 @@ fn tell_replicas(ctx: &mut AdminCtx<'_>, command: &[&[u8]]) {
     if !journal.backlog.is_led() {
         return;
     }
-    let record = (ctx.session.database, command.iter().map(|word| word.to_vec()).collect());
+    let database = ctx.session.database;
     if ctx.is_nested {
-        return ctx.unit.push(record);
+        return ctx.unit.add_message(database, command);
     }
-    journal.append_for_replicas(&[record]);
+    journal.append_for_replicas(&Unit::of(database, command));
     ctx.session.streamed_to = journal.backlog.end();
 }
 

@@ -61,13 +61,10 @@ impl Engine {
     /// Adds a command that has run to the journal's unit: what it propagated, else itself.
     #[cold]
     pub(super) fn record(&mut self, database: u16, request: &[&[u8]], has_changed: bool) {
-        let propagated = std::mem::take(&mut self.effects.propagated);
-        if !propagated.is_empty() {
-            let records = propagated.into_iter().map(|words| (database, words));
-            self.unit.extend(records);
+        if !self.effects.propagated.is_empty() {
+            self.unit.take_over(&mut self.effects.propagated);
         } else if has_changed {
-            let words = request.iter().map(|word| word.to_vec()).collect();
-            self.unit.push((database, words));
+            self.unit.add(database, request);
         }
     }
 
@@ -145,8 +142,7 @@ impl Engine {
             self.effects.touched.push((NOBODY, key.into()));
         }
         if self.effects.is_recorded {
-            let words = command.iter().map(|word| word.to_vec()).collect();
-            self.unit.push((database, words));
+            self.unit.add(database, command);
         }
     }
 }

@@ -54,7 +54,8 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
         link.note(|primary| primary.link = LinkState::Connect);
         link.hide();
         link.leave_block();
-        if link.is_wanted() {
+        // One that was there and is lost is sought again at once.
+        if link.is_wanted() && !std::mem::take(&mut link.has_followed) {
             state.role.wait(generation, RETRY);
         }
     }
@@ -77,6 +78,8 @@ pub(super) struct Link {
     durable_to: Option<u64>,
     /// PSYNC was said.
     has_asked: bool,
+    /// The stream was followed.
+    has_followed: bool,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -97,6 +100,7 @@ impl Link {
             durable: Durable::default(),
             durable_to: None,
             has_asked: false,
+            has_followed: false,
             shown: None,
         }
     }
@@ -189,6 +193,7 @@ impl Link {
             primary.heard_at = Some(Instant::now());
         });
         self.show(&stream);
+        self.has_followed = true;
         self.acknowledge(&mut stream)?;
         self.follow(&mut stream)
     }
