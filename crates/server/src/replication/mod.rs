@@ -43,7 +43,8 @@ pub fn run(state: &'static State, commands: &'static Commands) {
         state.role.follow(host, port);
     }
     while !state.is_stopping.load(Relaxed) {
-        let generation = state.role.generation();
+        let news = state.role.news();
+        let generation = news.0;
         if generation != keeper.followed && !state.saving.is_loading() {
             keeper.followed = generation;
             if state.role.is_replica() {
@@ -57,7 +58,7 @@ pub fn run(state: &'static State, commands: &'static Commands) {
             (false, true) => LOOK,
             (false, false) => REST,
         };
-        state.role.wait(generation, patience);
+        state.role.wait_for_news(news, patience);
     }
 }
 

@@ -82,6 +82,8 @@ struct Desk {
     primary: Option<Primary>,
     /// Raised by every change of whom to follow.
     generation: u64,
+    /// Raised when there is something else to look at.
+    n_nudges: u64,
 }
 
 /// See the top of the file.
@@ -211,14 +213,30 @@ impl Role {
 
     /// Waits for such a change, or until the time is up.
     pub fn wait(&self, generation: u64, patience: Duration) {
+        let until = Instant::now() + patience;
         let mut desk = self.desk.lock();
-        if desk.generation == generation {
+        while desk.generation == generation && !self.bell.wait_until(&mut desk, until).timed_out() {
+        }
+    }
+
+    /// What [`Role::wait_for_news`] compares with. Asked for before the look at what there is to do, so
+    /// that nothing comes in between.
+    pub fn news(&self) -> (u64, u64) {
+        let desk = self.desk.lock();
+        (desk.generation, desk.n_nudges)
+    }
+
+    /// Waits for such a change, or a nudge, or until the time is up.
+    pub fn wait_for_news(&self, seen: (u64, u64), patience: Duration) {
+        let mut desk = self.desk.lock();
+        if (desk.generation, desk.n_nudges) == seen {
             self.bell.wait_for(&mut desk, patience);
         }
     }
 
-    /// Wakes who waits for a change.
+    /// Wakes who looks after replicas.
     pub fn nudge(&self) {
+        self.desk.lock().n_nudges += 1;
         self.bell.notify_all();
     }
 
@@ -310,11 +328,12 @@ impl Role {
         if !replicas.iter().any(|other| Arc::ptr_eq(other, replica)) {
             replicas.push(replica.clone());
         }
+        drop(replicas);
         *self.alone_since.lock() = None;
         if is_new {
             replica.ask();
         }
-        self.bell.notify_all();
+        self.nudge();
     }
 
     /// A replica goes.
