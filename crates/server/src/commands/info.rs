@@ -122,6 +122,7 @@ fn replication(state: &State) -> ReplicationInfo {
             .heard_at
             .map_or(-1, |at| at.elapsed().as_secs() as i64),
         snapshot: (primary.link == LinkState::Sync).then_some(primary.snapshot),
+        up_s: primary.up_since.map(|since| since.elapsed().as_secs()),
         down_s: primary.down_since.map(|since| since.elapsed().as_secs()),
         read: primary.read.max(backlog.end()),
         priority: config.replica_priority(),
@@ -138,6 +139,7 @@ fn replication(state: &State) -> ReplicationInfo {
             .is_on()
             .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
         replicas: role.replicas().iter().map(shown).collect(),
+        n_own_keys: role.own_keys.len(),
         failover: role.failover.name(),
         unsent_bytes: role.replicas().iter().map(|one| one.unsent_bytes()).sum(),
         lagging_bytes: role.lagging_bytes(backlog, config.replication_backlog_bytes() as u64),

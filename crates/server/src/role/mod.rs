@@ -58,6 +58,8 @@ pub struct Primary {
     pub link: LinkState,
     /// When something came last.
     pub heard_at: Option<Instant>,
+    /// Since when the link is up.
+    pub up_since: Option<Instant>,
     /// Since when the link is down.
     pub down_since: Option<Instant>,
     /// Bytes of the snapshot that is coming, if known, and those that came.
@@ -180,6 +182,7 @@ impl Role {
             port,
             link: LinkState::Connect,
             heard_at: None,
+            up_since: None,
             down_since: Some(Instant::now()),
             snapshot: (0, 0),
             read: 0,
@@ -251,7 +254,9 @@ impl Role {
             let is_up = primary.link == LinkState::Connected;
             if is_up {
                 primary.down_since = None;
+                primary.up_since.get_or_insert_with(Instant::now);
             } else {
+                primary.up_since = None;
                 primary.down_since.get_or_insert_with(Instant::now);
             }
             self.is_link_up.store(is_up, Relaxed);

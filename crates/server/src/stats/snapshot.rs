@@ -244,6 +244,8 @@ pub struct ReplicationInfo {
     pub backlog: Option<(u64, u64, u64)>,
     /// Those that follow, as `slaveN` shows them.
     pub replicas: Vec<String>,
+    /// Keys that clients of a writable replica gave a deadline.
+    pub n_own_keys: u64,
     /// How far a failover is.
     pub failover: &'static str,
     /// Bytes on their way to replicas that are of no stream.
@@ -271,6 +273,8 @@ pub struct PrimaryInfo {
     pub heard_s: i64,
     /// A snapshot is on its way: its bytes, if they are known, and those that came.
     pub snapshot: Option<(u64, u64)>,
+    /// Seconds since the link came up.
+    pub up_s: Option<u64>,
     /// Seconds since the link went down.
     pub down_s: Option<u64>,
     /// The offset up to which its stream was read.

@@ -293,6 +293,7 @@ pub const FIELDS: &[Field] = &[
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
+    stats("slave_expires_tracked_keys", |s| number(s.replication.n_own_keys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
@@ -366,6 +367,18 @@ pub const FIELDS: &[Field] = &[
         let (total, read) = s.replication.primary.as_ref()?.snapshot?;
         number(total.saturating_sub(read))
     }),
+    replication("master_sync_perc", |s| {
+        let (total, read) = s.replication.primary.as_ref()?.snapshot?;
+        percent_of(read, total)
+    }),
+    replication("master_sync_last_io_seconds_ago", |s| {
+        let primary = s.replication.primary.as_ref()?;
+        primary.snapshot?;
+        number(primary.heard_s)
+    }),
+    replication("master_link_up_since_seconds", |s| {
+        number(s.replication.primary.as_ref()?.up_s?)
+    }),
     replication("master_link_down_since_seconds", |s| {
         number(s.replication.primary.as_ref()?.down_s?)
     }),
@@ -377,6 +390,7 @@ pub const FIELDS: &[Field] = &[
         number(u8::from(s.replication.primary.as_ref()?.is_announced))
     }),
     replication("connected_slaves", |s| number(s.replication.replicas.len())),
+    replication("replicas_waiting_psync", |_| never()),
     replication("min_slaves_good_slaves", |s| number(s.replication.n_good?)),
     replication("master_failover_state", |s| text(s.replication.failover)),
     replication("master_replid", |s| text(&s.replication.replid)),
@@ -419,6 +433,11 @@ fn number(value: impl ToString) -> Option<String> {
 
 fn counted(snapshot: &Snapshot, counter: Counter) -> Option<String> {
     number(snapshot.totals.get(counter))
+}
+
+/// The same without its sign, as a snapshot that is on its way is told of.
+fn percent_of(part: u64, whole: u64) -> Option<String> {
+    Some(format!("{:.2}", part as f64 * 100.0 / whole.max(1) as f64))
 }
 
 fn percent(part: u64, whole: u64) -> Option<String> {
