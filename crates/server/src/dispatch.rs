@@ -304,6 +304,17 @@ fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize, is_message: b
     match session.replies {
         Replies::On => {}
         Replies::SkipNext => session.replies = Replies::Skip,
+        Replies::LastToReplica => session.replies = Replies::NoneToReplica,
+        Replies::NoneToReplica if reply.len() == mark => {}
+        Replies::NoneToReplica => {
+            log::warn!(
+                "Replica generated a reply to command '{}', disconnecting it: {}",
+                session.last_command,
+                session.client.peer
+            );
+            reply.truncate(mark);
+            session.is_closing = true;
+        }
         Replies::Off if is_message => {}
         Replies::Off => reply.truncate(mark),
         Replies::Skip => {

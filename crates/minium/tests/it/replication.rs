@@ -388,3 +388,21 @@ fn what_a_replica_refuses_is_refused_in_scripts_and_functions_too() {
     let stale = text("FCALL g 0", &mut there);
     assert!(stale.starts_with("-ERR Can not execute the command on a stale replica"), "{stale}");
 }
+
+#[test]
+fn no_reply_gets_into_the_stream_of_a_replica() {
+    let primary = start(&[]);
+    let mut follower = primary.socket();
+    follower.write_all(b"SYNC\r\n").unwrap();
+    let mut client = primary.client();
+    wait_for("it follows", || {
+        field("slave0", &mut client)
+            .contains("online")
+            .then_some(())
+    });
+    follower.write_all(b"REPLCONF ACK 0\r\nPING\r\n").unwrap();
+    let mut stream = Vec::new();
+    follower.read_to_end(&mut stream).unwrap();
+    assert!(!stream.windows(4).any(|window| window == b"PONG"));
+    assert_eq!(field("connected_slaves", &mut client), "0");
+}

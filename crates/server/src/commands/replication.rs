@@ -14,6 +14,7 @@ use crate::pause::{Cause, Paused};
 use crate::role::LinkState;
 use crate::role::failover::Plan;
 use crate::role::replica::Replica;
+use crate::session::Replies;
 
 const FOLLOWING: &[Flag] = &[
     Flag::Admin,
@@ -348,6 +349,7 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             reply.simple(&format!("CONTINUE {}", role.ids().replid));
             replica.facts.lock().acked = offset;
             replica.go_on(offset);
+            ctx.session.replies = Replies::LastToReplica;
             role.add(&replica, false);
             return Ok(());
         }
@@ -397,6 +399,7 @@ fn begin(ctx: &mut AdminCtx<'_>, by_psync: bool) -> Result<()> {
     replica.facts.lock().takes_psync = by_psync;
     log::info!("Replica {} asks for synchronization", ctx.session.client.peer);
     ctx.state.role.n_full.fetch_add(1, Relaxed);
+    ctx.session.replies = Replies::LastToReplica;
     ctx.state.role.add(&replica, true);
     Ok(())
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::unit::{Unit, write_command};
 
 /// Bytes of a chunk. Memory is given back in these units.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// See the top of the file.
 #[derive(Default)]

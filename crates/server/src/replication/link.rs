@@ -368,11 +368,11 @@ impl Link {
             if !self.is_wanted() {
                 return Ok(());
             }
-            self.sleep_along();
             self.update_shown();
             if self.is_killed() {
                 return Err("Connection with master lost.".to_owned());
             }
+            self.sleep_along();
             let since = self.acked_at.elapsed();
             if since >= ACK || since >= TICK && self.has_more_on_disk() {
                 self.acknowledge(stream)?;

@@ -37,7 +37,7 @@ pub fn run(state: &'static State, commands: &'static Commands) {
     let mut keeper = Keeper {
         state,
         pinged_at: Instant::now(),
-        followed: state.role.generation(),
+        followed: 0, // a client may have been faster than this thread
     };
     if let Some((host, port)) = state.config.primary() {
         state.role.follow(host, port);

@@ -31,6 +31,10 @@ pub enum Replies {
     SkipNext,
     /// The one of the command that runs is not.
     Skip,
+    /// It follows from here on: the answer to that is the last.
+    LastToReplica,
+    /// None belongs into the stream of a replica.
+    NoneToReplica,
 }
 
 /// The keys that EXEC depends on.

@@ -376,9 +376,7 @@ pub const FIELDS: &[Field] = &[
         primary.snapshot?;
         number(primary.heard_s)
     }),
-    replication("master_link_up_since_seconds", |s| {
-        number(s.replication.primary.as_ref()?.up_s?)
-    }),
+    replication("master_link_up_since_seconds", |s| number(s.replication.primary.as_ref()?.up_s?)),
     replication("master_link_down_since_seconds", |s| {
         number(s.replication.primary.as_ref()?.down_s?)
     }),
