@@ -51,7 +51,9 @@ pub const COMMANDS: &[Command] = &[
         .group("server")
         .about("1.0.0", "O(1)", "Makes the server a replica of another, or a primary."),
     Command::admin("failover", -1, failover)
-        .syntax("[TO(host:string port:integer [FORCE])] [ABORT] [TIMEOUT milliseconds:integer]")
+        .syntax(
+            "[TO target(host=string port=integer [FORCE])] [ABORT] [TIMEOUT milliseconds=integer]",
+        )
         .flags(HANDING_OVER)
         .group("server")
         .about("6.2.0", "O(1)", "Hands over to a replica."),

@@ -206,9 +206,8 @@ impl Link {
         }
         match answer {
             Ok(Step::Full { .. } | Step::Continue { .. }) => {
-                if state.role.failover.end().is_some() {
-                    state.end_handover();
-                }
+                let plan = state.role.failover.end();
+                plan.iter().for_each(|_| state.end_handover());
             }
             _ if self.has_asked => {
                 state.abort_failover("Failover target rejected psync request");

@@ -25,7 +25,7 @@ pub struct OwnKeys {
 impl OwnKeys {
     /// Notes a key that goes at this Unix time, or no longer does.
     pub fn note(&self, database: u16, key: &[u8], deadline_ms: Option<u64>) {
-        if deadline_ms.is_none() && self.len() == 0 {
+        if deadline_ms.is_none() && self.is_empty() {
             return;
         }
         let mut inner = self.inner.lock();
