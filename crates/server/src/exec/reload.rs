@@ -154,6 +154,7 @@ impl Engine {
     }
 
     pub(super) fn clear(&mut self, locked: &Locked<'static>) {
+        self.state.role.own_keys.clear();
         for database in 0..self.state.keyspace.n_databases() {
             let terms = Terms {
                 now_ms: self.now_ms,

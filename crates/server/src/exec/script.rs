@@ -212,6 +212,9 @@ impl Host for Bridge<'_> {
             );
             return self.refuse(command, line, &mut reply);
         }
+        if self.engine.state.is_stale() && !admitted.0.has(Flag::Stale) {
+            return reply.error(b"ERR Can not execute the command on a stale replica");
+        }
         let origin = Origin::Script;
         if !self
             .engine

@@ -69,13 +69,40 @@ impl Unit {
         self.commands.push((database, self.bytes.len()));
     }
 
+    /// Adds a message to subscribers: replicas pass it on, and no file keeps it.
+    pub fn add_message<T: AsRef<[u8]>>(&mut self, database: u16, words: &[T]) {
+        let present = self.present();
+        self.turn_to(Audience {
+            file: false,
+            ..present
+        });
+        self.add(database, words);
+        self.turn_to(present);
+    }
+
     /// Takes over what another one has.
     pub fn take_over(&mut self, other: &mut Unit) {
-        let n_before = self.bytes.len();
+        let (n_before, n_commands) = (self.bytes.len(), self.commands.len());
         self.bytes.append(&mut other.bytes);
         let moved = other.commands.drain(..);
         self.commands
             .extend(moved.map(|(database, end)| (database, n_before + end)));
+        if !other.turns.is_empty() {
+            let present = self.present();
+            for (at, audience) in other.turns.drain(..) {
+                let audience = Audience {
+                    file: audience.file && present.file,
+                    replicas: audience.replicas && present.replicas,
+                };
+                self.turns.push((n_commands + at, audience));
+            }
+            self.turn_to(present);
+        }
+    }
+
+    /// Who reads what is added now.
+    fn present(&self) -> Audience {
+        self.turns.last().map_or(Audience::ALL, |(_, one)| *one)
     }
 
     /// Removes everything.
@@ -92,8 +119,7 @@ impl Unit {
     pub fn turn_to(&mut self, audience: Audience) {
         let at = self.commands.len();
         self.turns.pop_if(|(from, _)| *from == at);
-        let present = self.turns.last().map_or(Audience::ALL, |(_, one)| *one);
-        if present != audience {
+        if self.present() != audience {
             self.turns.push((at, audience));
         }
     }
@@ -198,4 +224,25 @@ pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mu
     let (sum, len) = (checksum(&bytes[at + SUM_BYTES..]), bytes.len() - at - SUM_BYTES);
     let line = format!("#SUM:{sum:016x} {len:012}\r\n");
     bytes[at..at + SUM_BYTES].copy_from_slice(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_left_out_of_files() {
+        let mut unit = Unit::of(0, &["SET", "a", "1"]);
+        unit.add_message(0, &["PUBLISH", "news", "hello"]);
+        unit.add(0, &["SET", "b", "1"]);
+        let text = |unit: &Unit| {
+            let mut bytes = Vec::new();
+            unit.write(&mut bytes, &mut Some(0), false);
+            String::from_utf8(bytes).unwrap()
+        };
+        assert!(!unit.is_for_all() && text(&unit).contains("hello"));
+        let rest = unit.part(|audience| audience.file);
+        assert_eq!(text(&rest).matches("SET").count(), 2);
+        assert!(rest.is_for_all() && !text(&rest).contains("hello"));
+    }
 }
