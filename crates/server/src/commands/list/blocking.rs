@@ -107,8 +107,8 @@ fn move_or_wait(
     if ctx.db.list(source)?.is_some() || !ctx.effects.can_wait {
         move_item(ctx, reply, (source, from), (destination, to))?;
         let word = |side| match side {
-            Side::Head => &b"LEFT"[..],
-            Side::Tail => b"RIGHT",
+            Side::Head => &b"left"[..],
+            Side::Tail => b"right",
         };
         ctx.propagate(&[b"LMOVE", source, destination, word(from), word(to)]);
         return Ok(());
