@@ -1,5 +1,6 @@
 //! Real client libraries and job queues, each at a small real job: redis-py, RQ and Celery, ioredis and
-//! BullMQ. They come from their registries into `target/clients`; the jobs are in `tests/clients`.
+//! BullMQ. They come from their registries into `target/clients`; the jobs are in `tests/clients`. With
+//! redis-py also what needs several servers: failover by Sentinel, in `tests/sentinel`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,11 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `clients`: installs what is not there yet, and runs every job against the release build.
 pub fn run() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("xtask stands in the project")?;
-    let (jobs, folder) = (root.join("tests/clients"), root.join("target/clients"));
-    let (python, node) = install(&jobs, &folder)?;
+    let root = root()?;
+    let (python, node) = install(root)?;
     for threads in ["1", "4"] {
         let server = Server::start(&root.join("target/release/minium"), threads)?;
         let port = server.port.to_string();
@@ -37,8 +35,27 @@ pub fn run() -> Result<(), String> {
     Ok(())
 }
 
+/// `sentinel`: real Sentinels watch servers of the release build, whose primary dies under load.
+pub fn sentinel() -> Result<(), String> {
+    let root = root()?;
+    let (python, _) = install(root)?;
+    finish(
+        Command::new(python)
+            .arg(root.join("tests/sentinel/failover.py"))
+            .arg(root.join("target/release/minium"))
+            .arg("redis-sentinel"),
+    )
+}
+
+fn root() -> Result<&'static Path, String> {
+    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    parent.ok_or_else(|| "xtask stands in the project".to_owned())
+}
+
 /// Where Python is, and the folder in which Node finds its packages.
-fn install(jobs: &Path, folder: &Path) -> Result<(PathBuf, PathBuf), String> {
+fn install(root: &Path) -> Result<(PathBuf, PathBuf), String> {
+    let (jobs, folder) = (root.join("tests/clients"), root.join("target/clients"));
+    let folder = &folder;
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for file in fs::read_dir(jobs)
         .map_err(|error| error.to_string())?
@@ -63,7 +80,7 @@ fn install(jobs: &Path, folder: &Path) -> Result<(PathBuf, PathBuf), String> {
             .args(["install", "--no-audit", "--no-fund"])
             .current_dir(folder),
     )?;
-    Ok((python, folder.to_owned()))
+    Ok((python, folder.clone()))
 }
 
 fn finish(command: &mut Command) -> Result<(), String> {

@@ -42,6 +42,9 @@ Usage: cargo xtask <task> [options]
       if a test that the committed list names does not pass.
       instructions: counts those of GET and SET; fails if they grew by 3 %.
       --record writes the list or the counts.
+  sentinel
+      Three redis-sentinel, which must be installed, watch three servers of the release
+      build whose primary is killed under load. Needs Python 3.
   verdicts HOST:PORT
       Writes tests/acl_verdicts.txt anew from what a server says.
   licences
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Some("ratchet") => ratchet::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         Some("zipf") => zipf::run(args.collect()),
+        Some("sentinel") => clients::sentinel(),
         Some("verdicts") => verdicts::run(args.collect()),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -47,6 +47,8 @@ pub struct Locked<'k> {
     first: Cell<Option<Held>>,
     /// The others, sorted.
     more: RefCell<Vec<Held>>,
+    /// Which of them was asked for last, and will be again.
+    recent: Cell<Option<Held>>,
     /// A deadline was set that a sleeping loop may have to wake up for.
     lowered_due: Cell<bool>,
 }
@@ -58,6 +60,7 @@ impl<'k> Locked<'k> {
             reach,
             first: Cell::new(first),
             more: RefCell::new(Vec::new()),
+            recent: Cell::new(None),
             lowered_due: Cell::new(false),
         }
     }
@@ -156,8 +159,9 @@ impl<'k> Locked<'k> {
     /// The shard, if its lock is held.
     #[inline]
     fn held(&self, id: ShardId) -> Option<&'k Shard> {
-        let held = match self.first.get() {
-            Some(first) if first.id == id => first,
+        let held = match (self.first.get(), self.recent.get()) {
+            (Some(first), _) if first.id == id => first,
+            (_, Some(recent)) if recent.id == id => recent,
             _ => self.held_further(id)?,
         };
         // SAFETY: shards live as long as their keyspace, which outlives 'k.
@@ -167,6 +171,7 @@ impl<'k> Locked<'k> {
     fn held_further(&self, id: ShardId) -> Option<Held> {
         let more = self.more.borrow();
         let at = more.binary_search_by_key(&id, |held| held.id).ok()?;
+        self.recent.set(Some(more[at]));
         Some(more[at])
     }
 

@@ -16,6 +16,7 @@ use crate::errands::Errands;
 use crate::error::Error;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
+use crate::journal::unit::Unit;
 use crate::mailbox::{Mail, Mailboxes};
 use crate::migration::Migration;
 use crate::monitor::Monitors;
@@ -193,8 +194,8 @@ impl State {
         backlog.resume(found.offset);
         backlog.set_kept_bytes(self.config.replication_backlog_bytes() as u64);
         for (database, key) in found.lost {
-            let words = vec![b"DEL".to_vec(), key.to_vec()];
-            self.journal.append_for_replicas(&[(database, words)]);
+            let unit = Unit::of(database, &[b"DEL", &key[..]]);
+            self.journal.append_for_replicas(&unit);
         }
     }
 

@@ -1,5 +1,5 @@
 //! The records of an append-only file: commands, and notes that begin with `#`. A note may state the
-//! checksum of the command behind it (see `journal::write_command`): then every byte of that is looked at
+//! checksum of the command behind it (see `journal::unit::write_command`): then every byte of that is looked at
 //! before anybody acts on it.
 
 use std::io::{self, BufRead, BufReader, Read};
@@ -230,7 +230,7 @@ mod tests {
         }
         // Nothing may be changed in a record with a checksum without being noticed.
         let mut summed = Vec::new();
-        crate::journal::write_command(&mut summed, &["DEL", "k"], true);
+        crate::journal::unit::write_command(&mut summed, &["DEL", "k"], true);
         for bit in 0..summed.len() * 8 {
             let mut text = summed.clone();
             text[bit / 8] ^= 1 << (bit % 8);

@@ -15,6 +15,7 @@ use crate::command::event::Event;
 use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
 use crate::error::Result;
+use crate::journal::unit::Unit;
 use crate::saving::Word;
 use crate::scripts::functions::Policy;
 use crate::session::Session;
@@ -30,7 +31,7 @@ pub struct Effects {
     /// Changes, as `rdb_changes_since_last_save` counts them.
     pub n_changes: u64,
     /// What the journal gets instead of the command itself.
-    pub propagated: Vec<Vec<Vec<u8>>>,
+    pub propagated: Unit,
     /// The journal gets the command even if it has changed nothing, as it does from FLUSHALL.
     pub is_journaled_anyway: bool,
     /// Somebody reads the journal.
@@ -422,9 +423,7 @@ impl<'a> WriteCtx<'a> {
     /// Gives the journal `command` in place of the one that runs; may be called several times.
     pub fn propagate(&mut self, command: &[&[u8]]) {
         if self.effects.is_recorded {
-            self.effects
-                .propagated
-                .push(command.iter().map(|word| word.to_vec()).collect());
+            self.effects.propagated.add(self.db.number(), command);
         }
     }
 
@@ -434,9 +433,9 @@ impl<'a> WriteCtx<'a> {
     }
 
     /// The same for words that were made for it.
-    pub fn propagate_owned(&mut self, command: Vec<Vec<u8>>) {
+    pub fn propagate_owned(&mut self, command: &[Vec<u8>]) {
         if self.effects.is_recorded {
-            self.effects.propagated.push(command);
+            self.effects.propagated.add(self.db.number(), command);
         }
     }
 

@@ -163,7 +163,7 @@ fn geoadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
                 member.to_vec(),
             ]);
         }
-        ctx.effects.propagated.push(command);
+        ctx.propagate_owned(&command);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use resp::reply::Reply;
 use crate::command::traits::CHANNELS;
 use crate::command::{Access, AdminCtx, Args, Channels, Command, Flag};
 use crate::error::{Error, Result};
+use crate::journal::unit::Unit;
 use crate::pubsub::Topic;
 
 const SUBSCRIBING: &[Flag] = &[Flag::Loading, Flag::NoScript, Flag::PubSub, Flag::Stale];
@@ -117,8 +118,7 @@ fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
 /// Messages go to those who are subscribed at replicas, too.
 fn tell_replicas(ctx: &AdminCtx<'_>, command: &[&[u8]]) {
     if ctx.state.journal.backlog.is_led() {
-        let words = command.iter().map(|word| word.to_vec()).collect();
-        let unit = [(ctx.session.database, words)];
+        let unit = Unit::of(ctx.session.database, command);
         ctx.state.journal.append_for_replicas(&unit);
     }
 }

@@ -51,14 +51,6 @@ impl Engine {
         self.unit.clear();
     }
 
-    /// The same, each command for itself: they have nothing to do with each other.
-    pub(super) fn journal_each(&mut self) {
-        for record in std::mem::take(&mut self.unit) {
-            self.state.journal.append(&[record]);
-            self.has_journaled = true;
-        }
-    }
-
     fn announce(&self, event: Event, database: u16, key: &[u8]) {
         let (pubsub, mailboxes) = (&self.state.pubsub, &self.state.mailboxes);
         if !pubsub.has_subscribers() {
@@ -77,13 +69,10 @@ impl Engine {
     /// Adds a command that has run to the journal's unit: what it propagated, else itself.
     #[cold]
     pub(super) fn record(&mut self, database: u16, request: &[&[u8]], has_changed: bool) {
-        let propagated = std::mem::take(&mut self.effects.propagated);
-        if !propagated.is_empty() {
-            let records = propagated.into_iter().map(|words| (database, words));
-            self.unit.extend(records);
+        if !self.effects.propagated.is_empty() {
+            self.unit.take_over(&mut self.effects.propagated);
         } else if has_changed {
-            let words = request.iter().map(|word| word.to_vec()).collect();
-            self.unit.push((database, words));
+            self.unit.add(database, request);
         }
     }
 
@@ -178,8 +167,7 @@ impl Engine {
             self.effects.touched.push((NOBODY, key.into()));
         }
         if self.effects.is_recorded {
-            let words = command.iter().map(|word| word.to_vec()).collect();
-            self.unit.push((database, words));
+            self.unit.add(database, command);
         }
     }
 }

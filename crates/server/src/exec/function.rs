@@ -97,8 +97,7 @@ impl Engine {
         if self.settle_reply(result, mark, reply) {
             self.effects.n_changes += 1;
             if self.effects.is_recorded {
-                let words = request.iter().map(|word| word.to_vec()).collect();
-                self.unit.push((session.database, words));
+                self.unit.add(session.database, request);
             }
         }
     }

@@ -48,7 +48,7 @@ use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx}
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::unit::Unit;
 use crate::session::Session;
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
@@ -111,7 +111,7 @@ pub struct Engine {
     known: Vec<KnownHash>,
     effects: Effects,
     /// What the journal gets when the outermost command is done.
-    unit: Vec<Record>,
+    unit: Unit,
     /// The command that runs has written something.
     has_journaled: bool,
     nesting: Nesting,
@@ -225,7 +225,7 @@ impl Engine {
             shards: Vec::new(),
             known: Vec::new(),
             effects: Effects::default(),
-            unit: Vec::new(),
+            unit: Unit::default(),
             has_journaled: false,
             nesting: Nesting::Outermost,
             counters: state.stats.thread(group),

@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// Loads a file; its length. `merges`: over what is there; `keeps_due`: also what is due.
-    pub(super) fn load<R: Read>(
+    pub(super) fn load<R: Read + Send>(
         &mut self,
         locked: &Locked<'static>,
         parts: Parts<R>,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Record, write_command, write_unit};
+use super::unit::{Unit, write_command};
 
 /// Bytes of a chunk. Memory is given back in these units.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -157,13 +157,13 @@ impl Backlog {
     }
 
     /// Appends a unit of this server.
-    pub(super) fn append(&self, unit: &[Record]) {
+    pub(super) fn append(&self, unit: &Unit) {
         if !self.is_led() {
             return; // what a replica does of its own accord is nobody else's business
         }
         let mut inner = self.inner.lock();
         let mut bytes = Vec::new();
-        write_unit(&mut bytes, &mut inner.database, unit, false);
+        unit.write(&mut bytes, &mut inner.database, false);
         self.put(&mut inner, &bytes);
     }
 
@@ -269,9 +269,11 @@ mod tests {
     fn a_unit_of_several_commands_is_one_block_and_names_its_database_once() {
         let backlog = Backlog::default();
         backlog.begin();
-        let set = |database| (database, vec![b"SET".to_vec(), b"k".to_vec(), b"v".to_vec()]);
-        backlog.append(&[set(3), set(3)]);
-        backlog.append(&[set(3)]);
+        let set = |database| Unit::of(database, &["SET", "k", "v"]);
+        let mut two = set(3);
+        two.take_over(&mut set(3));
+        backlog.append(&two);
+        backlog.append(&set(3));
         let mut out = Vec::new();
         backlog.copy(0, 1 << 20, &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -281,7 +283,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["MULTI", "SELECT", "SET", "SET", "EXEC", "SET"]);
         backlog.follow(1000);
-        backlog.append(&[set(0)]);
+        backlog.append(&set(0));
         assert_eq!(backlog.end(), 1000, "a replica adds nothing of its own");
     }
 }

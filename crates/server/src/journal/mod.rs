@@ -12,28 +12,25 @@
 //! A SELECT that a block needs is the first inside it, as Redis puts it.
 
 pub mod backlog;
+pub mod unit;
 
-use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rdb::crc::checksum;
 
 use crate::io::process::unix_time;
 use backlog::Backlog;
+use unit::{Unit, stamp};
 
-/// Bytes of the line with a checksum.
-const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
-
-/// A command with its arguments and the database it works on.
-pub type Record = (u16, Vec<Vec<u8>>);
+/// Bytes for which room is made when what was appended is taken.
+const ROOM_BYTES_MAX: usize = 128 << 10;
 
 /// See the top of the file.
 #[derive(Default)]
 pub struct Journal {
     has_readers: AtomicBool,
-    readers: Mutex<Vec<Weak<Reader>>>,
+    readers: Mutex<Vec<Arc<Reader>>>,
     /// What replicas read.
     pub backlog: Backlog,
 }
@@ -45,7 +42,7 @@ pub struct Reader {
     n_appended: AtomicU64,
     /// Units bear the time at which they were appended: `#TS:seconds`.
     pub is_stamped: AtomicBool,
-    /// Commands stand behind a line with their checksum, see [`write_command`].
+    /// Commands stand behind a line with their checksum, see [`unit::write_command`].
     pub is_summed: AtomicBool,
 }
 
@@ -76,34 +73,32 @@ impl Journal {
     /// Attaches a reader that is there already, once.
     pub fn connect(&self, reader: &Arc<Reader>) {
         let mut readers = self.readers.lock();
-        readers.retain(|other| !other.ptr_eq(&Arc::downgrade(reader)));
+        readers.retain(|other| !Arc::ptr_eq(other, reader));
         reader.begin_anew();
-        readers.push(Arc::downgrade(reader));
+        readers.push(reader.clone());
         self.has_readers.store(true, Ordering::Relaxed);
     }
 
     /// Appends nothing more to a reader.
     pub fn disconnect(&self, reader: &Arc<Reader>) {
         let mut readers = self.readers.lock();
-        readers.retain(|other| !other.ptr_eq(&Arc::downgrade(reader)));
+        readers.retain(|other| !Arc::ptr_eq(other, reader));
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
     }
 
     /// Appends a unit. Called with the locks of everything it changed.
-    pub fn append(&self, unit: &[Record]) {
+    pub fn append(&self, unit: &Unit) {
         let mut readers = self.readers.lock();
-        readers.retain(|reader| match reader.upgrade() {
-            Some(reader) => reader.append(unit),
-            None => false,
-        });
+        // One that only this list has was dropped.
+        readers.retain(|reader| Arc::strong_count(reader) > 1 && reader.append(unit));
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
         self.backlog.append(unit); // in the same order, under the same lock
     }
 
     /// Appends a unit for replicas alone.
-    pub fn append_for_replicas(&self, unit: &[Record]) {
+    pub fn append_for_replicas(&self, unit: &Unit) {
         if self.backlog.is_led() {
             let _order = self.readers.lock();
             self.backlog.append(unit);
@@ -113,8 +108,8 @@ impl Journal {
 
 impl Unread {
     /// False if the reader did not keep up: it gets nothing more.
-    fn append(&mut self, unit: &[Record]) -> bool {
-        write_unit(&mut self.bytes, &mut self.database, unit, self.is_summed);
+    fn append(&mut self, unit: &Unit) -> bool {
+        unit.write(&mut self.bytes, &mut self.database, self.is_summed);
         self.is_behind = self.bytes.len() > self.bytes_max;
         if self.is_behind {
             self.bytes = Vec::new();
@@ -129,66 +124,6 @@ impl Unread {
             self.bytes.extend(stamp(now_s).bytes());
         }
     }
-}
-
-/// Appends a unit: several commands as one block, a SELECT where the database is another than the last.
-fn write_unit(bytes: &mut Vec<u8>, last: &mut Option<u16>, unit: &[Record], is_summed: bool) {
-    let is_block = unit.len() > 1;
-    for (at, (database, command)) in unit.iter().enumerate() {
-        if is_block && at == 0 {
-            write_command(bytes, &[b"MULTI"], is_summed);
-        }
-        if last.replace(*database) != Some(*database) {
-            write_command(bytes, &[b"SELECT", database.to_string().as_bytes()], is_summed);
-        }
-        write_command(bytes, command, is_summed);
-    }
-    if is_block {
-        write_command(bytes, &[b"EXEC"], is_summed);
-    }
-}
-
-/// The line that says when what follows was written.
-pub fn stamp(now_s: u64) -> String {
-    format!("#TS:{now_s}\r\n")
-}
-
-/// Appends a command, behind a line with its checksum and length if that is wanted:
-///
-/// ```text
-///   #SUM:0123456789abcdef 000000000026     CRC-64 and length of the bytes up to the next command
-///   *2 $3 DEL $1 k
-/// ```
-///
-/// Lines that begin with `#` are passed over by servers that know nothing of checksums.
-pub fn write_command<T: AsRef<[u8]>>(bytes: &mut Vec<u8>, command: &[T], is_summed: bool) {
-    write_record(bytes, is_summed, |bytes| {
-        // Writing to a vector cannot fail.
-        let _ = write!(bytes, "*{}\r\n", command.len());
-        command
-            .iter()
-            .for_each(|word| write_word(bytes, word.as_ref()));
-    });
-}
-
-/// Appends a word of a command.
-pub fn write_word(bytes: &mut Vec<u8>, word: &[u8]) {
-    let _ = write!(bytes, "${}\r\n", word.len());
-    bytes.extend_from_slice(word);
-    bytes.extend_from_slice(b"\r\n");
-}
-
-/// Appends what `write` does, behind its checksum if that is wanted: see [`write_command`].
-pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mut Vec<u8>)) {
-    if !is_summed {
-        return write(bytes);
-    }
-    let at = bytes.len();
-    bytes.resize(at + SUM_BYTES, 0);
-    write(bytes);
-    let (sum, len) = (checksum(&bytes[at + SUM_BYTES..]), bytes.len() - at - SUM_BYTES);
-    let line = format!("#SUM:{sum:016x} {len:012}\r\n");
-    bytes[at..at + SUM_BYTES].copy_from_slice(line.as_bytes());
 }
 
 impl Reader {
@@ -209,7 +144,7 @@ impl Reader {
         }
     }
 
-    fn append(&self, unit: &[Record]) -> bool {
+    fn append(&self, unit: &Unit) -> bool {
         let mut inner = self.inner.lock();
         let n_before = inner.bytes.len();
         if self.is_stamped.load(Ordering::Relaxed) {
@@ -218,7 +153,10 @@ impl Reader {
         inner.is_summed = self.is_summed.load(Ordering::Relaxed);
         let is_kept = inner.append(unit);
         let n_new = inner.bytes.len().saturating_sub(n_before);
-        self.n_appended.fetch_add(n_new as u64, Ordering::Release);
+        // Only changed here, under the lock.
+        let n_before = self.n_appended.load(Ordering::Relaxed);
+        self.n_appended
+            .store(n_before + n_new as u64, Ordering::Release);
         is_kept
     }
 
@@ -238,6 +176,7 @@ impl Reader {
     /// the stream has a gap and the reader must start anew.
     pub fn take(&self) -> Option<Vec<u8>> {
         let mut inner = self.inner.lock();
-        (!inner.is_behind).then(|| std::mem::take(&mut inner.bytes))
+        let room = Vec::with_capacity(inner.bytes.len().min(ROOM_BYTES_MAX)); // as much may come again
+        (!inner.is_behind).then(|| std::mem::replace(&mut inner.bytes, room))
     }
 }

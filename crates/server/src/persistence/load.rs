@@ -1,15 +1,26 @@
 //! Loading a file into the keyspace, under the locks of a transaction.
+//!
+//! ```text
+//!   a thread    read, unpack, check ─► batches, at most a few ─┐
+//!   the caller                                                 └─► buckets fetched, keys put
+//! ```
+//!
+//! Unpacking is work for the processor, putting is waiting for memory: two cores share it, and the
+//! buckets of a window of keys are fetched before the first of them is put.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use datatypes::encoding::table::hash;
 use datatypes::home::{Limits, Owned};
 use keyspace::access::AccessClock;
-use keyspace::db::{Db, Expiry, Terms};
+use keyspace::db::{Db, Expiry, KnownHash, Terms};
 use keyspace::locked::Locked;
 use rdb::error::Reason;
 use rdb::file::{Attributes, Part, Parts};
@@ -21,8 +32,12 @@ use crate::state::State;
 
 /// Keys that hold nothing, which are named in the log.
 const EMPTY_KEYS_NAMED: u64 = 10;
-/// Parts between two looks at how far it is.
-const PARTS_PER_LOOK: u64 = 256;
+/// Parts of a batch: as many as may be fetched at once.
+const BATCH_PARTS: usize = 64;
+/// Bytes of the file after which a batch is handed over, however few its parts are.
+const BATCH_BYTES: u64 = 256 << 10;
+/// Batches that wait to be put.
+const BATCHES_WAITING_MAX: usize = 16;
 
 /// How a file is loaded.
 pub struct Rules<'a> {
@@ -74,7 +89,7 @@ pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
 }
 
 /// Adds the keys of a file; its length. `add_library` gets the sources of libraries.
-pub fn load<R: Read>(
+pub fn load<R: Read + Send>(
     state: &State,
     locked: &Locked<'_>,
     parts: Parts<R>,
@@ -100,7 +115,15 @@ pub fn load<R: Read>(
         },
         counts: Counts::default(),
     };
-    let result = loader.all(parts, add_library);
+    let result = thread::scope(|scope| {
+        let (sender, batches) = sync_channel(BATCHES_WAITING_MAX);
+        let limits = rules.limits;
+        let unpacker = thread::Builder::new().name("unpacker".to_owned());
+        unpacker
+            .spawn_scoped(scope, move || unpack(state, parts, limits, &sender))
+            .map_err(|error| LoadError::Io(format!("no thread to unpack it: {error}")))?;
+        loader.all(&batches, add_library)
+    });
     let Counts {
         n_keys,
         n_expired,
@@ -116,6 +139,43 @@ pub fn load<R: Read>(
     log::info!("Done loading RDB, keys loaded: {n_keys}, keys expired: {n_expired}{skipped}.");
     log::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
     Ok(n_bytes)
+}
+
+/// A part, the database it belongs to and where it ends, or what is wrong there.
+struct Unpacked {
+    database: u64,
+    offset: u64,
+    part: Result<Part, String>,
+}
+
+/// Hands over the parts of a file, until the end, an error, or nobody wants them any more.
+fn unpack<R: Read>(
+    state: &State,
+    mut parts: Parts<R>,
+    limits: &Limits,
+    sender: &SyncSender<Vec<Unpacked>>,
+) {
+    loop {
+        let (mut batch, start) = (Vec::new(), parts.offset());
+        while batch.len() < BATCH_PARTS && parts.offset() - start < BATCH_BYTES {
+            let next = parts.next(limits);
+            let part = next.map_err(|error| explain(state, &parts, error.reason));
+            let is_last = matches!(part, Ok(Part::End) | Err(_));
+            batch.push(Unpacked {
+                database: parts.database(),
+                offset: parts.offset(),
+                part,
+            });
+            if is_last {
+                let _ = sender.send(batch); // nobody wants it: the other side has found an error
+                return;
+            }
+        }
+        state.saving.loading.n_read.store(parts.offset(), Relaxed);
+        if sender.send(batch).is_err() {
+            return;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -137,35 +197,53 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn all<R: Read>(
+    fn all(
         &mut self,
-        mut parts: Parts<R>,
+        batches: &Receiver<Vec<Unpacked>>,
         add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<u64, LoadError> {
-        let mut n_parts = 0_u64;
-        loop {
-            let part = parts
-                .next(self.terms.limits)
-                .map_err(|error| LoadError::Wrong(explain(self.state, &parts, error.reason)))?;
-            n_parts += 1;
-            if n_parts.is_multiple_of(PARTS_PER_LOOK) {
-                let loading = &self.state.saving.loading;
-                loading.n_read.store(parts.offset(), Relaxed);
-            }
-            match part {
-                Part::End => return Ok(parts.offset()),
-                Part::Passed => {}
-                Part::About(name, text) => about(self.state, &name, &text),
-                Part::Function(source) => add_library(&source).map_err(|reason| {
-                    let what = format!("a library that cannot be loaded: {reason}");
-                    LoadError::Wrong(describe(self.state, &parts, &what))
-                })?,
-                Part::Emptied(key) => self.empty(&key),
-                Part::Key(key, attributes, value) => self
-                    .key(parts.database(), &key, attributes, value)
-                    .map_err(|what| LoadError::Wrong(describe(self.state, &parts, &what)))?,
+        for batch in batches {
+            let hashes = self.fetch(&batch);
+            for (unpacked, hash) in batch.into_iter().zip(hashes) {
+                let Unpacked {
+                    database,
+                    offset,
+                    part,
+                } = unpacked;
+                let wrong = |what: String| LoadError::Wrong(at_byte(&what, offset));
+                match part.map_err(LoadError::Wrong)? {
+                    Part::End => return Ok(offset),
+                    Part::Passed => {}
+                    Part::About(name, text) => about(self.state, &name, &text),
+                    Part::Function(source) => add_library(&source).map_err(|reason| {
+                        wrong(format!("a library that cannot be loaded: {reason}"))
+                    })?,
+                    Part::Emptied(key) => self.empty(&key),
+                    Part::Key(key, attributes, value) => self
+                        .key(database, (&key, hash), attributes, value)
+                        .map_err(wrong)?,
+                }
             }
         }
+        Err(LoadError::Wrong("the thread that unpacks it has ended".to_owned()))
+    }
+
+    /// Has the buckets of a batch fetched; the hashes of its keys.
+    fn fetch(&self, batch: &[Unpacked]) -> Vec<u64> {
+        let keyspace = self.locked.keyspace();
+        let fetched = batch.iter().map(|unpacked| {
+            let Ok(Part::Key(key, ..)) = &unpacked.part else {
+                return 0;
+            };
+            let hash = hash(key);
+            let database = u16::try_from(unpacked.database).ok();
+            if let Some(shards) = database.and_then(|number| keyspace.existing_shards(number)) {
+                let id = keyspace.shard_of(0, hash);
+                shards[usize::from(id.shard())].prefetch_bucket(hash);
+            }
+            hash
+        });
+        fetched.collect()
     }
 
     fn empty(&mut self, key: &[u8]) {
@@ -178,7 +256,7 @@ impl Loader<'_> {
     fn key(
         &mut self,
         database: u64,
-        key: &[u8],
+        (key, hash): (&[u8], u64),
         attributes: Attributes,
         value: Owned,
     ) -> Result<(), String> {
@@ -196,7 +274,9 @@ impl Loader<'_> {
             self.state.role.lose_key(database, key);
             return Ok(());
         }
+        let known = [KnownHash::new(key, hash)];
         let mut db = Db::new(self.locked, database, self.terms);
+        db.remember_hashes(&known);
         let expiry = attributes.deadline_ms.map_or(Expiry::Clear, Expiry::At);
         let has_replaced = db.put_value(key, value, expiry);
         if has_replaced && !self.merges {
@@ -206,7 +286,7 @@ impl Loader<'_> {
         self.counts.n_keys += 1;
         let delay_us = self.state.config.key_load_delay_us();
         if delay_us > 0 {
-            std::thread::sleep(Duration::from_micros(delay_us));
+            thread::sleep(Duration::from_micros(delay_us));
         }
         Ok(())
     }
@@ -245,8 +325,12 @@ fn describe<R: Read>(state: &State, parts: &Parts<R>, what: &str) -> String {
             let key = shown(state, key);
             format!("{what}, in the value of key '{key}' ({kind}), at byte {offset} of the file")
         }
-        None => format!("{what}, at byte {offset} of the file"),
+        None => at_byte(what, offset),
     }
+}
+
+fn at_byte(what: &str, offset: u64) -> String {
+    format!("{what}, at byte {offset} of the file")
 }
 
 fn about(state: &State, name: &[u8], text: &[u8]) {

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use stdx::double::format_f64;
 
 use super::gather::{Gathering, Segment, WAITING_BYTES_MAX};
-use crate::journal::{write_command, write_record, write_word};
+use crate::journal::unit::{write_command, write_record, write_word};
 
 /// Items in a command.
 const BATCH_ITEMS: usize = 64;

@@ -22,7 +22,7 @@ use super::restate::{Restater, Stretch};
 use crate::error::reason;
 use crate::io::durable::NewFile;
 use crate::io::process::unix_time;
-use crate::journal::stamp;
+use crate::journal::unit::stamp;
 use crate::saving::{Tell, Word};
 use crate::state::State;
 use crate::stats::counters::Counter;

@@ -196,7 +196,7 @@ fn xadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
         }
         record.push(IdText::new(id).as_bytes().to_vec());
         record.extend(words.iter().map(|word| word.to_vec()));
-        ctx.propagate_owned(record);
+        ctx.propagate_owned(&record);
     }
     if let Some(producer) = producer.filter(|_| is_kept) {
         producer.propagate(ctx, key, id);

@@ -209,7 +209,7 @@ fn xtrim(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if n_gone > 0 {
         let mut record = vec![b"XTRIM".to_vec(), key.to_vec()];
         plan.write_exact(&stream, &mut record);
-        ctx.propagate_owned(record);
+        ctx.propagate_owned(&record);
         ctx.changed_by(n_gone, Event::stream("xtrim"), key);
     }
     Ok(())

@@ -1,0 +1,145 @@
+//! A unit of the stream, and how commands stand in it.
+//!
+//! ```text
+//!   bytes     *3 $3 SET $1 k $1 v *2 $3 DEL $1 l     each command once, as the stream has it
+//!   commands          database 0 ▲     database 0 ▲
+//! ```
+
+use rdb::crc::checksum;
+use stdx::number::write_i64;
+
+/// Bytes of the line with a checksum.
+const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
+/// Bytes that a unit keeps for the next one.
+const KEPT_BYTES: usize = 16 << 10;
+
+/// Commands that stay together, each with the database it works on.
+#[derive(Debug, Default)]
+pub struct Unit {
+    bytes: Vec<u8>,
+    commands: Vec<(u16, usize)>,
+    is_loose: bool,
+}
+
+impl Unit {
+    /// One command.
+    pub fn of<T: AsRef<[u8]>>(database: u16, words: &[T]) -> Unit {
+        let mut unit = Unit::default();
+        unit.add(database, words);
+        unit
+    }
+
+    /// Whether there is nothing in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Adds a command.
+    #[inline]
+    pub fn add<T: AsRef<[u8]>>(&mut self, database: u16, words: &[T]) {
+        write_command(&mut self.bytes, words, false);
+        self.commands.push((database, self.bytes.len()));
+    }
+
+    /// Takes over what another one has.
+    pub fn take_over(&mut self, other: &mut Unit) {
+        let n_before = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        let moved = other.commands.drain(..);
+        self.commands
+            .extend(moved.map(|(database, end)| (database, n_before + end)));
+    }
+
+    /// Its commands need not stay together: no block is made of them.
+    pub fn loosen(&mut self) {
+        self.is_loose = true;
+    }
+
+    /// Removes everything.
+    pub fn clear(&mut self) {
+        self.is_loose = false;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.commands.clear();
+        self.commands
+            .shrink_to(KEPT_BYTES / size_of::<(u16, usize)>());
+    }
+
+    /// Appends it to a stream: several commands as one block, a SELECT where the database is another
+    /// than the last.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>, last: &mut Option<u16>, is_summed: bool) {
+        let is_block = self.commands.len() > 1 && !self.is_loose;
+        if is_block {
+            write_command(bytes, &["MULTI"], is_summed);
+        }
+        let mut start = 0;
+        for &(database, end) in &self.commands {
+            if last.replace(database) != Some(database) {
+                write_command(bytes, &["SELECT", &database.to_string()], is_summed);
+            }
+            let command = &self.bytes[start..end];
+            write_record(bytes, is_summed, |bytes| bytes.extend_from_slice(command));
+            start = end;
+        }
+        if is_block {
+            write_command(bytes, &["EXEC"], is_summed);
+        }
+    }
+}
+
+/// The line that says when what follows was written.
+pub fn stamp(now_s: u64) -> String {
+    format!("#TS:{now_s}\r\n")
+}
+
+/// Appends a command, behind a line with its checksum and length if that is wanted:
+///
+/// ```text
+///   #SUM:0123456789abcdef 000000000026     CRC-64 and length of the bytes up to the next command
+///   *2 $3 DEL $1 k
+/// ```
+///
+/// Lines that begin with `#` are passed over by servers that know nothing of checksums.
+#[inline]
+pub fn write_command<T: AsRef<[u8]>>(bytes: &mut Vec<u8>, command: &[T], is_summed: bool) {
+    write_record(bytes, is_summed, |bytes| {
+        write_head(bytes, b'*', command.len());
+        command
+            .iter()
+            .for_each(|word| write_word(bytes, word.as_ref()));
+    });
+}
+
+/// Appends a word of a command.
+#[inline]
+pub fn write_word(bytes: &mut Vec<u8>, word: &[u8]) {
+    write_head(bytes, b'$', word.len());
+    bytes.extend_from_slice(word);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn write_head(bytes: &mut Vec<u8>, kind: u8, n: usize) {
+    if n < 10 {
+        bytes.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
+        return;
+    }
+    bytes.push(kind);
+    write_i64(bytes, n as i64);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// Appends what `write` does, behind its checksum if that is wanted: see [`write_command`].
+#[inline]
+pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    if !is_summed {
+        return write(bytes);
+    }
+    let at = bytes.len();
+    bytes.resize(at + SUM_BYTES, 0);
+    write(bytes);
+    let (sum, len) = (checksum(&bytes[at + SUM_BYTES..]), bytes.len() - at - SUM_BYTES);
+    let line = format!("#SUM:{sum:016x} {len:012}\r\n");
+    bytes[at..at + SUM_BYTES].copy_from_slice(line.as_bytes());
+}
