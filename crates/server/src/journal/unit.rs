@@ -46,6 +46,7 @@ pub struct Unit {
     commands: Vec<(u16, usize)>,
     /// From which command on, for whom; for everybody before the first.
     turns: Vec<(usize, Audience)>,
+    is_loose: bool,
 }
 
 impl Unit {
@@ -105,8 +106,14 @@ impl Unit {
         self.turns.last().map_or(Audience::ALL, |(_, one)| *one)
     }
 
+    /// Its commands need not stay together: no block is made of them.
+    pub fn loosen(&mut self) {
+        self.is_loose = true;
+    }
+
     /// Removes everything.
     pub fn clear(&mut self) {
+        self.is_loose = false;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.commands.clear();
@@ -135,6 +142,7 @@ impl Unit {
     pub(super) fn part(&self, is_meant: impl Fn(Audience) -> bool) -> Unit {
         let mut turns = self.turns.iter().peekable();
         let (mut audience, mut start, mut part) = (Audience::ALL, 0, Unit::default());
+        part.is_loose = self.is_loose;
         for (at, &(database, end)) in self.commands.iter().enumerate() {
             while let Some((_, next)) = turns.next_if(|(from, _)| *from <= at) {
                 audience = *next;
@@ -151,7 +159,7 @@ impl Unit {
     /// Appends it to a stream: several commands as one block, a SELECT where the database is another
     /// than the last.
     pub(super) fn write(&self, bytes: &mut Vec<u8>, last: &mut Option<u16>, is_summed: bool) {
-        let is_block = self.commands.len() > 1;
+        let is_block = self.commands.len() > 1 && !self.is_loose;
         if is_block {
             write_command(bytes, &["MULTI"], is_summed);
         }

@@ -121,8 +121,8 @@ fn blmove(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
     if move_or_wait(ctx, reply, (source, from), (destination, to), until_ms)? {
         let word = |side| match side {
-            Side::Head => &b"LEFT"[..],
-            Side::Tail => b"RIGHT",
+            Side::Head => &b"left"[..],
+            Side::Tail => b"right",
         };
         ctx.propagate(&[b"LMOVE", source, destination, word(from), word(to)]);
     }
