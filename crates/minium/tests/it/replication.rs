@@ -406,3 +406,42 @@ fn no_reply_gets_into_the_stream_of_a_replica() {
     assert!(!stream.windows(4).any(|window| window == b"PONG"));
     assert_eq!(field("connected_slaves", &mut client), "0");
 }
+
+#[test]
+fn a_received_snapshot_becomes_the_base_of_the_append_only_file() {
+    let primary = start(&[]);
+    fill(&primary, 1);
+    let home = folder("repl-base");
+    let flags = [&FLAGS[..], &["--appendonly", "yes", "--save", ""]].concat();
+    let mut replica = Server::start_in(&home, &flags);
+    text("SET only here", &mut replica.client());
+    follow(&replica, &primary);
+    fill(&primary, 2);
+    wait_for_same(&primary, &replica);
+    let mut client = replica.client();
+    assert_eq!(field("aof_rewrites", &mut client), "0", "nothing was written twice");
+    let digest = text("DEBUG DIGEST", &mut client);
+    assert_eq!(text("REPLICAOF NO ONE", &mut client), "+OK");
+    shut_down(&mut replica);
+    let replica = Server::start_in(&home, &flags);
+    assert_eq!(text("DEBUG DIGEST", &mut replica.client()), digest);
+    // Again, over what was adopted before; then in the form of commands.
+    for preamble in ["yes", "no"] {
+        let mut client = replica.client();
+        text(&format!("CONFIG SET aof-use-rdb-preamble {preamble}"), &mut client);
+        text("SET only here", &mut client);
+        follow(&replica, &primary);
+        fill(&primary, 3);
+        wait_for_same(&primary, &replica);
+        wait_for("the base is there", || {
+            (field("aof_rewrite_in_progress", &mut client) == "0").then_some(())
+        });
+        let mut writer = primary.client();
+        text("SET after all", &mut writer);
+        assert_eq!(text("WAITAOF 0 1 20000", &mut writer), "*2\n  :0\n  :1");
+        assert_eq!(text("REPLICAOF NO ONE", &mut client), "+OK");
+        let digest = text("DEBUG DIGEST", &mut client);
+        assert_eq!(text("DEBUG LOADAOF", &mut client), "+OK");
+        assert_eq!(text("DEBUG DIGEST", &mut client), digest);
+    }
+}

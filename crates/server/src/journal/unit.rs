@@ -46,6 +46,7 @@ pub struct Unit {
     commands: Vec<(u16, usize)>,
     /// From which command on, for whom; for everybody before the first.
     turns: Vec<(usize, Audience)>,
+    /// No block is made of them.
     is_loose: bool,
 }
 

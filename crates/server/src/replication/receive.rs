@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::link::Link;
@@ -29,7 +29,10 @@ impl Link {
             log::info!("MASTER <-> REPLICA sync: Flushing old data");
             log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
             let file = File::open(&path).map_err(|error| reason(&error))?;
-            self.load(file, n_bytes, (replid, offset))
+            if self.state.aof.is_fed() {
+                file.sync_all().map_err(|error| reason(&error))?; // it becomes a part of that
+            }
+            self.load((file, &path), n_bytes, (replid, offset))
         });
         // It is gone, or was never there; the next one has the same name.
         let _ = std::fs::remove_file(&path);
@@ -111,7 +114,7 @@ impl Link {
     /// Puts the snapshot in the place of the data.
     fn load(
         &mut self,
-        file: File,
+        snapshot: (File, &Path),
         n_bytes: u64,
         (replid, offset): (&str, u64),
     ) -> Result<(), String> {
@@ -123,7 +126,7 @@ impl Link {
         role.stream_database.store(0, Relaxed);
         state.close_replicas(); // what they have is of another history
         self.engine.begin_tick();
-        self.engine.load_from_primary(file, n_bytes)?;
+        self.engine.load_from_primary(snapshot, n_bytes)?;
         self.durable.forget();
         role.begin_history(replid.to_owned());
         state.journal.backlog.follow(offset);
