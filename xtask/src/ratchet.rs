@@ -41,6 +41,14 @@ const SKIPPED: &[&str] = &[
     "Keyspace notification: expired event (Expiration time is already expired)",
     // It holds a client to the bytes of a radix tree; what fails leaves the client tracking.
     "Client tracking prefixes memory overhead",
+    // Valkey refuses CLIENT REPLY inside MULTI, Redis 8.2 queues it; what fails leaves the client silent.
+    "MULTI is rejected when CLIENT REPLY is ON/OFF/SKIP",
+    // Valkey names the command, Redis 8.2 says `Command not allowed inside a transaction`; and in Valkey what is
+    // refused spoils the transaction of MULTI and WATCH, too. What fails leaves the client in MULTI.
+    "MULTI with SAVE",
+    "MULTI with SHUTDOWN",
+    "Nested MULTI are not allowed",
+    "WATCH inside MULTI is not allowed",
     // A key past its deadline goes to replicas as UNLINK by Valkey's defaults, as DEL by those of Redis 8.2;
     // what fails leaves clients in another database.
     "SWAPDB wants to wake blocked client, but the key already expired",

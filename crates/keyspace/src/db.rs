@@ -61,7 +61,16 @@ impl Expiry {
     }
 }
 
-/// Something that went because its time had come.
+/// What a view notes besides, where departures are noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Keys that come to be.
+    pub arrivals: bool,
+    /// Keys that were looked for in vain.
+    pub misses: bool,
+}
+
+/// Something that went because its time had come, or that [`Noted`] asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Departed {
     /// A key.
@@ -81,6 +90,20 @@ pub enum Departed {
         fields: Vec<Box<[u8]>>,
         /// No field was left, so the key went too.
         emptied: bool,
+    },
+    /// A key came to be, for whoever is told of that.
+    Arrived {
+        /// Its database.
+        database: u16,
+        /// The key.
+        key: Box<[u8]>,
+    },
+    /// A key was looked for and is not there, for whoever is told of that.
+    Missed {
+        /// The database.
+        database: u16,
+        /// The key.
+        key: Box<[u8]>,
     },
     /// A key that is due and still there: a walk met it, which holds nothing for longer than a look.
     Met {
@@ -117,6 +140,7 @@ pub struct View<'a> {
     known: Cell<&'a [KnownHash]>,
     /// What is due is there as if it were not.
     sees_due: Cell<bool>,
+    noted: Cell<Noted>,
 }
 
 /// A key whose hash is known. The key outlives every view that is told of it, so its address stands
@@ -152,7 +176,14 @@ impl<'a> View<'a> {
             lookups: Cell::new((0, 0)),
             known: Cell::new(&[]),
             sees_due: Cell::new(false),
+            noted: Cell::new(Noted::default()),
         }
+    }
+
+    /// Says what to note from here on.
+    #[inline]
+    pub fn note(&self, what: Noted) {
+        self.noted.set(what);
     }
 
     /// From here on what is due is there, and stays: for who brings in another server's data.
@@ -196,6 +227,7 @@ impl<'a> View<'a> {
     pub fn at(&self, database: u16) -> View<'a> {
         let other = View::new(self.locked, database, self.terms);
         other.sees_due.set(self.sees_due.get());
+        other.noted.set(self.noted.get());
         other
     }
 
@@ -247,7 +279,17 @@ impl<'a> View<'a> {
         let (asked, hits) = self.lookups.get();
         self.lookups
             .set((asked + 1, hits + u32::from(found.is_some())));
+        if found.is_none() && self.noted.get().misses {
+            self.note_miss(key);
+        }
         found
+    }
+
+    #[cold]
+    fn note_miss(&self, key: &[u8]) {
+        let (database, key) = (self.database, key.into());
+        let missed = Departed::Missed { database, key };
+        self.terms.departed.borrow_mut().push(missed);
     }
 
     #[inline]
@@ -388,8 +430,11 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Notes a key that is due, for the engine to remove.
+    /// Notes a key that is due, for the engine to remove, unless what is due stays.
     pub fn note_due(&self, key: &[u8]) {
+        if self.terms.keeps_due {
+            return;
+        }
         let met = Departed::Met {
             database: self.database,
             key: key.into(),
@@ -440,11 +485,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A key chosen by `random`: a shard in proportion to its entries, then an entry in it.
+    /// A key chosen by `random`: a shard in proportion to its entries, then an entry in it. Where what is due
+    /// stays, it may be one of these if there is nothing else.
     pub fn random_key(&self, random: u64) -> Option<Vec<u8>> {
         let keyspace = self.locked.keyspace();
         let shards = keyspace.existing_shards(self.database)?;
-        let mut random = random;
+        let (mut random, mut late) = (random, None);
         for _ in 0..100 {
             let total = self.len() as u64;
             let mut pick = random % total.max(1);
@@ -455,13 +501,18 @@ impl<'a> View<'a> {
                 here
             })?;
             let id = ShardId::new(self.database, shard as u16);
-            let key = self.locked.with_room(id, |room| {
+            let found = self.locked.with_room(id, |room| {
                 let entry = room.table.sample(random)?;
                 let is_due = entry.deadline_ms().is_some_and(|ms| ms <= self.due_ms());
-                (!is_due).then(|| entry.key().to_vec())
+                Some((entry.key().to_vec(), is_due))
             });
-            if key.is_some() {
-                return key;
+            match found {
+                Some((key, false)) => return Some(key),
+                Some((key, true)) => {
+                    self.note_due(&key);
+                    late = Some(key);
+                }
+                None => {}
             }
             random = random
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -472,7 +523,7 @@ impl<'a> View<'a> {
         self.each(&mut |entry| {
             first.get_or_insert_with(|| entry.key().to_vec());
         });
-        first
+        first.or(late.filter(|_| self.terms.keeps_due))
     }
 }
 
@@ -646,7 +697,39 @@ impl<'a> Db<'a> {
         let (encoding, payload) = fresh();
         let entry = Entry::new(self.birth(key, None), encoding, payload);
         let locked = self.view.locked;
+        self.arrived(key);
         Ok(insert(locked, id, locked.room(id), hash, entry))
+    }
+
+    #[inline]
+    fn arrived(&self, key: &[u8]) {
+        if self.view.noted.get().arrivals {
+            self.note_arrival(key);
+        }
+    }
+
+    #[cold]
+    fn note_arrival(&self, key: &[u8]) {
+        let (database, key) = (self.view.database, key.into());
+        let arrived = Departed::Arrived { database, key };
+        self.view.terms.departed.borrow_mut().push(arrived);
+    }
+
+    /// Takes the keys that came to be, as noted.
+    pub fn take_arrivals(&self) -> Vec<(u16, Box<[u8]>)> {
+        let mut arrivals = Vec::new();
+        self.view
+            .terms
+            .departed
+            .borrow_mut()
+            .retain_mut(|one| match one {
+                Departed::Arrived { database, key } => {
+                    arrivals.push((*database, std::mem::take(key)));
+                    false
+                }
+                _ => true,
+            });
+        arrivals
     }
 
     fn birth<'k>(&self, key: &'k [u8], deadline_ms: Option<u64>) -> Birth<'k> {
@@ -672,6 +755,7 @@ impl<'a> Db<'a> {
         let Some(mut home) = found else {
             let entry = Entry::new(self.birth(key, expiry.after(None)), encoding, payload);
             insert(locked, id, locked.room(id), hash, entry);
+            self.arrived(key);
             return false;
         };
         home.save_first();
@@ -844,6 +928,7 @@ impl<'a> Db<'a> {
         if let Some(walk_id) = entry.walk_id() {
             locked.keyspace().snapshot.follow(walk_id, id, key);
         }
+        self.arrived(key);
         let mut home = insert(locked, id, locked.room(id), hash, entry);
         if let Some(deadline_ms) = fields {
             home.schedule(deadline_ms);
@@ -888,7 +973,9 @@ impl<'a> Db<'a> {
 
     /// Works on another database under the same locks; for the transaction.
     pub fn other<T>(&mut self, database: u16, work: impl FnOnce(&mut Db<'a>) -> T) -> T {
-        work(&mut Db::new(self.view.locked, database, self.view.terms))
+        let mut other = Db::new(self.view.locked, database, self.view.terms);
+        other.view.noted.set(self.view.noted.get());
+        work(&mut other)
     }
 
     /// Deletes every key; how many there were. For the transaction. O(shards).

@@ -66,6 +66,18 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
 }
 
 #[test]
+fn a_request_of_many_arguments_leaves_no_memory_behind() {
+    let server = Server::start(&["--threads", "1"]);
+    let mut client = server.client();
+    let before = figure(&mut client, "used_memory");
+    let members: Vec<String> = (0..100_000).map(|n| n.to_string()).collect();
+    let request = format!("SADD s {}", members.join(" "));
+    assert_eq!(text(&request, &mut client), ":100000");
+    assert_eq!(text("UNLINK s", &mut client), ":1");
+    wait_for("the memory is back", || figure(&mut client, "used_memory") < before + 400_000);
+}
+
+#[test]
 fn a_pipeline_of_a_million_commands_is_answered_in_order() {
     const N: usize = 1_000_000;
     on_few_and_many_threads(&[], |server| {

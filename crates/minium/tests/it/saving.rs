@@ -167,6 +167,9 @@ fn a_data_set_survives_being_loaded_again() {
     assert_eq!(text("DEBUG RELOAD NOSAVE NOFLUSH MERGE", &mut client), "+OK");
     assert_eq!(text("GET text", &mut client), "\"value\"");
     assert_eq!(text("GET new", &mut client), "\"value\"");
+    let refused = text("DEBUG RELOAD NOSAVE NOFLUSH", &mut client);
+    assert!(refused.starts_with("-ERR Error trying to load the RDB"), "{refused}: some are there");
+    assert_eq!(text("GET new", &mut client), "\"value\"", "what is there stays");
     assert_eq!(text("DEBUG RELOAD NOSAVE", &mut client), "+OK");
     assert_eq!(digest(&mut client), before);
     assert_eq!(text("FCALL answer 0", &mut client), ":42");

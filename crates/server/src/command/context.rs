@@ -95,9 +95,22 @@ pub struct Wait {
     pub errand: Option<Errand>,
 }
 
+/// Why a key goes that no client has deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Its time had come.
+    Expired,
+    /// There was no room for it.
+    Evicted,
+    /// A command took what was in it, or brought what is over already.
+    Dropped,
+}
+
 /// What directives say about values that leave the server and come to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Directives {
+    /// `lazyfree-lazy-expire`, `-eviction` and `-server-del`, in the order of [`Removal`].
+    pub is_lazy: [bool; 3],
     /// `rdbcompression`: long strings are packed.
     pub packs_strings: bool,
     /// What is asked of payloads.
@@ -108,6 +121,16 @@ pub struct Directives {
     pub is_importing: bool,
     /// What the clock shows while commands of a file run again, for which it stands still.
     pub present_ms: Option<u64>,
+}
+
+impl Directives {
+    /// The command by which the journal is told of a key that went.
+    pub fn removal(&self, why: Removal) -> &'static [u8] {
+        match self.is_lazy[why as usize] {
+            true => b"UNLINK",
+            false => b"DEL",
+        }
+    }
 }
 
 /// The context of a command that looks at keys.
@@ -328,7 +351,7 @@ impl<'a> WriteCtx<'a> {
             self.effects.ready.push((self.db.number(), key.into()));
         }
         self.effects.touch(key);
-        self.effects.event(event, self.db.number(), key);
+        self.event(event, key);
     }
 
     /// The same for a key of another database, which a transaction may reach.
@@ -338,6 +361,7 @@ impl<'a> WriteCtx<'a> {
             self.effects.ready.push((database, key.into()));
         }
         self.effects.touch(key);
+        self.tell_arrivals();
         self.effects.event(event, database, key);
     }
 
@@ -388,7 +412,19 @@ impl<'a> WriteCtx<'a> {
     /// Says that something happened to `key` that is no change of its own.
     #[inline]
     pub fn event(&mut self, event: Event, key: &[u8]) {
-        self.effects.event(event, self.db.number(), key);
+        let heard = event.class.union(EventClasses::NEW_KEY);
+        if self.effects.wanted.intersects(heard) {
+            self.tell_arrivals();
+            self.effects.event(event, self.db.number(), key);
+        }
+    }
+
+    /// Publishes which keys came to be, before anything else that happened to them.
+    #[cold]
+    fn tell_arrivals(&mut self) {
+        for (database, key) in self.db.take_arrivals() {
+            self.effects.event(Event::new_key("new"), database, &key);
+        }
     }
 
     /// Gives the journal `command` in place of the one that runs; may be called several times.
@@ -396,6 +432,11 @@ impl<'a> WriteCtx<'a> {
         if self.effects.is_recorded {
             self.effects.propagated.add(self.db.number(), command);
         }
+    }
+
+    /// Has the journal told that `key` is gone, in place of the command that runs.
+    pub fn propagate_removal(&mut self, why: Removal, key: &[u8]) {
+        self.propagate(&[self.directives.removal(why), key]);
     }
 
     /// The same for words that were made for it.

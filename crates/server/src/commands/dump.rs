@@ -4,6 +4,7 @@ use keyspace::db::Expiry;
 use rdb::payload;
 use resp::reply::Reply;
 
+use crate::command::context::Removal;
 use crate::command::event::Event;
 use crate::command::{Access, Args, Category, Command, Flag, ReadCtx, WriteCtx};
 use crate::error::{Error, Result};
@@ -107,7 +108,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= ctx.now_ms()) {
         if ctx.db.remove(key) {
             ctx.changed(Event::generic("del"), key);
-            ctx.propagate(&[b"DEL", key]);
+            ctx.propagate_removal(Removal::Dropped, key);
         }
         return Ok(());
     }
@@ -115,7 +116,12 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     ctx.db.put_value(key, value, expiry);
     ctx.db.set_use(key, options.idle_s, options.frequency);
     ctx.changed(Event::generic("restore"), key);
-    let at = deadline_ms.unwrap_or(0).to_string();
-    ctx.propagate(&[b"RESTORE", key, at.as_bytes(), bytes, b"REPLACE", b"ABSTTL"]);
+    if let Some(deadline_ms) = deadline_ms.filter(|_| !options.is_absolute) {
+        let at = deadline_ms.to_string();
+        let mut command = vec![&b"RESTORE"[..], key, at.as_bytes(), bytes];
+        command.extend(options.replaces.then_some(&b"REPLACE"[..]));
+        command.push(b"ABSTTL");
+        ctx.propagate(&command);
+    }
     Ok(())
 }

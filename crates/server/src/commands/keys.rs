@@ -7,6 +7,7 @@ use datatypes::encoding::table::Record;
 use keyspace::entry::Entry;
 use resp::reply::Reply;
 
+use crate::command::context::Removal;
 use crate::command::event::Event;
 use crate::command::grammar::{self, Clock, ExpireConditions, ScanOptions};
 use crate::command::{Access, Args, Category, Command, ReadCtx, WriteCtx};
@@ -274,24 +275,27 @@ fn expire_at(
         return Ok(());
     }
     match u64::try_from(new_ms) {
-        _ if ctx.directives.is_importing && new_ms <= 0 => set_deadline(ctx, key, 1),
+        _ if ctx.directives.is_importing && new_ms <= 0 => set_deadline(ctx, key, 1, false),
         Ok(deadline_ms) if deadline_ms > now_ms || ctx.directives.is_importing => {
-            set_deadline(ctx, key, deadline_ms);
+            set_deadline(ctx, key, deadline_ms, clock == Clock::UnixMilliseconds);
         }
         _ => {
             ctx.db.remove(key);
             ctx.changed(Event::generic("del"), key);
-            ctx.propagate(&[b"DEL", key]);
+            ctx.propagate_removal(Removal::Expired, key);
         }
     }
     reply.int(1);
     Ok(())
 }
 
-fn set_deadline(ctx: &mut WriteCtx<'_>, key: &[u8], deadline_ms: u64) {
+/// The journal gets the command itself if it `is_absolute`.
+fn set_deadline(ctx: &mut WriteCtx<'_>, key: &[u8], deadline_ms: u64, is_absolute: bool) {
     ctx.db.set_deadline(key, Some(deadline_ms));
     ctx.changed(Event::generic("expire"), key);
-    ctx.propagate(&[b"PEXPIREAT", key, deadline_ms.to_string().as_bytes()]);
+    if !is_absolute {
+        ctx.propagate(&[b"PEXPIREAT", key, deadline_ms.to_string().as_bytes()]);
+    }
 }
 
 fn persist(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use datatypes::set::SetRef;
 use resp::reply::Reply;
 
 use super::hash::{bulk_item, empty_scan, passes, random_count, scan_reply};
-use crate::command::context::next_random;
+use crate::command::context::{Removal, next_random};
 use crate::command::event::Event;
 use crate::command::grammar::{self, NOT_POSITIVE, ScanOptions, at_least};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
@@ -228,7 +228,7 @@ fn pop_all(ctx: &mut WriteCtx<'_>, key: &[u8], reply: &mut Reply<'_>) -> Result<
         ctx.db.remove(key);
         ctx.event(Event::set("spop"), key);
         ctx.changed(Event::generic("del"), key);
-        ctx.propagate(&[b"DEL", key]);
+        ctx.propagate_removal(Removal::Dropped, key);
     }
     Ok(())
 }

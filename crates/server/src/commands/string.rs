@@ -14,6 +14,7 @@ use resp::reply::Reply;
 use stdx::long_double::{FloatError, add_human};
 use stdx::number::I64Text;
 
+use crate::command::context::Removal;
 use crate::command::event::Event;
 use crate::command::grammar::{Clock, ExpiryChoice, ExpiryOption, at_least, choose};
 use crate::command::{Access, Args, Command, ReadCtx, WriteCtx};
@@ -233,6 +234,8 @@ struct SetOptions<'a> {
     get: bool,
     keep_deadline: bool,
     deadline_ms: Option<u64>,
+    /// The deadline stands in the request as the journal needs it.
+    is_absolute: bool,
 }
 
 impl<'a> SetOptions<'a> {
@@ -256,6 +259,7 @@ impl<'a> SetOptions<'a> {
         }
         options.keep_deadline = expiry.choice() == Some(ExpiryChoice::Keep);
         options.deadline_ms = expiry.deadline_ms(now_ms, args.name())?;
+        options.is_absolute = expiry.choice() == Some(ExpiryChoice::At(Clock::UnixMilliseconds));
         Ok(options)
     }
 
@@ -316,8 +320,14 @@ fn set(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Re
         (false, true) => reply.ok(),
         (false, false) => reply.null(),
     }
-    if allowed {
-        store(ctx, key, value, &options);
+    match allowed {
+        true if options.is_absolute && !options.get && options.condition.is_none() => {
+            ctx.db.set_string(key, value, options.expiry());
+            ctx.changed(Event::string("set"), key);
+            ctx.event(Event::generic("expire"), key);
+        }
+        true => store(ctx, key, value, &options),
+        false => {}
     }
     Ok(())
 }
@@ -416,7 +426,11 @@ fn getex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     }
     let now_ms = ctx.now_ms();
     match (expiry.deadline_ms(ctx.present_ms(), "getex")?, expiry.choice()) {
-        (Some(deadline_ms), _) if deadline_ms <= now_ms => delete(ctx, key),
+        (Some(deadline_ms), _) if deadline_ms <= now_ms => {
+            ctx.db.remove(key);
+            ctx.changed(Event::generic("del"), key);
+            ctx.propagate_removal(Removal::Expired, key);
+        }
         (Some(deadline_ms), _) => {
             ctx.db.set_deadline(key, Some(deadline_ms));
             ctx.changed(Event::generic("expire"), key);
@@ -471,6 +485,9 @@ fn msetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         if options.deadline_ms.is_some() {
             ctx.event(Event::generic("expire"), pair[0]);
         }
+    }
+    if options.is_absolute && options.condition.is_none() {
+        return Ok(());
     }
     let n_keys = decimal(n_keys as u64);
     let mut command = vec![&b"MSETEX"[..], &n_keys];

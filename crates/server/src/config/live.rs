@@ -187,6 +187,16 @@ impl Config {
         self.flag(const { slot("import-mode") })
     }
 
+    /// `lazyfree-lazy-expire`, `lazyfree-lazy-eviction`, `lazyfree-lazy-server-del`: which removals are told
+    /// of as UNLINK.
+    pub fn lazy_removals(&self) -> [bool; 3] {
+        [
+            self.flag(const { slot("lazyfree-lazy-expire") }),
+            self.flag(const { slot("lazyfree-lazy-eviction") }),
+            self.flag(const { slot("lazyfree-lazy-server-del") }),
+        ]
+    }
+
     /// `unixsocketgroup`; `None` is that of the process. Copies.
     pub fn unix_socket_group(&self) -> Option<String> {
         Some(self.string(const { slot("unixsocketgroup") })).filter(|name| !name.is_empty())

@@ -20,6 +20,7 @@ const DATABASES_MAX: i64 = u16::MAX as i64;
 const HALF: u64 = i64::MAX as u64;
 
 const ALWAYS_LAZY: &str = "values are freed off the event loops either way";
+const TOLD_LAZY: &str = "values are freed off the event loops either way; it says whether others are told by UNLINK or by DEL";
 const NO_CLUSTER: &str = "there is no cluster mode yet";
 const NO_DEFRAG: &str = "there is no defragmentation pass";
 const NO_RDMA: &str = "RDMA is not served";
@@ -205,9 +206,9 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("latency-monitor-threshold", "0", 0, i64::MAX),
     boolean("latency-tracking", "yes"),
     special("latency-tracking-info-percentiles", "50 99 99.9", percentiles),
-    boolean("lazyfree-lazy-eviction", "no").tuning(ALWAYS_LAZY),
-    boolean("lazyfree-lazy-expire", "no").tuning(ALWAYS_LAZY),
-    boolean("lazyfree-lazy-server-del", "no").tuning(ALWAYS_LAZY),
+    boolean("lazyfree-lazy-eviction", "no").tuning(TOLD_LAZY),
+    boolean("lazyfree-lazy-expire", "no").tuning(TOLD_LAZY),
+    boolean("lazyfree-lazy-server-del", "no").tuning(TOLD_LAZY),
     boolean("lazyfree-lazy-user-del", "no").tuning(ALWAYS_LAZY),
     boolean("lazyfree-lazy-user-flush", "no").tuning(ALWAYS_LAZY),
     integer("lfu-decay-time", "1", 0, INT),

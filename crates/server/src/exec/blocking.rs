@@ -202,6 +202,7 @@ impl Engine {
         let mut n_passed = 0;
         loop {
             let kind = self.kind(locked, *database, key);
+            self.journal_unit(); // that it was due, or what the last one came to
             let next = locked
                 .registry(id)
                 .and_then(|registry| registry.waiter(key, n_passed));

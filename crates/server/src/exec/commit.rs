@@ -6,6 +6,7 @@ use keyspace::db::Departed;
 use keyspace::locked::Locked;
 
 use super::Engine;
+use crate::command::context::Removal;
 use crate::command::event::Event;
 use crate::config::notify::EventClasses;
 use crate::stats::counters::Counter;
@@ -27,20 +28,27 @@ impl Engine {
     #[cold]
     pub(super) fn commit(&mut self, locked: &Locked<'static>) {
         if !self.effects.ready.is_empty() {
+            self.journal_unit(); // whom it serves is no part of it
             self.read_clock(); // a key may have run out while the command ran
             self.serve_waiters(locked);
         }
         if !self.effects.touched.is_empty() || self.effects.has_news() {
             self.tell_trackers();
         }
-        if !self.unit.is_empty() {
-            self.state.journal.append(&self.unit);
-            self.has_journaled = true;
-            self.unit.clear();
-        }
+        self.journal_unit();
         for (event, (database, key)) in std::mem::take(&mut self.effects.events) {
             self.announce(event, database, &key);
         }
+    }
+
+    /// Appends what was gathered to the journal.
+    pub(super) fn journal_unit(&mut self) {
+        if self.unit.is_empty() {
+            return;
+        }
+        self.state.journal.append(&self.unit);
+        self.has_journaled = true;
+        self.unit.clear();
     }
 
     fn announce(&self, event: Event, database: u16, key: &[u8]) {
@@ -68,16 +76,33 @@ impl Engine {
         }
     }
 
+    /// The same after a handler, whose events begin at `first`: what ran out did so before.
+    #[cold]
+    pub(super) fn settle_noted(&mut self, locked: &Locked<'static>, first: usize) {
+        let n_before = self.effects.events.len();
+        self.settle_departed(locked);
+        let n_new = self.effects.events.len() - n_before;
+        self.effects.events[first..].rotate_right(n_new);
+    }
+
     /// What went because its time had come: counted, journaled as a deletion, announced.
     #[cold]
     pub(super) fn settle_departed(&mut self, locked: &Locked<'static>) {
+        let removal = self.directives.removal(Removal::Expired);
         for departed in std::mem::take(self.departed.get_mut()) {
             match departed {
                 Departed::Key { database, key } => {
                     self.counters.add(Counter::ExpiredKeys, 1);
-                    self.note_departure(locked, database, &key, &[b"DEL", &key]);
+                    self.note_departure(locked, database, &key, &[removal, &key]);
                     self.effects
                         .event(Event::expired("expired"), database, &key);
+                }
+                Departed::Arrived { database, key } => {
+                    self.effects.event(Event::new_key("new"), database, &key);
+                }
+                Departed::Missed { database, key } => {
+                    self.effects
+                        .event(Event::key_miss("keymiss"), database, &key);
                 }
                 Departed::Met { database, key } => self.met.push((database, key)),
                 Departed::Fields {

@@ -22,7 +22,7 @@ use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 
 use super::Engine;
-use crate::command::context::next_random;
+use crate::command::context::{Removal, next_random};
 use crate::command::event::Event;
 use crate::stats::counters::Counter;
 
@@ -297,7 +297,12 @@ impl Engine {
         self.settle_departed(&locked);
         if goes {
             self.counters.add(Counter::EvictedKeys, 1);
-            self.note_departure(&locked, *database, key, &[&b"DEL"[..], key]);
+            self.note_departure(
+                &locked,
+                *database,
+                key,
+                &[self.directives.removal(Removal::Evicted), key],
+            );
             self.effects
                 .event(Event::evicted("evicted"), *database, key);
         }

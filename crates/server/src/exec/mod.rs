@@ -34,7 +34,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use datatypes::home::Limits;
 use datatypes::stream::BlockLimit;
 use keyspace::access::AccessClock;
-use keyspace::db::{Db, Departed, KnownHash, Terms, View};
+use keyspace::db::{Db, Departed, KnownHash, Noted, Terms, View};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use rdb::payload::Demands;
@@ -177,6 +177,7 @@ fn directives(state: &State) -> Directives {
         packs_strings: state.config.packs_strings(),
         present_ms: None,
         is_importing: state.config.is_importing(),
+        is_lazy: state.config.lazy_removals(),
         is_scripted: false,
         demands: Demands {
             checks_sum: !state.skips_checksums.load(Relaxed),
@@ -613,7 +614,7 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> bool {
         let mark = reply.len();
-        let n_changes = self.effects.n_changes;
+        let (n_changes, n_events) = (self.effects.n_changes, self.effects.events.len());
         let mut args = Args::new(name, &request[skip..]);
         let terms = Terms {
             now_ms: self.now_ms,
@@ -634,6 +635,10 @@ impl Engine {
                 if sees_due {
                     db.see_due();
                 }
+                db.note(Noted {
+                    misses: self.effects.wanted.contains(EventClasses::KEY_MISS),
+                    arrivals: false,
+                });
                 db.remember_hashes(&self.known);
                 let mut ctx = ReadCtx {
                     db,
@@ -654,6 +659,10 @@ impl Engine {
                 if sees_due {
                     db.see_due();
                 }
+                db.note(Noted {
+                    misses: false,
+                    arrivals: self.effects.wanted.contains(EventClasses::NEW_KEY),
+                });
                 db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
                     db,
@@ -671,7 +680,7 @@ impl Engine {
         };
         let is_ok = self.settle_reply(result, mark, reply);
         if !self.departed.get_mut().is_empty() {
-            self.settle_departed(locked);
+            self.settle_noted(locked, n_events);
             if locked.is_transaction() {
                 self.remove_met_within(locked);
             }

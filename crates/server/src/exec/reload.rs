@@ -140,9 +140,10 @@ impl Engine {
         if how.flushes {
             self.clear(locked);
         }
-        let merges = how.merges || !how.flushes;
-        if let Err(error) = self.load(locked, file, (merges, false)) {
-            self.clear(locked); // better nothing than a part
+        if let Err(error) = self.load(locked, file, (how.merges, false)) {
+            if how.flushes {
+                self.clear(locked); // better nothing than a part
+            }
             return Err(failed(error));
         }
         let changes = self.state.stats.totals_ever().get(Counter::Changes);

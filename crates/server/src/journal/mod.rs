@@ -1,7 +1,7 @@
 //! The journal: one ordered stream of what was written, as commands.
 //!
 //! A unit is what one outermost command came to: a single command, or several that must stay
-//! together, which stand between MULTI and EXEC. Units are appended while the shard locks are held,
+//! together, which stand between MULTI and EXEC. Commands that waited for what it did follow it, each a unit. Units are appended while the shard locks are held,
 //! so for every key their order is the order of execution. Without a reader nothing is recorded. Replicas
 //! share one reader, the [`backlog`].
 //!

@@ -20,6 +20,8 @@ pub struct Unit {
     commands: Vec<(u16, usize)>,
     /// Which of them are messages to subscribers: replicas pass them on, and no file keeps them.
     messages: Vec<usize>,
+    /// No block is made of them.
+    is_loose: bool,
 }
 
 impl Unit {
@@ -57,10 +59,13 @@ impl Unit {
 
     /// The rest of it. Copies.
     pub(super) fn without_messages(&self) -> Unit {
-        let mut rest = Unit::default();
-        let mut start = 0;
+        let mut rest = Unit {
+            is_loose: self.is_loose,
+            ..Unit::default()
+        };
+        let (mut start, mut messages) = (0, self.messages.iter().peekable());
         for (at, &(database, end)) in self.commands.iter().enumerate() {
-            if !self.messages.contains(&at) {
+            if messages.next_if_eq(&&at).is_none() {
                 rest.bytes.extend_from_slice(&self.bytes[start..end]);
                 rest.commands.push((database, rest.bytes.len()));
             }
@@ -81,8 +86,14 @@ impl Unit {
             .extend(moved.map(|(database, end)| (database, n_before + end)));
     }
 
+    /// Its commands need not stay together: no block is made of them.
+    pub fn loosen(&mut self) {
+        self.is_loose = true;
+    }
+
     /// Removes everything.
     pub fn clear(&mut self) {
+        self.is_loose = false;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.commands.clear();
@@ -94,7 +105,7 @@ impl Unit {
     /// Appends it to a stream: several commands as one block, a SELECT where the database is another
     /// than the last.
     pub(super) fn write(&self, bytes: &mut Vec<u8>, last: &mut Option<u16>, is_summed: bool) {
-        let is_block = self.commands.len() > 1;
+        let is_block = self.commands.len() > 1 && !self.is_loose;
         if is_block {
             write_command(bytes, &["MULTI"], is_summed);
         }

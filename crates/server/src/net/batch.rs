@@ -18,7 +18,7 @@ use crate::session::queue::Queued;
 /// Requests executed together.
 pub const BATCH: usize = 32;
 /// Room for words that is kept from batch to batch.
-const WORDS_KEPT_MAX: usize = 4096;
+pub const WORDS_KEPT_MAX: usize = 4096;
 
 /// Why a connection's requests are run no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::config::live::OutputClass;
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail, Notice};
-use crate::net::batch::{BATCH, Batch, Stop, run_kept};
+use crate::net::batch::{BATCH, Batch, Stop, WORDS_KEPT_MAX, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
 use crate::role::replica::Next;
@@ -647,6 +647,8 @@ impl EventLoop {
         let gathered = (&mut spans, &mut words, &mut replies);
         let (n_used, is_alive, stop) = self.answer_on(engine, &mut connection, input, gathered);
         self.list_held(idx, &mut connection);
+        spans.clear();
+        spans.shrink_to(WORDS_KEPT_MAX); // one request may have had very many
         (self.spans, self.words, self.replies) = (spans, words, replies);
         self.connections.give_back(idx, connection);
         if let Some(stop) = stop {

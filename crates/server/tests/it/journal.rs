@@ -385,10 +385,35 @@ fn a_transaction_is_one_block() {
             "SELECT 0",
             "SET a 1",
             "RPUSH q x y",
-            "LPOP q",
-            "EXEC"
+            "EXEC",
+            "LPOP q", // whom it served is no part of it
         ]
     );
+}
+
+#[test]
+fn what_goes_by_itself_is_told_of_as_the_directives_say_each_key_for_itself() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(1 << 20);
+    let told = |group: &mut Group, lines: &[&str], passes_ms: u64| {
+        for line in lines {
+            send(group, place, &words(line));
+        }
+        reader.take().unwrap();
+        group.advance(passes_ms);
+        let mut lines: Vec<String> = requests(&reader.take().unwrap())
+            .iter()
+            .map(|words| String::from_utf8_lossy(&words.join(&b' ')).into_owned())
+            .collect();
+        lines.sort();
+        lines
+    };
+    let set = ["SET a 1 PX 5", "SET b 1 PX 5"];
+    assert_eq!(told(&mut group, &set, 10), ["DEL a", "DEL b"]);
+    send(&mut group, place, &words("CONFIG SET lazyfree-lazy-expire yes"));
+    assert_eq!(told(&mut group, &set, 10), ["UNLINK a", "UNLINK b"]);
 }
 
 #[test]

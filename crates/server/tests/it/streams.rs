@@ -128,7 +128,6 @@ fn what_chance_decided_is_fixed_in_the_journal() {
         "XADD s MAXLEN = 1 9999999999999-5 f v".to_owned(),
         "XGROUP CREATE s g 0-0".to_owned(),
         "MULTI".to_owned(),
-        "XGROUP CREATECONSUMER s g a".to_owned(),
         claim("a", 1),
         "XGROUP SETID s g 9999999999999-5 ENTRIESREAD 3".to_owned(),
         "EXEC".to_owned(),

@@ -178,7 +178,17 @@ pub fn propagate_position(ctx: &mut WriteCtx<'_>, key: &[u8], name: &[u8]) -> Re
 
 /// Says that a command made a consumer, which nothing else may tell.
 pub fn note_new_consumer(ctx: &mut WriteCtx<'_>, key: &[u8], name: &[u8], consumer: &[u8]) {
+    announce_new_consumer(ctx, key);
+    journal_new_consumer(ctx, key, name, consumer);
+}
+
+/// Counts and announces a consumer that a command made.
+pub fn announce_new_consumer(ctx: &mut WriteCtx<'_>, key: &[u8]) {
     ctx.altered(Event::stream("xgroup-createconsumer"), key);
+}
+
+/// Journals it.
+pub fn journal_new_consumer(ctx: &mut WriteCtx<'_>, key: &[u8], name: &[u8], consumer: &[u8]) {
     ctx.propagate(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer]);
 }
 

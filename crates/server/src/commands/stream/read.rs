@@ -8,7 +8,7 @@ use datatypes::stream::group::{ConsumerNo, Pending};
 use datatypes::stream::{Stream, StreamId};
 use resp::reply::{Proto, Reply};
 
-use super::groups::{note_new_consumer, propagate_position};
+use super::groups::{announce_new_consumer, journal_new_consumer, propagate_position};
 use super::ids::{self, IdText, write_entry, write_entry_of, write_id};
 use super::pending::{idle_ms_of, propagate_claim};
 use crate::command::grammar::block_until;
@@ -320,7 +320,7 @@ impl Visit<'_> {
         let (no, is_new) = group.consumer_or_new(self.consumer, now_ms);
         group.consumer_mut(no).seen_ms = now_ms;
         if is_new {
-            note_new_consumer(ctx, self.key, self.group, self.consumer);
+            announce_new_consumer(ctx, self.key);
         }
         let Some(mut stream) = ctx.db.stream_mut(self.key)? else {
             return Ok(());
@@ -328,13 +328,27 @@ impl Visit<'_> {
         match wanted {
             Wanted::History(behind) => {
                 answer.stream(reply, self.key);
-                self.history(&mut stream, no, (behind, now_ms), reply)
+                let result = self.history(&mut stream, no, (behind, now_ms), reply);
+                self.journal_consumer(ctx, is_new);
+                result
             }
             Wanted::New => {
-                let given = self.write_new(&stream, now_ms, answer, reply)?;
-                self.hand_over(&mut stream, no, now_ms, &given);
-                self.note(ctx, &given)
+                let given = self.write_new(&stream, now_ms, answer, reply);
+                let delivers =
+                    |given: &Given| given.deliveries(self.request.no_ack).next().is_some();
+                if let Ok(given) = &given {
+                    self.hand_over(&mut stream, no, now_ms, given);
+                }
+                // Else the deliveries tell of it.
+                self.journal_consumer(ctx, is_new && !given.as_ref().is_ok_and(delivers));
+                self.note(ctx, &given?)
             }
+        }
+    }
+
+    fn journal_consumer(&self, ctx: &mut WriteCtx<'_>, is_news: bool) {
+        if is_news {
+            journal_new_consumer(ctx, self.key, self.group, self.consumer);
         }
     }
 
