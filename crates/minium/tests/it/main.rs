@@ -82,11 +82,23 @@ fn wait_for_line(log: &Path, part: &str) -> String {
     })
 }
 
+/// After STOP no thread of the process runs any more.
 fn signal(name: &str, process: u32) {
     let status = Command::new("kill")
         .args([format!("-{name}"), process.to_string()])
         .status();
     assert!(status.unwrap().success());
+    if name == "STOP" {
+        wait_for("every thread is stopped", || is_stopped(process).then_some(()));
+    }
+}
+
+fn is_stopped(process: u32) -> bool {
+    let mut threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads.all(|thread| {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap_or_default();
+        status.contains("State:\tT")
+    })
 }
 
 fn exit_code(process: &mut Child) -> Option<i32> {

@@ -358,6 +358,7 @@ impl EventLoop {
         if let Some(replica) = &connection.session.replica {
             self.replicas.retain(|other| *other != idx);
             self.state.role.remove(replica);
+            self.state.role.trim(&self.state.journal.backlog); // what was kept for it goes with it
         }
         engine.end_session(&mut connection.session);
         self.state.clients.remove(connection.session.id());

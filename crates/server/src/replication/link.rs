@@ -55,8 +55,10 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
         link.note(|primary| primary.link = LinkState::Connect);
         link.hide();
         link.leave_block();
-        // One that was there and is lost is sought again at once.
-        if link.is_wanted() && !std::mem::take(&mut link.has_followed) {
+        // One that was there and is lost is sought again at once, if it was more than a glimpse.
+        let followed = link.followed_since.take();
+        let was_there = followed.is_some_and(|since| since.elapsed() > TICK);
+        if link.is_wanted() && !was_there {
             state.role.wait(generation, RETRY);
         }
     }
@@ -79,8 +81,8 @@ pub(super) struct Link {
     durable_to: Option<u64>,
     /// PSYNC was said.
     has_asked: bool,
-    /// The stream was followed.
-    has_followed: bool,
+    /// Since when the stream is followed.
+    followed_since: Option<Instant>,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -101,7 +103,7 @@ impl Link {
             durable: Durable::default(),
             durable_to: None,
             has_asked: false,
-            has_followed: false,
+            followed_since: None,
             shown: None,
         }
     }
@@ -194,7 +196,7 @@ impl Link {
             primary.heard_at = Some(Instant::now());
         });
         self.show(&stream);
-        self.has_followed = true;
+        self.followed_since = Some(Instant::now());
         self.acknowledge(&mut stream)?;
         self.follow(&mut stream)
     }
