@@ -3,17 +3,47 @@
 //! A command that starts work of the process (SHUTDOWN, CONFIG SET port) posts an order here; the
 //! driver takes it when it wakes. The kinds of orders are a closed list.
 
+use keyspace::registry::Waiter;
 use mio::Waker;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::mailbox::Address;
 
 /// How long a command waits for an order that it needs the result of.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How the server is asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether to save: as `save` says if nobody else does.
+    pub saves: Option<bool>,
+    /// Stop even if the data cannot be saved.
+    pub is_forced: bool,
+    /// Wait for no replica.
+    pub is_immediate: bool,
+}
+
+/// An end of the server that waits for replicas.
+#[derive(Clone)]
+pub struct Ending {
+    /// How it will stop then.
+    pub manner: Manner,
+    /// When it stops without them.
+    pub until: Instant,
+    /// Where the stream ended when nobody wrote any more.
+    pub stream_end: Option<u64>,
+    /// The sessions that have asked for it.
+    pub askers: Vec<(Arc<Waiter>, Address)>,
+}
+
 /// What a driver is asked to do.
 pub enum Order {
+    /// Look after the end that waits.
+    Look,
     /// Stop the server.
     Shutdown,
     /// Listen where `bind` and `port` say now, and no longer where they said before; whether it
@@ -30,6 +60,8 @@ pub struct Control {
     waker: Mutex<Option<Waker>>,
     /// The server was asked to stop.
     is_ending: AtomicBool,
+    /// It waits for replicas before it does.
+    pub waiting_end: Mutex<Option<Ending>>,
 }
 
 impl Control {

@@ -12,6 +12,7 @@ use crate::config::file::{FatalConfig, Rename};
 use crate::error::Error;
 use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
+use crate::role::failover::Phase;
 use crate::session::{Replies, Session};
 use crate::state::State;
 
@@ -102,6 +103,7 @@ fn run_plain(
             session.last_command = admitted.1;
             engine.call(session, (admitted, known_hash), request, reply, meanwhile)
         }
+        Err(error) if is_about_successor(engine.state(), &error) => Outcome::Postponed,
         Err(error) => {
             refuse(engine, session, row, &error, reply);
             Outcome::Done
@@ -155,7 +157,7 @@ fn admit(
     {
         return Err(Error::OutOfMemory);
     }
-    let is_write = command.is_write() || queue.is_some_and(|queue| queue.has_writes);
+    let is_write = counts_as_write(command) || queue.is_some_and(|queue| queue.has_writes);
     if state.saving.is_hindered() {
         not_hindered(state, command, is_write)?;
     }
@@ -167,10 +169,14 @@ fn admit(
     }
     if state.role.is_replica() {
         let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
-        if session.client.follows_redirects.load(Relaxed) && (is_write || command.is_read()) {
+        let client = &session.client;
+        let reads_here = || client.reads_here.load(Relaxed);
+        if client.follows_redirects.load(Relaxed)
+            && (is_write || command.is_read() && !reads_here())
+        {
             return Err(elsewhere(state));
         }
-        fits_replica(state, is_write || command.has(Flag::Write), needs_data)?;
+        fits_replica(state, is_write, needs_data)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -180,6 +186,19 @@ fn admit(
         return Err(running.busy());
     }
     Ok(admitted)
+}
+
+/// Whether a command is refused where nothing may be written: FUNCTION LOAD is, too.
+#[inline]
+fn counts_as_write(command: &Command) -> bool {
+    command.is_write() || command.has(Flag::Write)
+}
+
+/// Whether a client is to be sent to a server that has not taken over yet: it waits for that.
+#[cold]
+fn is_about_successor(state: &State, error: &Error) -> bool {
+    let is_redirect = matches!(error, Error::Owned(line) if line.starts_with("REDIRECT "));
+    is_redirect && state.role.failover.phase() == Phase::Moving
 }
 
 /// CLIENT CAPA redirect: where the primary is, for a client that goes there by itself.
@@ -246,6 +265,9 @@ fn refuse(
     if row.is_some_and(|row| row.name == "exec") {
         session.queue = None;
         engine.unwatch(session);
+        if line.starts_with("REDIRECT ") {
+            return reply.error(line.as_bytes());
+        }
         let reason = line.strip_prefix("ERR ").unwrap_or(&line);
         let line = format!("EXECABORT Transaction discarded because of: {reason}");
         return reply.error(line.as_bytes());
@@ -264,7 +286,7 @@ fn queue(
 ) {
     if let Some(queue) = &mut session.queue {
         queue.may_write |= may_write;
-        queue.has_writes |= command.is_write();
+        queue.has_writes |= counts_as_write(command);
         queue.needs_memory |= command.needs_memory;
         queue.needs_data |= !command.has(Flag::Stale);
         if command.name == "select" {
@@ -282,6 +304,17 @@ fn mute(session: &mut Session, reply: &mut Reply<'_>, mark: usize, is_message: b
     match session.replies {
         Replies::On => {}
         Replies::SkipNext => session.replies = Replies::Skip,
+        Replies::LastToReplica => session.replies = Replies::NoneToReplica,
+        Replies::NoneToReplica if reply.len() == mark => {}
+        Replies::NoneToReplica => {
+            log::warn!(
+                "Replica generated a reply to command '{}', disconnecting it: {}",
+                session.last_command,
+                session.client.peer
+            );
+            reply.truncate(mark);
+            session.is_closing = true;
+        }
         Replies::Off if is_message => {}
         Replies::Off => reply.truncate(mark),
         Replies::Skip => {

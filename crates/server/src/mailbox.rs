@@ -55,7 +55,7 @@ pub enum Mail {
         /// Whose.
         to: Address,
         /// With this error instead of the reply of a timeout.
-        error: Option<&'static str>,
+        error: Option<String>,
     },
     /// The rules of a session's user have changed: it may be subscribed to what it may not hear.
     Review(Address),

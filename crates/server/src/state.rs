@@ -14,15 +14,17 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::errands::Errands;
 use crate::error::Error;
+use crate::io::process::unix_time;
 use crate::io::supervisor::Supervisor;
 use crate::journal::Journal;
 use crate::journal::unit::Unit;
 use crate::mailbox::{Mail, Mailboxes};
 use crate::migration::Migration;
 use crate::monitor::Monitors;
-use crate::pause::Pause;
+use crate::pause::{Cause, Pause};
 use crate::pubsub::PubSub;
 use crate::role::Role;
+use crate::role::failover::Phase as FailoverPhase;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::{Client, Clients};
@@ -87,6 +89,8 @@ pub struct State {
     pub expires_actively: AtomicBool,
     /// DEBUG PAUSE-CRON: event loops do nothing of their own accord.
     pub is_cron_paused: AtomicBool,
+    /// Threads in DEBUG SLEEP: the link to the primary sleeps, too.
+    pub n_asleep: AtomicUsize,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: payloads are taken whatever their checksum.
@@ -145,6 +149,7 @@ impl State {
             is_stopping: false.into(),
             expires_actively: true.into(),
             is_cron_paused: false.into(),
+            n_asleep: 0.into(),
             scripts_reach_all: false.into(),
             skips_checksums: false.into(),
             list_plain_bytes: usize::MAX.into(),
@@ -175,7 +180,17 @@ impl State {
     #[inline]
     pub fn lacks_replicas(&self) -> bool {
         let wanted = self.config.replicas_wanted();
-        wanted > 0 && !self.role.is_replica() && self.role.n_good() < wanted
+        wanted > 0 && !self.role.is_replica() && self.lacks_so_many(wanted)
+    }
+
+    /// The count may be old: one that has just come is not refused.
+    #[cold]
+    fn lacks_so_many(&self, wanted: usize) -> bool {
+        if self.role.n_good() >= wanted {
+            return false;
+        }
+        self.role.count_good(self.config.replica_lag_max());
+        self.role.n_good() < wanted
     }
 
     /// Goes on with the history that the file at the start has told of: as a replica where it was, as a
@@ -197,6 +212,7 @@ impl State {
             let unit = Unit::of(database, &[b"DEL", &key[..]]);
             self.journal.append_for_replicas(&unit);
         }
+        self.role.trim(backlog);
     }
 
     /// Whether only the primary may write here.
@@ -235,14 +251,70 @@ impl State {
         self.waits.serve(answer, &self.mailboxes);
     }
 
-    /// Follows another server from now on.
+    /// Ends every wait, as what is waited for may never be written here; but for who knows that and
+    /// only reads. Who follows redirects is told where to wait.
+    fn unblock_all(&self) {
+        let primary = self.role.primary();
+        for client in self.clients.all() {
+            let follows = client.follows_redirects.load(Relaxed);
+            let may_stay = client.reads_here.load(Relaxed) && client.waits_to_read.load(Relaxed);
+            match &primary {
+                Some(_) if follows && may_stay => {}
+                Some(primary) if follows => {
+                    let line = format!("REDIRECT {}:{}", primary.host, primary.port);
+                    self.unblock(&client, Some(&line));
+                }
+                _ => {
+                    self.unblock(&client, Some(ROLE_CHANGED));
+                }
+            }
+        }
+    }
+
+    /// Whether replicas are to catch up with what there is: nothing is added that is not data.
+    pub fn has_last_words(&self) -> bool {
+        let now_ms = unix_time().as_millis() as u64;
+        self.pause.is_for(Cause::Failover, now_ms) || self.pause.is_for(Cause::Ending, now_ms)
+    }
+
+    /// Follows another server from now on. The caller holds every shard, so that each write is of before,
+    /// and in the stream, or is refused. Replicas stay until what they have is of another history.
     pub fn follow(&self, host: String, port: u16) {
         self.config.note_primary(&format!("{host} {port}"));
         self.role.follow(host, port);
-        for client in self.clients.all() {
-            self.unblock(&client, Some(ROLE_CHANGED)); // what it waits for may never be written here
+        self.journal.backlog.stop_leading();
+        self.unblock_all();
+    }
+
+    /// FAILOVER: follows the replica that takes over. Who waits goes on waiting, as it may yet refuse.
+    pub fn follow_successor(&self, host: String, port: u16) {
+        self.config.note_primary(&format!("{host} {port}"));
+        self.role.follow(host, port);
+        self.journal.backlog.stop_leading();
+    }
+
+    /// Ends a failover that leads nowhere: this server is a primary, as it was. Whether there was one.
+    pub fn abort_failover(&self, reason: &str) -> bool {
+        let Some((plan, phase)) = self.role.failover.end() else {
+            return false;
+        };
+        log::info!("FAILOVER to {} aborted: {reason}", plan.whom());
+        if phase == FailoverPhase::Moving
+            && let Err(reason) = self.lead()
+        {
+            log::error!("This server cannot become a primary again: {reason}");
         }
-        self.close_replicas(); // they come again, and get what the new primary sends
+        self.end_handover();
+        true
+    }
+
+    /// FAILOVER has ended, one way or the other: commands go on.
+    pub fn end_handover(&self) {
+        if self.role.is_replica() {
+            self.unblock_all();
+        }
+        self.pause.end(Cause::Failover);
+        self.mailboxes.wake_all();
     }
 
     /// Follows nobody from now on; false if that is so already. The error is for the client.
@@ -268,11 +340,12 @@ impl State {
     }
 
     /// Ends the wait of a session, with an error or as its timeout does; whether it waited.
-    pub fn unblock(&self, client: &Client, error: Option<&'static str>) -> bool {
+    pub fn unblock(&self, client: &Client, error: Option<&str>) -> bool {
         let waiter = client.waiter.lock().clone();
         let is_mine = waiter.is_some_and(|waiter| waiter.cancel());
         if is_mine {
             let to = client.address;
+            let error = error.map(str::to_owned);
             self.mailboxes
                 .post(to.group.into(), Mail::Unblocked { to, error });
         }

@@ -111,6 +111,8 @@ impl Group {
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             follows_redirects: false.into(),
+            reads_here: false.into(),
+            waits_to_read: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),

@@ -1,82 +1,11 @@
 //! Primaries and replicas as processes: what is written at one is read at the other, whatever happens
 //! to the link.
 
+use crate::replicas::{FLAGS, field, fill, follow, start, wait_for_link, wait_for_same};
 use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
-use client::connection::Connection;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-
-const FLAGS: [&str; 4] = [
-    "--enable-debug-command",
-    "yes",
-    "--repl-diskless-sync-delay",
-    "0",
-];
-
-fn start(more: &[&str]) -> Server {
-    Server::start(&[&FLAGS, more].concat())
-}
-
-fn follow(replica: &Server, primary: &Server) {
-    let mut client = replica.client();
-    assert_eq!(text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut client), "+OK");
-    wait_for_link(replica);
-}
-
-fn wait_for_link(replica: &Server) {
-    let mut client = replica.client();
-    wait_for("the link is up", || {
-        (text("INFO replication", &mut client).contains("master_link_status:up")).then_some(())
-    });
-}
-
-fn field(name: &str, client: &mut Connection) -> String {
-    let info = text("INFO", client);
-    let value = info.split(&format!("{name}:")).nth(1).unwrap_or_default();
-    value
-        .split(['\r', '\n', '\\'])
-        .next()
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// Both have the same data, once the replica has caught up.
-fn wait_for_same(primary: &Server, replica: &Server) {
-    let (mut one, mut other) = (primary.client(), replica.client());
-    wait_for("the replica has the primary's data", || {
-        let digests = (text("DEBUG DIGEST", &mut one), text("DEBUG DIGEST", &mut other));
-        (digests.0 == digests.1 && digests.0.len() > 30).then_some(())
-    });
-}
-
-fn fill(server: &Server, round: usize) {
-    let mut client = server.client();
-    for i in 0..300 {
-        text(&format!("SET key:{i} {round}"), &mut client);
-        text(&format!("RPUSH list {i}"), &mut client);
-        text(&format!("ZADD zset {i} member:{i}"), &mut client);
-    }
-    for line in [
-        "SADD set a b c d e f",
-        "SPOP set 2",
-        "HSET hash f v g w",
-        "HPEXPIRE hash 100000 FIELDS 1 f",
-        "XADD stream * f v",
-        "EVAL redis.call('incr','n');redis.call('lpop','list') 0",
-        "SELECT 3",
-        "SET other database",
-        "MULTI",
-        "INCR inside",
-        "SELECT 5",
-        "INCR inside",
-        "EXEC",
-        "SET late value PX 100000",
-        "SET gone value PX 1",
-    ] {
-        text(line, &mut client);
-    }
-}
 
 #[test]
 fn a_replica_gets_the_data_and_everything_after_it() {
@@ -322,4 +251,197 @@ fn a_client_that_follows_redirects_is_sent_to_the_primary() {
     assert_eq!(text("SET k v", &mut client), elsewhere);
     assert_eq!(text("PING", &mut client), "+PONG");
     assert_eq!(text("GET k", &mut primary.client()), "(nil)");
+}
+
+#[test]
+fn waitaof_counts_the_disks_of_replicas() {
+    for policy in ["always", "everysec"] {
+        let (primary, replica) = (start(&[]), start(&["--appendonly", "yes"]));
+        let mut there = replica.client();
+        text(&format!("CONFIG SET appendfsync {policy}"), &mut there);
+        follow(&replica, &primary);
+        let mut client = primary.client();
+        text("SET k v", &mut client);
+        assert_eq!(text("WAITAOF 0 1 20000", &mut client), "*2\n  :0\n  :1");
+        text("CONFIG SET appendfsync no", &mut there);
+        text("SET k w", &mut client);
+        assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+        assert_eq!(
+            text("WAITAOF 0 1 50", &mut client),
+            "*2\n  :0\n  :0",
+            "it has it, its disk has not"
+        );
+        text("CONFIG SET appendonly no", &mut there);
+        text("SET k x", &mut client);
+        assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+        assert_eq!(text("WAITAOF 0 1 50", &mut client), "*2\n  :0\n  :0");
+    }
+}
+
+#[test]
+fn a_writable_replica_lets_its_own_keys_go_and_hides_those_of_the_primary() {
+    let (primary, replica) = (start(&[]), start(&["--replica-read-only", "no"]));
+    follow(&replica, &primary);
+    let (mut client, mut there) = (primary.client(), replica.client());
+    text("DEBUG SET-ACTIVE-EXPIRE 0", &mut client);
+    text("SET theirs v PX 30", &mut client);
+    text("SET again v PX 30", &mut client);
+    assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+    text("SELECT 3", &mut there);
+    for line in [
+        "SET own v PX 30",
+        "EVAL redis.call('set','scripted','v','px','30') 1 scripted",
+        "MULTI",
+        "SET queued v PX 30",
+        "EXEC",
+        "SET stays v",
+    ] {
+        text(line, &mut there);
+    }
+    wait_for("what it wrote itself is gone", || (text("DBSIZE", &mut there) == ":1").then_some(()));
+    text("SELECT 0", &mut there);
+    wait_for("the primary's key is hidden", || {
+        (text("EXISTS theirs again", &mut there) == ":0").then_some(())
+    });
+    assert_eq!(text("DBSIZE", &mut there), ":2", "and stays");
+    assert_eq!(text("INCR again", &mut there), ":1");
+    assert_eq!(text("TTL again", &mut there), ":-1");
+}
+
+#[test]
+fn the_link_is_a_client_that_can_be_killed() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    follow(&replica, &primary);
+    let (mut client, mut there) = (primary.client(), replica.client());
+    let list = text("CLIENT LIST TYPE master", &mut there);
+    let addr = format!("addr=127.0.0.1:{} ", primary.port);
+    assert!(list.contains(&addr) && list.contains(" flags=M "), "{list}");
+    assert_eq!(text("CLIENT KILL TYPE master", &mut there), ":1");
+    wait_for("it comes back", || (field("sync_partial_ok", &mut client) == "1").then_some(()));
+    wait_for_link(&replica);
+    fill(&primary, 1);
+    wait_for_same(&primary, &replica);
+    let kill = format!("CLIENT KILL 127.0.0.1:{}", primary.port);
+    assert_eq!(text(&kill, &mut there), "+OK");
+    wait_for("it comes back", || (field("sync_partial_ok", &mut client) == "2").then_some(()));
+}
+
+#[test]
+fn a_message_keeps_its_place_in_a_transaction() {
+    let primary = start(&[]);
+    let mut follower = primary.socket();
+    follower.write_all(b"SYNC\r\n").unwrap();
+    let mut client = primary.client();
+    wait_for("it follows", || {
+        field("slave0", &mut client)
+            .contains("online")
+            .then_some(())
+    });
+    for line in ["MULTI", "SET a 1", "PUBLISH news hello", "SET b 1", "EXEC"] {
+        text(line, &mut client);
+    }
+    let script = "EVAL redis.call('set','c','1')redis.call('publish','news','bye') 0";
+    text(script, &mut client);
+    let mut stream = Vec::new();
+    let mut piece = [0; 4096];
+    while !stream.ends_with(b"bye\r\n*1\r\n$4\r\nEXEC\r\n") {
+        let n = follower.read(&mut piece).unwrap();
+        assert!(n > 0, "{}", stream.escape_ascii());
+        stream.extend_from_slice(&piece[..n]);
+    }
+    let at = |word: &[u8]| stream.windows(word.len()).position(|window| window == word);
+    let places = [
+        &b"MULTI"[..],
+        b"$1\r\na\r\n",
+        b"hello",
+        b"$1\r\nb\r\n",
+        b"EXEC",
+    ]
+    .map(at);
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+}
+
+#[test]
+fn what_a_replica_refuses_is_refused_in_scripts_and_functions_too() {
+    let (primary, replica) = (start(&[]), start(&[]));
+    let mut client = primary.client();
+    let library = "#!lua name=l\nredis.register_function('f',function() return 1 end)\n\
+                   redis.register_function{function_name='g',callback=function() return \
+                   redis.call('get','k') end,flags={'no-writes','allow-stale'}}";
+    assert_eq!(text("SET k v", &mut client), "+OK");
+    client.call(&["FUNCTION", "LOAD", library]).unwrap();
+    follow(&replica, &primary);
+    let mut there = replica.client();
+    let read_only = "-READONLY You can't write against a read only replica.";
+    assert_eq!(text("FCALL f 0", &mut there), read_only);
+    let render = |value| client::transcript::render(&value).trim_end().to_owned();
+    let script = there.call(&["EVAL", "#!lua\nreturn 1", "0"]).unwrap();
+    assert_eq!(render(script), read_only);
+    assert_eq!(text("FCALL g 0", &mut there), "\"v\"");
+    assert_eq!(text("CONFIG SET replica-serve-stale-data no", &mut there), "+OK");
+    drop(primary);
+    wait_for("the link is down", || {
+        text("EVAL return(1) 0", &mut there)
+            .starts_with("-MASTERDOWN")
+            .then_some(())
+    });
+    let stale = text("FCALL g 0", &mut there);
+    assert!(stale.starts_with("-ERR Can not execute the command on a stale replica"), "{stale}");
+}
+
+#[test]
+fn no_reply_gets_into_the_stream_of_a_replica() {
+    let primary = start(&[]);
+    let mut follower = primary.socket();
+    follower.write_all(b"SYNC\r\n").unwrap();
+    let mut client = primary.client();
+    wait_for("it follows", || {
+        field("slave0", &mut client)
+            .contains("online")
+            .then_some(())
+    });
+    follower.write_all(b"REPLCONF ACK 0\r\nPING\r\n").unwrap();
+    let mut stream = Vec::new();
+    follower.read_to_end(&mut stream).unwrap();
+    assert!(!stream.windows(4).any(|window| window == b"PONG"));
+    assert_eq!(field("connected_slaves", &mut client), "0");
+}
+
+#[test]
+fn a_received_snapshot_becomes_the_base_of_the_append_only_file() {
+    let primary = start(&[]);
+    fill(&primary, 1);
+    let home = folder("repl-base");
+    let flags = [&FLAGS[..], &["--appendonly", "yes", "--save", ""]].concat();
+    let mut replica = Server::start_in(&home, &flags);
+    text("SET only here", &mut replica.client());
+    follow(&replica, &primary);
+    fill(&primary, 2);
+    wait_for_same(&primary, &replica);
+    let mut client = replica.client();
+    assert_eq!(field("aof_rewrites", &mut client), "0", "nothing was written twice");
+    let digest = text("DEBUG DIGEST", &mut client);
+    assert_eq!(text("REPLICAOF NO ONE", &mut client), "+OK");
+    shut_down(&mut replica);
+    let replica = Server::start_in(&home, &flags);
+    assert_eq!(text("DEBUG DIGEST", &mut replica.client()), digest);
+    // Again, over what was adopted before; then in the form of commands.
+    for preamble in ["yes", "no"] {
+        let mut client = replica.client();
+        text(&format!("CONFIG SET aof-use-rdb-preamble {preamble}"), &mut client);
+        text("SET only here", &mut client);
+        follow(&replica, &primary);
+        fill(&primary, 3);
+        wait_for_same(&primary, &replica);
+        wait_for("the base is there", || {
+            (field("aof_rewrite_in_progress", &mut client) == "0").then_some(())
+        });
+        let mut writer = primary.client();
+        text("SET after all", &mut writer);
+        assert_eq!(text("WAITAOF 0 1 20000", &mut writer), "*2\n  :0\n  :1");
+        assert_eq!(text("REPLICAOF NO ONE", &mut client), "+OK");
+        let digest = text("DEBUG DIGEST", &mut client);
+        assert_eq!(text("DEBUG LOADAOF", &mut client), "+OK");
+        assert_eq!(text("DEBUG DIGEST", &mut client), digest);
+    }
 }

@@ -14,6 +14,7 @@ use rdb::payload::Demands;
 use crate::command::event::Event;
 use crate::command::{Command, Commands};
 use crate::config::notify::EventClasses;
+use crate::control::Manner;
 use crate::error::Result;
 use crate::journal::unit::Unit;
 use crate::saving::Word;
@@ -183,6 +184,10 @@ pub enum Order {
     Libraries(Libraries),
     /// WAIT, WAITAOF: wait for replicas and disks.
     AwaitCopies(Goal),
+    /// REPLICAOF: follow the server that the request names.
+    Follow,
+    /// SHUTDOWN: wait for replicas, then stop.
+    AwaitEnd(Manner),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
     /// Read the data set from its file.
@@ -253,6 +258,8 @@ pub struct AdminCtx<'a> {
     pub order: Option<Order>,
     /// Lines for the log, where nobody waits for locks any more.
     pub notes: &'a mut Vec<String>,
+    /// What the journal gets for EXEC or a script that this command is a part of.
+    pub unit: &'a mut Unit,
 }
 
 /// The next number of a splitmix64 sequence.

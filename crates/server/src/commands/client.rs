@@ -13,7 +13,7 @@ use crate::command::traits::{ADMIN, ANYTIME};
 use crate::command::{AdminCtx, Args, Command};
 use crate::error::{Error, Result};
 use crate::mailbox::Mail;
-use crate::pause::Paused;
+use crate::pause::{Cause, Paused};
 use crate::session::Replies;
 use crate::session::client::Client;
 use filter::Filter;
@@ -300,7 +300,9 @@ fn pause(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if until_ms > i64::MAX as u64 {
         return Err(Error::Plain("ERR timeout is out of range"));
     }
-    ctx.state.pause.begin(what, until_ms, ctx.now_ms);
+    ctx.state
+        .pause
+        .begin(Cause::Client, what, until_ms, ctx.now_ms);
     ctx.session.is_pausing = true;
     ctx.order = Some(Order::Pause);
     reply.ok();
@@ -308,7 +310,7 @@ fn pause(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn unpause(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    ctx.state.pause.end();
+    ctx.state.pause.end(Cause::Client);
     ctx.state.mailboxes.wake_all();
     reply.ok();
     Ok(())

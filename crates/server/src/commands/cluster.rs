@@ -1,6 +1,8 @@
 //! CLUSTER and its kin. There is no cluster mode: all of them say so, as Redis does without
 //! `cluster-enabled`, so that a client that asks finds a single node and goes on.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use resp::reply::Reply;
 
 use crate::command::traits::META;
@@ -14,13 +16,13 @@ pub const COMMANDS: &[Command] = &[
         .categories(&[Category::Connection])
         .group("cluster")
         .about("3.0.0", "O(1)", "Lets the next command follow a slot that moves."),
-    Command::admin("readonly", 1, disabled)
+    Command::admin("readonly", 1, readonly)
         .fast()
         .flags(META)
         .categories(&[Category::Connection])
         .group("cluster")
         .about("3.0.0", "O(1)", "Lets this connection read from a replica."),
-    Command::admin("readwrite", 1, disabled)
+    Command::admin("readwrite", 1, readwrite)
         .fast()
         .flags(META)
         .categories(&[Category::Connection])
@@ -158,6 +160,30 @@ const CLUSTER: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .about("3.0.0", "O(N)", "Lists which node has which slots."),
 ];
+
+/// Without a cluster it is for clients that follow redirects, as in Valkey.
+fn readonly(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    read_here(ctx, args, reply, true)
+}
+
+fn readwrite(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    read_here(ctx, args, reply, false)
+}
+
+fn read_here(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+    is_wanted: bool,
+) -> Result<()> {
+    let client = &ctx.session.client;
+    if !client.follows_redirects.load(Relaxed) {
+        return disabled(ctx, args, reply);
+    }
+    client.reads_here.store(is_wanted, Relaxed);
+    reply.ok();
+    Ok(())
+}
 
 fn disabled(_: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
     Err(Error::Plain("ERR This instance has cluster support disabled"))

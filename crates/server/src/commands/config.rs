@@ -1,5 +1,7 @@
 //! CONFIG: directives of the running server, and what a change means to the rest of it.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::command::traits::ADMIN;
 use crate::command::{AdminCtx, Args, Command};
 use crate::config::directive::Directive;
@@ -159,6 +161,10 @@ fn config_rewrite(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_
 
 fn config_resetstat(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     ctx.state.stats.reset();
+    let role = &ctx.state.role;
+    for count in [&role.n_full, &role.n_partial, &role.n_partial_refused] {
+        count.store(0, Relaxed);
+    }
     reply.ok();
     Ok(())
 }

@@ -227,6 +227,7 @@ fn reset(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Res
     (ctx.session.leaves_clock, ctx.session.is_kept) = (false, false);
     ctx.session.is_importer = false;
     ctx.session.client.follows_redirects.store(false, Relaxed);
+    ctx.session.client.reads_here.store(false, Relaxed);
     if std::mem::take(&mut ctx.session.is_monitor) {
         ctx.state.monitors.remove(ctx.session.address());
     }

@@ -179,10 +179,12 @@ fn log(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     Ok(())
 }
 
-fn sleep(_: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+fn sleep(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let seconds = args.float()?.max(0.0);
     let time = Duration::try_from_secs_f64(seconds).map_err(|_| Error::OutOfRange)?;
+    ctx.state.n_asleep.fetch_add(1, Relaxed);
     std::thread::sleep(time);
+    ctx.state.n_asleep.fetch_sub(1, Relaxed);
     reply.ok();
     Ok(())
 }

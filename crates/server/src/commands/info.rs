@@ -1,5 +1,7 @@
 //! The process and its figures: INFO, TIME.
 
+use std::time::Instant;
+
 use crate::aof::Phase;
 use crate::command::traits::META;
 use crate::command::{AdminCtx, Args, Category, Command};
@@ -7,7 +9,8 @@ use crate::error::Result;
 use crate::io::process::unix_time;
 use crate::pause::Paused;
 use crate::persistence::append;
-use crate::role::{LinkState, Replica};
+use crate::role::LinkState;
+use crate::role::replica::Replica;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
@@ -109,12 +112,7 @@ fn replication(state: &State) -> ReplicationInfo {
         let ip = facts.ip.as_ref().unwrap_or(&replica.peer);
         let lag_s = facts.acked_at.map_or(0, |at| at.elapsed().as_secs());
         let (port, acked) = (facts.port, facts.acked);
-        let kind = if facts.is_snapshot_only {
-            "rdb-channel"
-        } else {
-            "replica"
-        };
-        format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s},type={kind}")
+        format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s}")
     };
     let primary = role.primary().map(|primary| PrimaryInfo {
         host: primary.host,
@@ -124,6 +122,7 @@ fn replication(state: &State) -> ReplicationInfo {
             .heard_at
             .map_or(-1, |at| at.elapsed().as_secs() as i64),
         snapshot: (primary.link == LinkState::Sync).then_some(primary.snapshot),
+        up_s: primary.up_since.map(|since| since.elapsed().as_secs()),
         down_s: primary.down_since.map(|since| since.elapsed().as_secs()),
         read: primary.read.max(backlog.end()),
         priority: config.replica_priority(),
@@ -140,6 +139,10 @@ fn replication(state: &State) -> ReplicationInfo {
             .is_on()
             .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
         replicas: role.replicas().iter().map(shown).collect(),
+        n_own_keys: role.own_keys.len(),
+        failover: role.failover.name(),
+        unsent_bytes: role.replicas().iter().map(|one| one.unsent_bytes()).sum(),
+        lagging_bytes: role.lagging_bytes(backlog, config.replication_backlog_bytes() as u64),
         n_good: (config.replicas_wanted() > 0).then(|| role.n_good()),
         primary,
         syncs: (
@@ -162,7 +165,7 @@ fn persistence(state: &State) -> PersistenceInfo {
     PersistenceInfo {
         loading: saving.is_loading().then_some(loading),
         changes: n_changes.saturating_sub(record.changes),
-        running: saving.is_running().then_some(keys),
+        running: (saving.is_running() || state.role.is_serving.load(Relaxed)).then_some(keys),
         runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),
         last_save_s: record.last_save_s,
         is_ok: record.is_ok,
@@ -215,6 +218,10 @@ fn server(state: &State) -> ServerInfo {
         executable: path(std::env::current_exe().ok()),
         config_file: path(state.config.file().map(Into::into)),
         n_threads: state.n_threads,
+        ends_in_ms: state.control.waiting_end.lock().as_ref().map(|ending| {
+            let left = ending.until.saturating_duration_since(Instant::now());
+            left.as_millis() as u64
+        }),
     }
 }
 
@@ -233,13 +240,15 @@ fn listeners(state: &State) -> Vec<String> {
 /// O(clients): each is asked how it stood lately.
 pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
-        connected: state.n_clients.load(Relaxed) as u64,
+        connected: (state.n_clients.load(Relaxed) as u64)
+            .saturating_sub(state.role.replicas().len() as u64),
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
         waited_keys: state.clients.n_waited_keys(),
         paused: state.pause.now(now_ms).map(|what| {
             let what = if what == Paused::All { "all" } else { "write" };
-            (what, state.pause.left_ms(now_ms))
+            let why = state.pause.reason(now_ms);
+            (why, what, state.pause.left_ms(now_ms))
         }),
         tracking: state.tracking.n_trackers() as u64,
         watched_keys: state.clients.n_watched_keys.load(Relaxed),

@@ -115,12 +115,18 @@ fn publish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     Ok(())
 }
 
-/// Messages go to those who are subscribed at replicas, too.
-fn tell_replicas(ctx: &AdminCtx<'_>, command: &[&[u8]]) {
-    if ctx.state.journal.backlog.is_led() {
-        let unit = Unit::of(ctx.session.database, command);
-        ctx.state.journal.append_for_replicas(&unit);
+/// Messages go to those who are subscribed at replicas, too: of EXEC or a script in their place in it.
+fn tell_replicas(ctx: &mut AdminCtx<'_>, command: &[&[u8]]) {
+    let journal = &ctx.state.journal;
+    if !journal.backlog.is_led() {
+        return;
     }
+    let database = ctx.session.database;
+    if ctx.is_nested {
+        return ctx.unit.add_message(database, command);
+    }
+    journal.append_for_replicas(&Unit::of(database, command));
+    ctx.session.streamed_to = journal.backlog.end();
 }
 
 fn spublish(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
+use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::error::{Error, Result};
-use crate::role::{LinkState, Replica};
+use crate::pause::{Cause, Paused};
+use crate::role::LinkState;
+use crate::role::failover::Plan;
+use crate::role::replica::Replica;
+use crate::session::Replies;
 
 const FOLLOWING: &[Flag] = &[
     Flag::Admin,
@@ -17,6 +22,7 @@ const FOLLOWING: &[Flag] = &[
     Flag::NoScript,
     Flag::Stale,
 ];
+const HANDING_OVER: &[Flag] = &[Flag::Admin, Flag::NoScript, Flag::Stale];
 const SYNCING: &[Flag] = &[
     Flag::Admin,
     Flag::NoAsyncLoading,
@@ -44,6 +50,13 @@ pub const COMMANDS: &[Command] = &[
         .flags(FOLLOWING)
         .group("server")
         .about("1.0.0", "O(1)", "Makes the server a replica of another, or a primary."),
+    Command::admin("failover", -1, failover)
+        .syntax(
+            "[TO target(host=string port=integer [FORCE])] [ABORT] [TIMEOUT milliseconds=integer]",
+        )
+        .flags(HANDING_OVER)
+        .group("server")
+        .about("6.2.0", "O(1)", "Hands over to a replica."),
     Command::admin("role", 1, role)
         .fast()
         .flags(TELLING)
@@ -78,10 +91,13 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     if ctx.session.replica.is_some() {
         return Err(Error::Plain("ERR Command is not valid when client is a replica."));
     }
+    if role.failover.is_on() {
+        return Err(Error::Plain("ERR REPLICAOF not allowed while failing over."));
+    }
     let port = parse_i64(port)
         .and_then(|port| u16::try_from(port).ok())
         .ok_or(Error::Plain("ERR Invalid master port"))?;
-    let host = String::from_utf8_lossy(host).into_owned();
+    let host = String::from_utf8_lossy(host);
     if role
         .primary()
         .is_some_and(|primary| primary.port == port && primary.host.eq_ignore_ascii_case(&host))
@@ -90,10 +106,88 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
         reply.simple("OK Already connected to specified master");
         return Ok(());
     }
-    state.follow(host.clone(), port);
-    log::info!("REPLICAOF {host}:{port} enabled (user request from '{}')", ctx.session.client.peer);
+    ctx.order = Some(Order::Follow);
     reply.ok();
     Ok(())
+}
+
+fn failover(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (state, role) = (ctx.state, &ctx.state.role);
+    if args.len() == 1 && args.eat(b"abort") {
+        if !state.abort_failover("Failover manually aborted") {
+            return Err(Error::Plain("ERR No failover in progress."));
+        }
+        reply.ok();
+        return Ok(());
+    }
+    let plan = plan(args)?;
+    if role.failover.is_on() {
+        return Err(Error::Plain("ERR FAILOVER already in progress."));
+    }
+    if role.is_replica() {
+        return Err(Error::Plain("ERR FAILOVER is not valid when server is a replica."));
+    }
+    let replicas = role.replicas();
+    if replicas.is_empty() {
+        return Err(Error::Plain("ERR FAILOVER requires connected replicas."));
+    }
+    if plan.is_forced && (plan.until.is_none() || plan.target.is_none()) {
+        return Err(Error::Plain(
+            "ERR FAILOVER with force option requires both a timeout and target HOST and IP.",
+        ));
+    }
+    if let Some((host, port)) = &plan.target {
+        let is_target = |replica: &&Arc<Replica>| {
+            let (its_host, its_port, _) = replica.place_and_offset();
+            its_port == *port && its_host.eq_ignore_ascii_case(host)
+        };
+        match replicas.iter().find(is_target) {
+            None => {
+                let text = "ERR FAILOVER target HOST and PORT is not a replica.";
+                return Err(Error::Plain(text));
+            }
+            Some(replica) if !replica.is_online() => {
+                return Err(Error::Plain("ERR FAILOVER target replica is not online."));
+            }
+            Some(_) => {}
+        }
+    }
+    log::info!("FAILOVER requested to {}.", plan.whom());
+    state
+        .pause
+        .begin(Cause::Failover, Paused::Writes, i64::MAX as u64, ctx.now_ms);
+    role.failover.begin(plan);
+    role.nudge();
+    reply.ok();
+    Ok(())
+}
+
+/// TO host port, FORCE and TIMEOUT, each at most once.
+fn plan(args: &mut Args<'_>) -> Result<Plan> {
+    let mut plan = Plan {
+        target: None,
+        is_forced: false,
+        until: None,
+        stream_end: None,
+    };
+    while let Some(word) = args.word() {
+        match &*word {
+            b"TIMEOUT" if plan.until.is_none() && !args.is_empty() => {
+                let text = "ERR FAILOVER timeout must be greater than 0";
+                let timeout = u64::try_from(args.int()?).ok().filter(|ms| *ms > 0);
+                let timeout = Duration::from_millis(timeout.ok_or(Error::Plain(text))?);
+                // One that ends after the end of time has no end.
+                plan.until = Instant::now().checked_add(timeout);
+            }
+            b"TO" if plan.target.is_none() && args.len() >= 2 => {
+                let host = String::from_utf8_lossy(args.take()?).into_owned();
+                plan.target = Some((host, u16::try_from(args.int()?).unwrap_or(0)));
+            }
+            b"FORCE" if !plan.is_forced => plan.is_forced = true,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    Ok(plan)
 }
 
 fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -106,6 +200,7 @@ fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
         reply.bulk(match primary.link {
             LinkState::Connect => b"connect",
             LinkState::Connecting => b"connecting",
+            LinkState::Handshake => b"handshake",
             LinkState::Sync => b"sync",
             LinkState::Connected => b"connected",
         });
@@ -238,10 +333,13 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     let replid = String::from_utf8_lossy(args.take()?).into_owned();
     let wanted = args.int()?;
     let (state, role) = (ctx.state, &ctx.state.role);
+    if args.eat(b"failover") {
+        take_over(ctx, &replid)?;
+    }
     may_begin(ctx)?;
     let replica = replica(ctx);
     replica.facts.lock().takes_psync = true;
-    if replid != "?" && !args.eat(b"failover") {
+    if replid != "?" {
         if let Some(offset) = role.resume_at(&state.journal.backlog, &replid, wanted) {
             log::info!(
                 "Partial resynchronization request from {} accepted. Sending {} bytes of backlog \
@@ -253,6 +351,7 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             reply.simple(&format!("CONTINUE {}", role.ids().replid));
             replica.facts.lock().acked = offset;
             replica.go_on(offset);
+            ctx.session.replies = Replies::LastToReplica;
             role.add(&replica, false);
             return Ok(());
         }
@@ -266,9 +365,28 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     begin(ctx, true)
 }
 
+/// PSYNC ... FAILOVER: the primary hands over to this replica.
+fn take_over(ctx: &AdminCtx<'_>, replid: &str) -> Result<()> {
+    let (state, role) = (ctx.state, &ctx.state.role);
+    log::info!("Failover request received for replid {replid}.");
+    if !role.is_replica() {
+        return Err(Error::Plain("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if !replid.eq_ignore_ascii_case(&role.ids().replid) {
+        return Err(Error::Plain("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    state.lead().map_err(Error::Owned)?;
+    let peer = &ctx.session.client.peer;
+    log::info!("MASTER MODE enabled (failover request from '{peer}')");
+    Ok(())
+}
+
 /// Whether anybody may follow this server now.
 fn may_begin(ctx: &AdminCtx<'_>) -> Result<()> {
     let role = &ctx.state.role;
+    if role.failover.is_on() {
+        return Err(Error::Plain("NOMASTERLINK Can't SYNC while failing over"));
+    }
     if role.is_replica() && !role.is_link_up() {
         let text = "NOMASTERLINK Can't SYNC while not connected with my master";
         return Err(Error::Plain(text));
@@ -283,6 +401,7 @@ fn begin(ctx: &mut AdminCtx<'_>, by_psync: bool) -> Result<()> {
     replica.facts.lock().takes_psync = by_psync;
     log::info!("Replica {} asks for synchronization", ctx.session.client.peer);
     ctx.state.role.n_full.fetch_add(1, Relaxed);
+    ctx.session.replies = Replies::LastToReplica;
     ctx.state.role.add(&replica, true);
     Ok(())
 }

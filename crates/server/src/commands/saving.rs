@@ -125,16 +125,17 @@ fn lastsave(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-/// There is no replica to wait for, so NOW asks for what happens anyway, and no shutdown is ever under
-/// way to be aborted.
-fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
-    let (mut n_words, mut must_abort, mut manner) = (0, false, ending::Manner::default());
+fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let (mut n_words, mut must_abort, mut manner) = (0, false, control::Manner::default());
     while let Some(word) = args.word() {
         n_words += 1;
         let saves = match &*word {
             b"NOSAVE" => false,
             b"SAVE" => true,
-            b"NOW" => continue,
+            b"NOW" => {
+                manner.is_immediate = true;
+                continue;
+            }
             b"FORCE" => {
                 manner.is_forced = true;
                 continue;
@@ -153,13 +154,22 @@ fn shutdown(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> R
     if must_abort && n_words > 1 {
         return Err(Error::Syntax);
     }
-    if must_abort {
+    if must_abort && !ending::abort(ctx.state) {
         return Err(Error::Plain("ERR No shutdown in progress."));
+    }
+    if must_abort {
+        reply.ok();
+        return Ok(());
     }
     let running = &ctx.state.scripts.running;
     if running.is_busy() && manner.saves != Some(false) {
         return Err(running.busy());
     }
+    if ending::must_wait(ctx.state, manner) {
+        ctx.order = Some(Order::AwaitEnd(manner));
+        return Ok(());
+    }
+    log::info!("User requested shutdown...");
     ending::prepare(ctx.state, manner)
         .map_err(|_| Error::Plain("ERR Errors trying to SHUTDOWN. Check logs."))?;
     ctx.state.control.post(control::Order::Shutdown);

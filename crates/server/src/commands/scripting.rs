@@ -129,22 +129,28 @@ pub fn permit(
     flags: Option<ScriptFlags>,
     is_read_only: bool,
 ) -> Result<Permit> {
+    let state = ctx.state;
     let Some(flags) = flags else {
+        if state.is_stale() {
+            return Err(Error::Stale);
+        }
         let may_grow = false; // its commands are looked at one by one
         return Ok(Permit {
             is_read_only,
             may_grow,
         });
     };
+    if !flags.no_writes && state.refuses_writes() {
+        return Err(Error::ReadOnlyReplica);
+    }
+    if state.is_stale() && !flags.allow_stale {
+        return Err(Error::Stale);
+    }
     if is_read_only && !flags.no_writes {
         let line = "ERR Can not execute a script with write flag using *_ro command.";
         return Err(Error::Plain(line));
     }
-    if !flags.no_writes && ctx.state.refuses_writes() {
-        let line = "READONLY Can not run script with write flag on readonly replica.";
-        return Err(Error::Plain(line));
-    }
-    if !flags.no_writes && ctx.state.lacks_replicas() {
+    if !flags.no_writes && state.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     let may_grow = flags.allow_oom || flags.no_writes;

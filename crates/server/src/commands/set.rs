@@ -183,6 +183,9 @@ fn spop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> R
     Ok(())
 }
 
+/// Members that one SREM of replicas removes, so that it holds nobody up for long.
+const SREM_MEMBERS: usize = 1024;
+
 fn spop_count(
     ctx: &mut WriteCtx<'_>,
     key: &[u8],
@@ -207,9 +210,11 @@ fn spop_count(
     popped.iter().for_each(|member| reply.bulk(member));
     if count > 0 {
         ctx.changed(Event::set("spop"), key);
-        let mut words = vec![b"SREM".as_slice(), key];
-        words.extend(popped.iter().map(Vec::as_slice));
-        ctx.propagate(&words);
+        for some in popped.chunks(SREM_MEMBERS) {
+            let mut words = vec![b"SREM".as_slice(), key];
+            words.extend(some.iter().map(Vec::as_slice));
+            ctx.propagate(&words);
+        }
     }
     Ok(())
 }

@@ -90,6 +90,8 @@ pub struct OnSignal {
     pub saves: Option<bool>,
     /// Stop even if the data cannot be saved.
     pub is_forced: bool,
+    /// Wait for no replica.
+    pub is_immediate: bool,
 }
 
 impl OnSignal {
@@ -103,6 +105,7 @@ impl OnSignal {
                 (false, false) => None,
             },
             is_forced: has(4),
+            is_immediate: has(3),
         }
     }
 }

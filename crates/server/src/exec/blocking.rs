@@ -121,6 +121,8 @@ impl Engine {
             let id = self.shard_of(session.database, key);
             locked.registry_or_new(id).wait(key, waiter.clone());
         }
+        let only_reads = !command.is_write();
+        session.client.waits_to_read.store(only_reads, Relaxed);
         self.state.clients.blocks(&session.client, waiter.clone());
         session.waiter = Some(waiter);
         Outcome::Blocked(wait.until_ms)
@@ -144,6 +146,7 @@ impl Engine {
             on_timeout,
         };
         let waiter = Arc::new(Waiter::new(Box::new(parked), false));
+        session.client.waits_to_read.store(false, Relaxed);
         self.state.clients.blocks(&session.client, waiter.clone());
         session.waiter = Some(waiter.clone());
         waiter
@@ -163,7 +166,7 @@ impl Engine {
             waiter,
             to: session.client.address,
         });
-        if goal.n_replicas > 0 {
+        if goal.n_replicas > 0 && !self.state.has_last_words() {
             self.state
                 .journal
                 .backlog

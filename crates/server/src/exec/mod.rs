@@ -46,7 +46,7 @@ use crate::acl::Need;
 use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::event::Event;
 use crate::command::lookup::Recent;
-use crate::command::{AdminCtx, Args, Command, Commands, Kind, ReadCtx, WriteCtx};
+use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
 use crate::error::{Error, Result};
@@ -216,6 +216,15 @@ pub fn unix_ms() -> u64 {
         .as_millis() as u64
 }
 
+/// Remembers the keys that a client of a writable replica has given a deadline.
+#[cold]
+fn note_own_keys(ctx: &WriteCtx<'_>, (state, command): (&State, &Command), request: &[&[u8]]) {
+    command.keys.each(request, &mut |key| {
+        let deadline_ms = ctx.db.deadline_ms(key).flatten();
+        state.role.own_keys.note(ctx.db.number(), key, deadline_ms);
+    });
+}
+
 impl Engine {
     /// An engine whose random numbers start at `seed`.
     pub fn new(
@@ -367,7 +376,10 @@ impl Engine {
             session.is_closing = true;
             return Outcome::Done;
         }
-        if matches!(command.kind, Kind::Write(_)) && self.is_paused() && !session.is_primary {
+        if matches!(command.kind, Kind::Write(_))
+            && (self.is_paused() || self.state.refuses_writes() && command.is_write())
+            && !session.is_primary
+        {
             return Outcome::Busy; // since the gate was passed, which decides what to do
         }
         let mark = reply.len();
@@ -500,6 +512,7 @@ impl Engine {
             is_memory_full: self.eviction.is_full,
             order: None,
             notes: &mut self.effects.notes,
+            unit: &mut self.unit,
         };
         let mut args = Args::new(name, &request[skip..]);
         let result = match command.kind {
@@ -653,7 +666,9 @@ impl Engine {
                 result
             }
             Kind::Write(run) => {
-                let db = Db::new(locked, database, terms);
+                let is_guest = self.state.role.is_replica() && !self.is_follower;
+                let keeps_due = is_guest && command.has(Flag::ReadOnly); // PFCOUNT keeps its sum
+                let db = Db::new(locked, database, Terms { keeps_due, ..terms });
                 if sees_due {
                     db.see_due();
                 }
@@ -671,7 +686,11 @@ impl Engine {
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };
-                run(&mut ctx, &mut args, reply)
+                let result = run(&mut ctx, &mut args, reply);
+                if is_guest {
+                    note_own_keys(&ctx, (self.state, command), request);
+                }
+                result
             }
             Kind::Admin(_) | Kind::Container(_) => Err(Error::Syntax),
         };

@@ -7,7 +7,9 @@ use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
 use keyspace::locked::Locked;
 use resp::reply::Reply;
+use stdx::number::parse_i64;
 
+use super::blocking::Late;
 use super::meanwhile::Remains;
 use super::permit::Origin;
 use super::{Admitted, Engine, Meanwhile, Nesting, Outcome};
@@ -15,6 +17,7 @@ use crate::command::context::Order;
 use crate::command::lookup::resolve;
 use crate::command::{Channels, Command, Flag, Kind, Reach};
 use crate::pause::Paused;
+use crate::persistence::ending;
 use crate::session::{Session, Watching};
 
 impl Engine {
@@ -36,6 +39,21 @@ impl Engine {
             }
             Order::AwaitCopies(goal) => self.await_copies(session, admitted, request, goal),
             Order::Save { until } => self.await_save(until, session, admitted, request, reply),
+            Order::AwaitEnd(manner) => {
+                let late = Late::Reply(Vec::new()); // it is told when it does not end
+                let waiter = self.park(session, admitted, request, late);
+                let asker = Some((waiter, session.address()));
+                ending::wait_for_replicas(self.state, manner, asker);
+                Outcome::Blocked(None)
+            }
+            Order::Follow => match self.lock_all() {
+                Some(locked) => {
+                    self.follow(&locked, session, request);
+                    self.release(locked);
+                    Outcome::Done
+                }
+                None => Outcome::Busy,
+            },
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -122,14 +140,28 @@ impl Engine {
                 self.settle_reply(result, mark, reply);
             }
             Order::Load { name } => self.load_script(name, reply),
+            Order::Follow => self.follow(locked, session, request),
             Order::Pause => {
                 locked.take_everything();
                 session.is_pausing = false;
             }
             // Refused or answered by their handlers when they run inside EXEC.
             Order::Exec | Order::Watch | Order::Unwatch | Order::AwaitCopies(_) => {}
-            Order::Save { .. } => {}
+            Order::Save { .. } | Order::AwaitEnd(_) => {}
         }
+    }
+
+    /// Follows another server: all that was written is in the stream, and nothing more will be.
+    fn follow(&self, locked: &Locked<'static>, session: &Session, request: &[&[u8]]) {
+        let word = |at: usize| request.get(at).copied().unwrap_or_default();
+        let host = String::from_utf8_lossy(word(1)).into_owned();
+        let port = parse_i64(word(2)).and_then(|port| u16::try_from(port).ok());
+        let Some(port) = port else {
+            return; // the handler has looked
+        };
+        locked.take_everything();
+        log::info!("REPLICAOF {host}:{port} enabled (user request from '{}')", session.client.peer);
+        self.state.follow(host, port);
     }
 
     /// Whether a command may change something that is journaled.
@@ -184,7 +216,9 @@ impl Engine {
             return Outcome::Done;
         }
         let may_write = session.queue.as_ref().is_some_and(|queue| queue.may_write);
-        if may_write && self.is_paused() {
+        let has_writes = session.queue.as_ref().is_some_and(|queue| queue.has_writes);
+        let is_refused = has_writes && self.state.refuses_writes() && !session.is_primary;
+        if may_write && self.is_paused() || is_refused {
             return Outcome::Busy; // since the gate was passed
         }
         self.effects.is_recorded = self.state.journal.has_readers();
@@ -266,7 +300,9 @@ impl Engine {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),
             limits: &self.limits,
-            keeps_due: self.is_paused() || self.directives.is_importing,
+            keeps_due: self.is_paused()
+                || self.directives.is_importing
+                || self.state.role.is_replica(),
             departed: &self.departed,
         };
         let kind = View::new(locked, database, terms).kind(key);

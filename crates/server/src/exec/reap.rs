@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use keyspace::db::{Terms, expire_shard};
+use datatypes::encoding::table::hash;
+use keyspace::db::{Terms, View, expire_shard};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 
@@ -14,6 +15,36 @@ const EXPIRE_SLICE: usize = 64;
 const SLICE: Duration = Duration::from_micros(500);
 
 impl Engine {
+    /// Removes what clients of this writable replica have written themselves and is due.
+    pub fn expire_own(&mut self) {
+        let state = self.state;
+        let started = Instant::now();
+        while started.elapsed() < SLICE
+            && let Some((database, key)) = state.role.own_keys.take_due(self.now_ms)
+        {
+            let id = state.keyspace.shard_of(database, hash(&key));
+            let Some(locked) = self.lock_these(&[id]) else {
+                return state.role.own_keys.note(database, &key, Some(self.now_ms));
+            };
+            let terms = Terms {
+                now_ms: self.now_ms,
+                trace: self.access_clock.leaving(),
+                limits: &self.limits,
+                keeps_due: false,
+                departed: &self.departed,
+            };
+            self.effects.is_recorded = state.journal.has_readers();
+            // It goes when it is looked at; the primary may have changed it meanwhile.
+            let deadline_ms = View::new(&locked, database, terms).deadline_ms(&key);
+            state
+                .role
+                .own_keys
+                .note(database, &key, deadline_ms.flatten());
+            self.settle_departed(&locked);
+            self.release(locked);
+        }
+    }
+
     /// Removes the keys of `group` that are due. Whether some are left; then it is called again soon
     /// with the same `due`.
     pub fn expire(&mut self, group: usize, due: &mut Vec<ShardId>) -> bool {

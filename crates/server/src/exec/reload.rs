@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use keyspace::db::{Db, Terms};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result, reason};
 use crate::persistence::append;
 use crate::persistence::found::{self, Found};
 use crate::persistence::load::{self, LoadError};
+use crate::persistence::rewrite;
 use crate::persistence::save;
 use crate::scripts::functions::Functions;
 use crate::session::Session;
@@ -53,7 +55,7 @@ impl Engine {
     /// error is for the log.
     pub fn load_from_primary(
         &mut self,
-        file: File,
+        (file, path): (File, &Path),
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
         // What is no snapshot at all is no reason to throw anything away.
@@ -72,7 +74,7 @@ impl Engine {
             self.clear(&locked); // better nothing than a part
         }
         // The append-only file tells of the old data: it begins anew.
-        if append::switch_off(self.state) {
+        if append::switch_off(self.state) && !(loaded.is_ok() && rewrite::adopt(self.state, path)) {
             append::switch_on(self.state)?;
         }
         self.release(locked);
@@ -152,6 +154,7 @@ impl Engine {
     }
 
     pub(super) fn clear(&mut self, locked: &Locked<'static>) {
+        self.state.role.own_keys.clear();
         for database in 0..self.state.keyspace.n_databases() {
             let terms = Terms {
                 now_ms: self.now_ms,

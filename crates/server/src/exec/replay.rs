@@ -75,28 +75,35 @@ impl Engine {
 
     /// Who sends the commands of files.
     pub(super) fn reader_of_files(&self) -> Session {
-        let client = Client {
+        let client = self.client_of_primary(String::new(), String::new(), -1);
+        Session::new(client, true)
+    }
+
+    /// What others see of a session that no event loop has.
+    pub fn client_of_primary(&self, peer: String, local: String, socket: i32) -> Arc<Client> {
+        Arc::new(Client {
             address: crate::mailbox::Address {
                 group: 0,
                 slot: u32::MAX,
                 session: self.state.clients.next_id(),
             },
-            socket: -1,
-            peer: String::new(),
-            local: String::new(),
+            socket,
+            peer,
+            local,
             is_local: true,
             is_unix: false,
-            since_ms: self.now_ms,
+            since_ms: super::unix_ms(),
             name: Default::default(),
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             follows_redirects: false.into(),
+            reads_here: false.into(),
+            waits_to_read: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
             charged_bytes: Default::default(),
-        };
-        Session::new(Arc::new(client), true)
+        })
     }
 
     fn replay_part(

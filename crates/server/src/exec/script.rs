@@ -173,6 +173,9 @@ impl Host for Bridge<'_> {
         if admitted.0.has(Flag::NoScript) && !reaches_all {
             return reply.error(b"ERR This Redis command is not allowed from script");
         }
+        if self.engine.state.is_stale() && !admitted.0.has(Flag::Stale) {
+            return reply.error(b"ERR Can not execute the command on a stale replica");
+        }
         let origin = Origin::Script;
         if !self
             .engine

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::unit::{Unit, write_command};
 
 /// Bytes of a chunk. Memory is given back in these units.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// See the top of the file.
 #[derive(Default)]
@@ -37,6 +37,9 @@ pub struct Backlog {
 #[derive(Default)]
 struct Inner {
     chunks: VecDeque<Vec<u8>>,
+    /// The offset of the first chunk.
+    base: u64,
+    /// The first offset that counts as kept: a chunk goes when all of it is before.
     start: u64,
     end: u64,
     database: Option<u16>,
@@ -64,15 +67,22 @@ impl Inner {
         }
     }
 
-    /// Drops whole chunks before `offset`.
+    /// Drops what is before `offset`.
     fn trim(&mut self, offset: u64) {
+        self.start = self.start.max(offset.min(self.end));
         while let Some(first) = self.chunks.front()
             && self.chunks.len() > 1
-            && self.start + first.len() as u64 <= offset
+            && self.base + first.len() as u64 <= self.start
         {
-            self.start += first.len() as u64;
+            self.base += first.len() as u64;
             self.chunks.pop_front();
         }
+    }
+
+    /// Keeps nothing, and goes on at `offset`.
+    fn restart(&mut self, offset: u64) {
+        self.chunks.clear();
+        (self.base, self.start, self.end) = (offset, offset, offset);
     }
 }
 
@@ -120,8 +130,7 @@ impl Backlog {
     pub fn follow(&self, offset: u64) {
         let mut inner = self.inner.lock();
         if inner.end != offset {
-            inner.chunks.clear();
-            (inner.start, inner.end) = (offset, offset);
+            inner.restart(offset);
         }
         inner.is_forwarded = true;
         self.end.store(offset, Ordering::Release);
@@ -133,6 +142,13 @@ impl Backlog {
     pub fn resume(&self, offset: u64) {
         self.follow(offset);
         self.lead();
+    }
+
+    /// Appends nothing of its own from here on: it is about to follow another server.
+    pub fn stop_leading(&self) {
+        let mut inner = self.inner.lock();
+        inner.is_forwarded = true;
+        self.is_led.store(false, Ordering::Relaxed);
     }
 
     /// Goes on with a stream of its own, where the other one ended.
@@ -147,8 +163,8 @@ impl Backlog {
         let mut inner = self.inner.lock();
         self.is_on.store(false, Ordering::Relaxed);
         self.is_led.store(false, Ordering::Relaxed);
-        inner.chunks.clear();
-        inner.start = inner.end;
+        let end = inner.end;
+        inner.restart(end);
     }
 
     /// Bytes to keep though nobody needs them now.
@@ -162,6 +178,9 @@ impl Backlog {
             return; // what a replica does of its own accord is nobody else's business
         }
         let mut inner = self.inner.lock();
+        if inner.is_forwarded {
+            return; // it is a replica since just now
+        }
         let mut bytes = Vec::new();
         unit.write(&mut bytes, &mut inner.database, false);
         self.put(&mut inner, &bytes);
@@ -201,7 +220,7 @@ impl Backlog {
             return None;
         }
         // Every chunk but the last is full.
-        let from = (offset - inner.start) as usize;
+        let from = (offset - inner.base) as usize;
         let mut skip = from % CHUNK_BYTES;
         let before = out.len();
         for chunk in inner
@@ -258,11 +277,13 @@ mod tests {
         }
         assert_eq!(backlog.copy(bytes.len() as u64 + 1, 1, &mut Vec::new()), None);
         backlog.trim(2 * CHUNK_BYTES as u64 + 1);
-        assert_eq!(backlog.kept().0, 2 * CHUNK_BYTES as u64);
+        assert_eq!(backlog.kept().0, 2 * CHUNK_BYTES as u64 + 1);
+        assert_eq!(backlog.memory_bytes(), 4 * CHUNK_BYTES, "two chunks are gone");
         assert_eq!(backlog.copy(CHUNK_BYTES as u64, 1, &mut Vec::new()), None);
         let mut out = Vec::new();
-        backlog.copy(2 * CHUNK_BYTES as u64, 10, &mut out).unwrap();
-        assert_eq!(out, bytes[2 * CHUNK_BYTES..2 * CHUNK_BYTES + 10]);
+        let offset = 2 * CHUNK_BYTES + 1;
+        backlog.copy(offset as u64, 10, &mut out).unwrap();
+        assert_eq!(out, bytes[offset..offset + 10]);
     }
 
     #[test]

@@ -90,8 +90,18 @@ impl Journal {
     /// Appends a unit. Called with the locks of everything it changed.
     pub fn append(&self, unit: &Unit) {
         let mut readers = self.readers.lock();
+        let without;
+        let kept = match unit.has_messages() {
+            true => {
+                without = unit.without_messages();
+                &without
+            }
+            false => unit,
+        };
         // One that only this list has was dropped.
-        readers.retain(|reader| Arc::strong_count(reader) > 1 && reader.append(unit));
+        readers.retain(|reader| {
+            Arc::strong_count(reader) > 1 && (kept.is_empty() || reader.append(kept))
+        });
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
         self.backlog.append(unit); // in the same order, under the same lock

@@ -18,6 +18,9 @@ const KEPT_BYTES: usize = 16 << 10;
 pub struct Unit {
     bytes: Vec<u8>,
     commands: Vec<(u16, usize)>,
+    /// Which of them are messages to subscribers: replicas pass them on, and no file keeps them.
+    messages: Vec<usize>,
+    /// No block is made of them.
     is_loose: bool,
 }
 
@@ -42,9 +45,41 @@ impl Unit {
         self.commands.push((database, self.bytes.len()));
     }
 
+    /// Adds a message to subscribers.
+    pub fn add_message<T: AsRef<[u8]>>(&mut self, database: u16, words: &[T]) {
+        self.messages.push(self.commands.len());
+        self.add(database, words);
+    }
+
+    /// Whether there are messages in it.
+    #[inline]
+    pub(super) fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// The rest of it. Copies.
+    pub(super) fn without_messages(&self) -> Unit {
+        let mut rest = Unit {
+            is_loose: self.is_loose,
+            ..Unit::default()
+        };
+        let (mut start, mut messages) = (0, self.messages.iter().peekable());
+        for (at, &(database, end)) in self.commands.iter().enumerate() {
+            if messages.next_if_eq(&&at).is_none() {
+                rest.bytes.extend_from_slice(&self.bytes[start..end]);
+                rest.commands.push((database, rest.bytes.len()));
+            }
+            start = end;
+        }
+        rest
+    }
+
     /// Takes over what another one has.
     pub fn take_over(&mut self, other: &mut Unit) {
         let n_before = self.bytes.len();
+        let n_commands = self.commands.len();
+        let messages = other.messages.drain(..);
+        self.messages.extend(messages.map(|at| n_commands + at));
         self.bytes.append(&mut other.bytes);
         let moved = other.commands.drain(..);
         self.commands
@@ -62,6 +97,7 @@ impl Unit {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.commands.clear();
+        self.messages.clear();
         self.commands
             .shrink_to(KEPT_BYTES / size_of::<(u16, usize)>());
     }
@@ -142,4 +178,25 @@ pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mu
     let (sum, len) = (checksum(&bytes[at + SUM_BYTES..]), bytes.len() - at - SUM_BYTES);
     let line = format!("#SUM:{sum:016x} {len:012}\r\n");
     bytes[at..at + SUM_BYTES].copy_from_slice(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_left_out_of_files() {
+        let mut unit = Unit::of(0, &["SET", "a", "1"]);
+        unit.add_message(0, &["PUBLISH", "news", "hello"]);
+        unit.add(0, &["SET", "b", "1"]);
+        let text = |unit: &Unit| {
+            let mut bytes = Vec::new();
+            unit.write(&mut bytes, &mut Some(0), false);
+            String::from_utf8(bytes).unwrap()
+        };
+        assert!(unit.has_messages() && text(&unit).contains("hello"));
+        let rest = unit.without_messages();
+        assert_eq!(text(&rest).matches("SET").count(), 2);
+        assert!(!rest.has_messages() && !text(&rest).contains("hello"));
+    }
 }

@@ -1,7 +1,7 @@
 //! Accepts connections and deals them out to the event loops; takes signals and orders.
 
 use crate::config::live::OnSignal;
-use crate::control::Order;
+use crate::control::{Manner, Order};
 use crate::error::reason;
 use crate::io::signals::{self, StopSignals};
 use crate::io::sockets::prepare_tcp;
@@ -21,6 +21,8 @@ const TERMINATE: Token = Token(usize::MAX - 1);
 const INTERRUPT: Token = Token(usize::MAX - 2);
 /// How long it waits after a connection could not be accepted, for want of descriptors mostly.
 const RETRY: Duration = Duration::from_millis(100);
+/// How often it looks whether replicas have what they lack, while the end waits for them.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// See the top of the file.
 pub struct Acceptor {
@@ -67,12 +69,20 @@ impl Acceptor {
     pub fn run(&mut self) -> Result<(), String> {
         let mut events = Events::with_capacity(64);
         loop {
-            let timeout = self.must_retry.then_some(RETRY);
+            let is_waiting = self.state.control.waiting_end.lock().is_some();
+            let timeout = match (is_waiting, self.must_retry) {
+                (true, _) => Some(LOOK),
+                (false, true) => Some(RETRY),
+                (false, false) => None,
+            };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => {
                     return Err(format!("cannot accept connections: {}", reason(&error)));
                 }
                 _ => {}
+            }
+            if is_waiting && ending::look(self.state) {
+                return Ok(());
             }
             if std::mem::take(&mut self.must_retry) {
                 (0..self.listeners.len()).for_each(|idx| self.accept(idx));
@@ -94,7 +104,6 @@ impl Acceptor {
                     }
                 };
                 if must_stop {
-                    log::info!("User requested shutdown...");
                     return Ok(());
                 }
             }
@@ -103,10 +112,16 @@ impl Acceptor {
 
     /// Makes ready to stop; whether that went well.
     fn may_stop(&self, asked: OnSignal) -> bool {
-        let manner = ending::Manner {
+        let manner = Manner {
             saves: asked.saves,
             is_forced: asked.is_forced,
+            is_immediate: asked.is_immediate,
         };
+        if ending::must_wait(self.state, manner) {
+            ending::wait_for_replicas(self.state, manner, None);
+            return false;
+        }
+        log::info!("User requested shutdown...");
         let may_stop = ending::prepare(self.state, manner).is_ok();
         if !may_stop {
             log::warn!(
@@ -121,6 +136,7 @@ impl Acceptor {
         for order in self.state.control.take() {
             match order {
                 Order::Shutdown => return Ok(false),
+                Order::Look => {}
                 Order::Loaded(result) => {
                     result?;
                     self.announce();

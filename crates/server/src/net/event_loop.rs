@@ -27,7 +27,7 @@ use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, WORDS_KEPT_MAX, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
-use crate::role::Next;
+use crate::role::replica::Next;
 use crate::session::Session;
 use crate::session::client::{Buffers, Client};
 use crate::state::State;
@@ -272,6 +272,8 @@ impl EventLoop {
         let is_wanted = self.state.is_expiring(engine.now_ms());
         if is_wanted && (is_due || !self.due.is_empty()) {
             engine.expire(self.group, &mut self.due);
+        } else if !self.state.role.own_keys.is_empty() && !engine.is_paused() {
+            engine.expire_own();
         }
     }
 
@@ -327,6 +329,8 @@ impl EventLoop {
             user: self.state.acl.default_user().clone().into(),
             library: Default::default(),
             follows_redirects: false.into(),
+            reads_here: false.into(),
+            waits_to_read: false.into(),
             is_killed: false.into(),
             waiter: Default::default(),
             facts: Default::default(),
@@ -462,9 +466,8 @@ impl EventLoop {
             return;
         };
         let backlog = &self.state.journal.backlog;
-        let limit = self.state.config.output_limit(OutputClass::Replica);
         let behind = replica.behind(backlog);
-        if limit.hard_bytes > 0 && behind > limit.hard_bytes {
+        if is_too_far_behind(self.state, behind, &mut connection.soft_since) {
             self.state
                 .stats
                 .count(Counter::OutputBufferDisconnections, 1);
@@ -490,7 +493,11 @@ impl EventLoop {
                     if !connection.send(&self.piece) {
                         return self.close(engine, idx);
                     }
-                    connection.session.bytes_out += self.piece.len() as u64;
+                    let n_bytes = self.piece.len() as u64;
+                    connection.session.bytes_out += n_bytes;
+                    engine
+                        .counters()
+                        .add(Counter::ReplicationOutputBytes, n_bytes);
                 }
                 Next::Nothing => {
                     has_more = false;
@@ -1044,6 +1051,20 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
         );
     }
     is_over
+}
+
+/// Whether a replica lacks more than `client-output-buffer-limit` allows. What the backlog keeps anyway
+/// counts for nothing: it would be closed only to come back for the same bytes.
+fn is_too_far_behind(state: &State, behind: u64, soft_since: &mut Option<Instant>) -> bool {
+    let limit = state.config.output_limit(OutputClass::Replica);
+    let kept_bytes = state.config.replication_backlog_bytes() as u64;
+    let is_over = |bytes: u64| bytes > 0 && behind > bytes.max(kept_bytes);
+    if !is_over(limit.soft_bytes) {
+        *soft_since = None;
+        return is_over(limit.hard_bytes);
+    }
+    let since = *soft_since.get_or_insert_with(Instant::now);
+    is_over(limit.hard_bytes) || since.elapsed() > Duration::from_secs(limit.soft_s)
 }
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.

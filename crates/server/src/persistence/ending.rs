@@ -3,15 +3,22 @@
 //! The last save is written under the locks of a transaction; before these go, every client is ended,
 //! so that no command that comes after the save is answered.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use keyspace::locked::Locked;
 use keyspace::protocol::Refusal;
+use keyspace::registry::Waiter;
 
 use super::{rewrite, save};
 use crate::aof::Phase;
+use crate::control::{Ending, Manner, Order};
+use crate::io::process::unix_time;
+use crate::mailbox::{Address, Mail};
+use crate::pause::{Cause, Paused};
+use crate::role::replica::Replica;
 use crate::state::State;
 
 /// How long a script may take to end when it is told to.
@@ -20,17 +27,155 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the saver may take to end.
 const SAVER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How the server is asked to stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
-    /// Whether to save: as `save` says if nobody else does.
-    pub saves: Option<bool>,
-    /// Stop even if the data cannot be saved.
-    pub is_forced: bool,
+/// How long somebody who writes is waited for at a time.
+const QUIET_PATIENCE: Duration = Duration::from_millis(10);
+/// What is told to those who have asked for an end that does not come.
+const FAILED: &[u8] = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n";
+
+// ---- Waiting for replicas --------------------------------------------------------------------------
+
+/// Whether the end has to wait for replicas first.
+pub fn must_wait(state: &State, manner: Manner) -> bool {
+    let may_wait = !manner.is_immediate && state.config.shutdown_timeout_s() > 0;
+    let is_waiting = state.control.waiting_end.lock().is_some();
+    is_waiting || may_wait && n_in_sync(state, state.journal.backlog.end()) < n_replicas(state)
 }
+
+fn n_replicas(state: &State) -> usize {
+    state.role.replicas().len()
+}
+
+fn n_in_sync(state: &State, stream_end: u64) -> usize {
+    let replicas = state.role.replicas();
+    let has_all = |replica: &&Arc<Replica>| replica.facts.lock().acked >= stream_end;
+    replicas.iter().filter(has_all).count()
+}
+
+/// Has the end wait until replicas have everything, or for as long as `shutdown-timeout` says; who asks
+/// while it does waits with the others.
+pub fn wait_for_replicas(state: &State, manner: Manner, asker: Option<(Arc<Waiter>, Address)>) {
+    let now_ms = unix_time().as_millis() as u64;
+    let mut waiting = state.control.waiting_end.lock();
+    let ending = waiting.get_or_insert_with(|| {
+        log::info!("User requested shutdown...");
+        log::info!("Waiting for replicas before shutting down.");
+        let what = Paused::Writes;
+        state
+            .pause
+            .begin(Cause::Ending, what, i64::MAX as u64, now_ms);
+        Ending {
+            manner,
+            until: Instant::now() + Duration::from_secs(state.config.shutdown_timeout_s()),
+            stream_end: None,
+            askers: Vec::new(),
+        }
+    });
+    ending.askers.extend(asker);
+    drop(waiting);
+    state.control.post(Order::Look);
+}
+
+/// Looks after the end that waits; whether to stop now.
+pub fn look(state: &'static State) -> bool {
+    let Some(mut ending) = state.control.waiting_end.lock().clone() else {
+        return false;
+    };
+    if ending.stream_end.is_none() {
+        ending.stream_end = end_of_stream(state);
+        if let Some(waiting) = &mut *state.control.waiting_end.lock() {
+            waiting.stream_end = ending.stream_end;
+        }
+    }
+    let n = n_replicas(state);
+    let is_ready = |end| n_in_sync(state, end) >= n;
+    if !ending.stream_end.is_some_and(is_ready) && ending.until > Instant::now() {
+        return false;
+    }
+    if state.control.waiting_end.lock().is_none() {
+        return false; // aborted
+    }
+    let is_over = prepare(state, ending.manner).is_ok();
+    if !is_over {
+        log::warn!("Errors trying to shut down the server. Check the logs for more information.");
+        go_on(state);
+    }
+    is_over
+}
+
+/// Where the stream ends when nobody writes any more, with a question to replicas how far they are.
+/// `None` if somebody still does.
+pub fn end_of_stream(state: &State) -> Option<u64> {
+    let locked = Locked::transaction(&state.keyspace, QUIET_PATIENCE).ok()?;
+    locked.take_everything(); // who has not seen the pause is done
+    drop(locked);
+    state.mailboxes.released();
+    let backlog = &state.journal.backlog;
+    backlog.tell(&[b"REPLCONF", b"GETACK", b"*"]);
+    state.announce_stream();
+    state.mailboxes.wake();
+    Some(backlog.end())
+}
+
+/// SHUTDOWN ABORT: whether an end was waiting.
+pub fn abort(state: &State) -> bool {
+    let is_waiting = go_on(state);
+    if is_waiting {
+        log::warn!("Shutdown manually aborted.");
+    }
+    is_waiting
+}
+
+/// Nothing ends; those who have asked for it are told.
+fn go_on(state: &State) -> bool {
+    let ending = state.control.waiting_end.lock().take();
+    state.pause.end(Cause::Ending);
+    for (waiter, to) in ending.iter().flat_map(|ending| &ending.askers) {
+        if waiter.claim() && waiter.finish() {
+            let (to, reply) = (*to, FAILED.to_vec());
+            state
+                .mailboxes
+                .post(to.group.into(), Mail::Served { to, reply });
+        }
+    }
+    state.mailboxes.wake_all();
+    ending.is_some()
+}
+
+/// Says which replicas lack something.
+fn log_replicas(state: &State) {
+    let replicas = state.role.replicas();
+    if replicas.is_empty() {
+        return;
+    }
+    let waiting = state.control.waiting_end.lock();
+    let end = waiting.as_ref().and_then(|ending| ending.stream_end);
+    let end = end.unwrap_or(state.journal.backlog.end());
+    drop(waiting);
+    for replica in &replicas {
+        let facts = replica.facts.lock().clone();
+        if facts.acked < end {
+            log::info!(
+                "Lagging replica {}:{} reported offset {} behind master, lag={}, state={}.",
+                facts.ip.as_ref().unwrap_or(&replica.peer),
+                facts.port,
+                end - facts.acked,
+                facts.acked_at.map_or(0, |at| at.elapsed().as_secs()),
+                replica.state()
+            );
+        }
+    }
+    log::info!(
+        "{} of {} replicas are in sync when shutting down.",
+        n_in_sync(state, end),
+        replicas.len()
+    );
+}
+
+// ---- The end -----------------------------------------------------------------------------------------
 
 /// Makes ready for the end. The error is logged; then the server goes on.
 pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
+    log_replicas(state);
     let is_first = state.aof.phase() == Phase::Waiting && state.saving.is_rewriting();
     if is_first && !manner.is_forced {
         log::warn!("Writing initial AOF, can't exit");

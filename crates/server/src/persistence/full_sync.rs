@@ -10,6 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use rdb::crc::Checksum;
@@ -18,7 +19,7 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
-use crate::role::Replica;
+use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
 /// Bytes that are handed on at a time.
@@ -119,7 +120,7 @@ fn make(
     {
         return functions_alone(state, replicas, (place, &mark, &fresh));
     }
-    let must_stop = || receivers.iter().all(|replica| !replica.has_begun());
+    let must_stop = || receivers.iter().all(|replica| replica.is_lost());
     let mut begin = |_: u64| begin_all(state, &receivers, is_direct.then_some(&mark), &fresh);
     let mut job = Job {
         names: ("", ""), // it has none
@@ -146,11 +147,14 @@ fn make(
         n_bytes: 0,
     };
     let mut written = out.write(&cut.head.out).map_err(told);
+    state.saving.n_saved.store(0, Relaxed);
     while cut.walk.step() {
+        save::note_progress(state, &*cut.gather, &must_stop);
         if written.is_err() {
             continue; // the rest is only marked
         }
         written = match cut.gather.is_over() {
+            _ if must_stop() => Err("no replica is left".to_owned()),
             true => Err("the replicas are too slow for what changes meanwhile".to_owned()),
             false => pass_on(&mut out, &cut, CHUNK_BYTES),
         };

@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -86,7 +87,9 @@ fn rewrite_to(
         },
     );
     let finished = written.and_then(|_| {
-        finish(state, (phase, form), &target).map_err(|error| told("the new files", &error))
+        let must_stop = || state.saving.must_stop_rewrite();
+        finish(state, (phase, form), &target, &must_stop)
+            .map_err(|error| told("the new files", &error))
     });
     if finished.is_err() {
         let _ = fs::remove_file(&target); // it may not be there
@@ -95,6 +98,38 @@ fn rewrite_to(
         }
     }
     finished
+}
+
+/// Has the snapshot of a primary, which has just become the data, be the base of the append-only file,
+/// which is off: nothing is written twice. Every shard is held, and the file is on the disk. False if
+/// that cannot be: then a rewrite is wanted, and the file is where it was, or gone.
+pub fn adopt(state: &State, snapshot: &Path) -> bool {
+    // One that was told to stop, and has not yet, lets go of the journal then.
+    if Form::of_base(state) != Form::Base || state.saving.is_rewriting() {
+        return false;
+    }
+    let adopted = adopt_as_base(state, snapshot);
+    match &adopted {
+        Ok(()) => log::info!("Reused RDB file from primary sync as AOF base file"),
+        Err(reason) => log::warn!("The snapshot cannot be the base of the AOF: {reason}"),
+    }
+    adopted.is_ok()
+}
+
+fn adopt_as_base(state: &State, snapshot: &Path) -> Result<(), String> {
+    append::hold(state, &mut state.aof.files())?;
+    append::mark_records(state);
+    let next = next_target(state, Phase::Waiting)?;
+    state.aof.set_phase(Phase::Waiting);
+    state.aof.direct(next);
+    state.journal.connect(state.aof.reader());
+    let form = (Phase::Waiting, Form::Base);
+    let finished = finish(state, form, &snapshot.to_string_lossy(), &|| false);
+    finished.map_err(|error| {
+        append::stop_waiting(state);
+        state.aof.set_phase(Phase::Off);
+        reason(&error)
+    })
 }
 
 /// The file for what is written after the cut, if anything is: the next increment, which is in the
@@ -133,9 +168,14 @@ fn next_target(state: &State, phase: Phase) -> Result<Option<Arc<Target>>, Strin
 }
 
 /// Names the base, and lets go what stands before it.
-fn finish(state: &State, (phase, form): (Phase, Form), whole: &str) -> io::Result<()> {
+fn finish(
+    state: &State,
+    (phase, form): (Phase, Form),
+    whole: &str,
+    must_stop: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let mut files = state.aof.files();
-    if state.saving.must_stop_rewrite() || state.aof.phase() != phase {
+    if must_stop() || state.aof.phase() != phase {
         return Err(io::Error::other("it was told to stop"));
     }
     let place = files.place.clone();

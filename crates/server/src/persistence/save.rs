@@ -422,7 +422,7 @@ fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> R
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
 /// purpose changes.
-fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
+pub(super) fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
     let delay_us = state.config.key_save_delay_us();

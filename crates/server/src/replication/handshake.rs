@@ -20,6 +20,8 @@ pub struct Introduction {
     pub ip: Option<String>,
     /// The history that it has, and the first byte that it lacks, counted from 1.
     pub history: Option<(String, u64)>,
+    /// The other side is to take over: FAILOVER.
+    pub hands_over: bool,
 }
 
 /// What is to be done next.
@@ -65,6 +67,11 @@ impl Handshake {
     pub fn begin(about: Introduction) -> (Handshake, Vec<String>) {
         let said = Said::Ping;
         (Handshake { about, said }, vec!["PING".to_owned()])
+    }
+
+    /// Whether PSYNC was said.
+    pub fn has_asked(&self) -> bool {
+        self.said == Said::Psync
     }
 
     /// What follows a line of the primary, which is without its end.
@@ -119,6 +126,9 @@ impl Handshake {
 
     fn ask(&mut self) -> Step {
         match self.about.history.clone() {
+            Some((replid, wanted)) if self.about.hands_over => {
+                self.say(Said::Psync, &["PSYNC", &replid, &wanted.to_string(), "FAILOVER"])
+            }
             Some((replid, wanted)) => {
                 self.say(Said::Psync, &["PSYNC", &replid, &wanted.to_string()])
             }
@@ -205,6 +215,7 @@ mod tests {
             port: 1,
             ip: Some("10.0.0.1".into()),
             history: Some(("b".repeat(40), 101)),
+            hands_over: true,
         };
         let answers = [
             "-NOAUTH Authentication required.",
@@ -217,7 +228,7 @@ mod tests {
         let (said, end) = talk(about, &answers);
         assert_eq!(said[1], "AUTH replica secret");
         assert_eq!(said[3], "REPLCONF ip-address 10.0.0.1");
-        assert_eq!(said[5], format!("PSYNC {} 101", "b".repeat(40)));
+        assert_eq!(said[5], format!("PSYNC {} 101 FAILOVER", "b".repeat(40)));
         assert_eq!(end, Step::Continue { replid: None });
     }
 

@@ -4,24 +4,28 @@
 //! the new. A command of the primary runs as one of a client does, and its bytes are handed on, as they
 //! came, to replicas of this server; those of a transaction together, when it ends.
 
-use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use resp::reply::{Proto, Reply};
 use resp::request::{Limits, Parser, Span};
 
+use super::disk::Durable;
 use super::handshake::{Handshake, Introduction, Step};
 use crate::command::Commands;
 use crate::dispatch;
 use crate::error::reason;
-use crate::exec::{Engine, Outcome};
+use crate::exec::{Engine, Outcome, unix_ms};
+use crate::role::failover::Phase;
 use crate::role::{LinkState, Primary};
 use crate::session::Session;
+use crate::session::client::{Buffers, Client, Facts};
 use crate::state::State;
+use crate::stats::counters::Counter;
 
 /// How long a read waits before a look at what else is to be done.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,24 +52,36 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
             log::warn!("{why}");
         }
         link.note(|primary| primary.link = LinkState::Connect);
+        link.hide();
         link.leave_block();
-        if link.is_wanted() {
+        // One that was there and is lost is sought again at once.
+        if link.is_wanted() && !std::mem::take(&mut link.has_followed) {
             state.role.wait(generation, RETRY);
         }
     }
 }
 
-struct Link {
-    state: &'static State,
-    engine: Engine,
-    session: Session,
+pub(super) struct Link {
+    pub(super) state: &'static State,
+    pub(super) engine: Engine,
+    pub(super) session: Session,
     generation: u64,
     /// What came and was not used yet, from `pos` on.
-    input: Vec<u8>,
-    pos: usize,
+    pub(super) input: Vec<u8>,
+    pub(super) pos: usize,
     /// Bytes of the transaction that is coming.
     block: Vec<u8>,
     acked_at: Instant,
+    /// What of the stream is on this server's disk.
+    pub(super) durable: Durable,
+    /// Up to where the primary was told that it is.
+    durable_to: Option<u64>,
+    /// PSYNC was said.
+    has_asked: bool,
+    /// The stream was followed.
+    has_followed: bool,
+    /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
+    shown: Option<Arc<Client>>,
 }
 
 impl Link {
@@ -81,15 +97,67 @@ impl Link {
             pos: 0,
             block: Vec::new(),
             acked_at: Instant::now(),
+            durable: Durable::default(),
+            durable_to: None,
+            has_asked: false,
+            has_followed: false,
+            shown: None,
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.state.role.generation() == self.generation && !self.state.is_stopping.load(Relaxed)
     }
 
-    fn note(&self, change: impl FnOnce(&mut Primary)) {
+    pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
         self.state.role.note_link(self.generation, change);
+    }
+
+    /// Does nothing while DEBUG SLEEP makes the server look dead.
+    fn sleep_along(&self) {
+        while self.state.n_asleep.load(Relaxed) > 0 && self.is_wanted() {
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Lets others see the connection.
+    fn show(&mut self, stream: &TcpStream) {
+        let text = |address: std::io::Result<SocketAddr>| {
+            address.map_or(String::new(), |address| address.to_string())
+        };
+        let (peer, local) = (text(stream.peer_addr()), text(stream.local_addr()));
+        let client = self
+            .engine
+            .client_of_primary(peer, local, stream.as_raw_fd());
+        self.state.clients.add(client.clone());
+        self.session.n_commands = 0;
+        (self.session.bytes_in, self.session.bytes_out) = (0, 0);
+        self.session.last_command = "";
+        self.shown = Some(client);
+        self.update_shown();
+    }
+
+    fn update_shown(&self) {
+        if let Some(shown) = &self.shown {
+            self.session.publish(unix_ms(), Buffers::default());
+            *shown.facts.lock() = Facts {
+                is_primary: true,
+                ..self.session.client.facts.lock().clone()
+            };
+        }
+    }
+
+    /// Whether a client has ended the connection.
+    fn is_killed(&self) -> bool {
+        self.shown
+            .as_ref()
+            .is_some_and(|shown| shown.is_killed.load(Relaxed))
+    }
+
+    fn hide(&mut self) {
+        if let Some(shown) = self.shown.take() {
+            self.state.clients.remove(shown.address.session);
+        }
     }
 
     /// Forgets half a transaction.
@@ -105,11 +173,16 @@ impl Link {
         let Some(primary) = self.state.role.primary() else {
             return Ok(());
         };
+        self.sleep_along();
         log::info!("Connecting to MASTER {}:{}", primary.host, primary.port);
         self.note(|primary| primary.link = LinkState::Connecting);
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
-        match self.shake_hands(&mut stream)? {
+        self.note(|primary| primary.link = LinkState::Handshake);
+        self.has_asked = false;
+        let answer = self.shake_hands(&mut stream);
+        self.settle_failover(&answer);
+        match answer? {
             Step::Full { replid, offset } => self.full(&mut stream, &replid, offset)?,
             Step::Continue { replid } => self.go_on(replid),
             Step::Send(_) => return Err("the handshake did not end".to_owned()),
@@ -119,8 +192,28 @@ impl Link {
             primary.link = LinkState::Connected;
             primary.heard_at = Some(Instant::now());
         });
+        self.show(&stream);
+        self.has_followed = true;
         self.acknowledge(&mut stream)?;
         self.follow(&mut stream)
+    }
+
+    /// Ends a failover with the answer of the replica that was asked to take over.
+    fn settle_failover(&self, answer: &Result<Step, String>) {
+        let state = self.state;
+        if state.role.failover.phase() != Phase::Moving || !self.is_wanted() {
+            return;
+        }
+        match answer {
+            Ok(Step::Full { .. } | Step::Continue { .. }) => {
+                let plan = state.role.failover.end();
+                plan.iter().for_each(|_| state.end_handover());
+            }
+            _ if self.has_asked => {
+                state.abort_failover("Failover target rejected psync request");
+            }
+            _ => {} // it is tried again
+        }
     }
 
     fn connect(&self, primary: &Primary) -> Result<TcpStream, String> {
@@ -166,6 +259,9 @@ impl Link {
         self.input
             .truncate(before + n.as_ref().copied().unwrap_or(0));
         let n = n?;
+        self.session.bytes_in += n as u64;
+        let counter = Counter::ReplicationInputBytes;
+        self.state.stats.count(counter, n as u64);
         if n > 0 {
             self.note(|primary| primary.heard_at = Some(Instant::now()));
         }
@@ -173,7 +269,7 @@ impl Link {
     }
 
     /// Reads more, for as long as the primary may take.
-    fn await_more(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+    pub(super) fn await_more(&mut self, stream: &mut TcpStream) -> Result<(), String> {
         let started = Instant::now();
         while !self.read(stream)? {
             if !self.is_wanted() {
@@ -187,7 +283,7 @@ impl Link {
     }
 
     /// The next line that is not empty: empty ones say that the primary is alive.
-    fn line(&mut self, stream: &mut TcpStream) -> Result<String, String> {
+    pub(super) fn line(&mut self, stream: &mut TcpStream) -> Result<String, String> {
         loop {
             let unread = &self.input[self.pos..];
             if let Some(n) = unread.iter().position(|byte| *byte == b'\n') {
@@ -222,6 +318,7 @@ impl Link {
             port: port.unwrap_or(config.port()),
             ip,
             history: backlog.is_on().then(|| (replid, backlog.end() + 1)),
+            hands_over: self.state.role.failover.phase() == Phase::Moving,
         };
         match &about.history {
             Some((replid, wanted)) => {
@@ -234,7 +331,10 @@ impl Link {
         loop {
             let line = self.line(stream)?;
             match handshake.hear(&line) {
-                Step::Send(words) => Link::say(stream, &words)?,
+                Step::Send(words) => {
+                    self.has_asked = handshake.has_asked();
+                    Link::say(stream, &words)?;
+                }
                 end => return Ok(end),
             }
         }
@@ -256,121 +356,6 @@ impl Link {
         self.session.database = role.stream_database.load(Relaxed) as u16;
     }
 
-    /// Receives a snapshot and puts it in the place of the data.
-    fn full(&mut self, stream: &mut TcpStream, replid: &str, offset: u64) -> Result<(), String> {
-        log::info!("Full resync from master: {replid}:{offset}");
-        self.note(|primary| {
-            primary.link = LinkState::Sync;
-            primary.snapshot = (0, 0);
-        });
-        let path = self.temporary()?;
-        let received = self.receive(stream, &path);
-        let loaded = received.and_then(|n_bytes| {
-            log::info!("MASTER <-> REPLICA sync: Flushing old data");
-            let file = File::open(&path).map_err(|error| reason(&error))?;
-            self.load(file, n_bytes, (replid, offset))
-        });
-        // It is gone, or was never there; the next one has the same name.
-        let _ = std::fs::remove_file(&path);
-        loaded?;
-        log::info!("MASTER <-> REPLICA sync: Finished with success");
-        Ok(())
-    }
-
-    fn temporary(&self) -> Result<PathBuf, String> {
-        let folder = std::env::current_dir().map_err(|error| reason(&error))?;
-        Ok(folder.join(format!("temp-replica-{}.rdb", std::process::id())))
-    }
-
-    /// Writes the snapshot to a file; its length.
-    fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
-        let line = self.line(stream)?;
-        let wrong = || {
-            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
-        };
-        let what = line.strip_prefix('$').ok_or_else(wrong)?;
-        let mark = what
-            .strip_prefix("EOF:")
-            .map(|mark| mark.as_bytes().to_vec());
-        if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
-            return Err(wrong());
-        }
-        let n_bytes = match mark {
-            Some(_) => {
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-                );
-                None
-            }
-            None => {
-                let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
-                );
-                self.note(|primary| primary.snapshot.0 = n_bytes);
-                Some(n_bytes)
-            }
-        };
-        let told = |error: std::io::Error| {
-            format!(
-                "Write error or short write writing to the DB dump file needed for MASTER <-> \
-                     REPLICA synchronization: {}",
-                reason(&error)
-            )
-        };
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).open(path);
-        let mut file = file.map_err(told)?;
-        // What may be the beginning of the mark is held back.
-        let n_held = mark.as_ref().map_or(0, Vec::len);
-        let mut n_done = 0;
-        loop {
-            let unread = &self.input[self.pos..];
-            let is_whole = match (&mark, n_bytes) {
-                (Some(mark), _) => unread.ends_with(mark),
-                (None, Some(n_bytes)) => n_done + unread.len() as u64 >= n_bytes,
-                (None, None) => return Err(wrong()),
-            };
-            let n = match (is_whole, n_bytes) {
-                (true, Some(n_bytes)) => (n_bytes - n_done) as usize,
-                _ => unread.len().saturating_sub(n_held),
-            };
-            file.write_all(&unread[..n]).map_err(told)?;
-            n_done += n as u64;
-            self.pos += n;
-            self.note(|primary| primary.snapshot.1 = n_done);
-            if is_whole {
-                self.pos += n_held;
-                return Ok(n_done);
-            }
-            self.await_more(stream)?;
-        }
-    }
-
-    /// Puts the snapshot in the place of the data.
-    fn load(
-        &mut self,
-        file: File,
-        n_bytes: u64,
-        (replid, offset): (&str, u64),
-    ) -> Result<(), String> {
-        let (state, role) = (self.state, &self.state.role);
-        let applying = role.applying.lock();
-        if !self.is_wanted() {
-            return Err("the primary is no longer wanted".to_owned());
-        }
-        role.stream_database.store(0, Relaxed);
-        state.close_replicas(); // what they have is of another history
-        self.engine.begin_tick();
-        self.engine.load_from_primary(file, n_bytes)?;
-        role.begin_history(replid.to_owned());
-        state.journal.backlog.follow(offset);
-        drop(applying);
-        self.session.database = role.stream_database.load(Relaxed) as u16;
-        self.session.queue = None;
-        Ok(())
-    }
-
     // ---- The stream ------------------------------------------------------------------------------
 
     /// Runs what comes until the connection ends.
@@ -382,7 +367,13 @@ impl Link {
             if !self.is_wanted() {
                 return Ok(());
             }
-            if self.acked_at.elapsed() >= ACK {
+            self.update_shown();
+            if self.is_killed() {
+                return Err("Connection with master lost.".to_owned());
+            }
+            self.sleep_along();
+            let since = self.acked_at.elapsed();
+            if since >= ACK || since >= TICK && self.has_more_on_disk() {
                 self.acknowledge(stream)?;
             }
             match self.read(stream)? {
@@ -408,7 +399,7 @@ impl Link {
         self.engine.begin_tick();
         let mut input = std::mem::take(&mut self.input);
         let mut result = Ok(());
-        while result.is_ok() && self.is_wanted() {
+        while result.is_ok() && self.is_wanted() && !self.is_killed() {
             spans.clear();
             let mut next = self.pos;
             match parser.next(&mut input, &mut next, spans, &limits) {
@@ -474,25 +465,51 @@ impl Link {
                     break;
                 }
                 Err(error) => {
-                    let name = words[0].escape_ascii();
-                    log::error!("The primary has sent '{name}', which cannot run here: {error}");
+                    answer = format!("-{error}\r\n").into_bytes();
                     break;
                 }
             }
         }
         if answer.first() == Some(&b'-') {
-            let (line, name) = (answer.escape_ascii(), words[0].escape_ascii());
+            let line = answer[1..].trim_ascii_end().escape_ascii();
+            let name = words[0].to_ascii_lowercase();
+            let name = name.escape_ascii();
             log::error!(
-                "== CRITICAL == This replica is sending an error to its master: '{line}' after processing the command '{name}'"
+                "== CRITICAL == This replica is sending an error to its master: '{line}' after \
+                 processing the command '{name}'"
             );
         }
         Ok(())
     }
 
-    /// Tells the primary how far this server is.
+    /// Whether more of the stream is on the disk than the primary knows of.
+    fn has_more_on_disk(&mut self) -> bool {
+        self.on_disk() > self.durable_to
+    }
+
+    /// Up to where the stream is on this server's disk, if it has an append-only file.
+    fn on_disk(&mut self) -> Option<u64> {
+        let state = self.state;
+        let (aof, backlog) = (&state.aof, &state.journal.backlog);
+        if !aof.is_fed() {
+            self.durable.forget();
+            return None;
+        }
+        self.durable.note(aof.reader().n_appended(), backlog.end());
+        self.durable.look(|end| aof.is_durable(end, &state.config))
+    }
+
+    /// Tells the primary how far this server is, and its disk.
     fn acknowledge(&mut self, stream: &mut TcpStream) -> Result<(), String> {
         self.acked_at = Instant::now();
+        self.state.aof.settle(&self.state.config);
+        self.durable_to = self.on_disk();
         let offset = self.state.journal.backlog.end().to_string();
-        Link::say(stream, &["REPLCONF".to_owned(), "ACK".to_owned(), offset])
+        let mut words = vec!["REPLCONF".to_owned(), "ACK".to_owned(), offset];
+        if let Some(durable_to) = self.durable_to {
+            words.extend(["FACK".to_owned(), durable_to.to_string()]);
+        }
+        self.session.bytes_out += words.iter().map(|word| word.len() as u64).sum::<u64>();
+        Link::say(stream, &words)
     }
 }

@@ -1,21 +1,26 @@
 //! The driver of replication: a thread that looks after replicas and begins snapshots for them, and one
 //! that follows the primary while there is one. What they know is in [`crate::role`].
 
+mod disk;
+pub mod handover;
 pub mod handshake;
 mod link;
+mod receive;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::command::Commands;
 use crate::mailbox::Mail;
 use crate::persistence::full_sync;
-use crate::role::Replica;
+use crate::role::replica::Replica;
 use crate::state::State;
 
 /// How often it looks, while there is somebody to look after.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often, while one of them is to take over.
+const SOON: Duration = Duration::from_millis(10);
 /// How often it looks whether there is anybody.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -23,8 +28,6 @@ const REST: Duration = Duration::from_secs(3600);
 struct Keeper {
     state: &'static State,
     pinged_at: Instant,
-    /// A snapshot for replicas is being made.
-    is_serving: Arc<AtomicBool>,
     /// The choice of a primary that is being followed.
     followed: u64,
 }
@@ -34,14 +37,14 @@ pub fn run(state: &'static State, commands: &'static Commands) {
     let mut keeper = Keeper {
         state,
         pinged_at: Instant::now(),
-        is_serving: Arc::default(),
-        followed: state.role.generation(),
+        followed: 0, // a client may have been faster than this thread
     };
     if let Some((host, port)) = state.config.primary() {
         state.role.follow(host, port);
     }
     while !state.is_stopping.load(Relaxed) {
-        let generation = state.role.generation();
+        let news = state.role.news();
+        let generation = news.0;
         if generation != keeper.followed && !state.saving.is_loading() {
             keeper.followed = generation;
             if state.role.is_replica() {
@@ -50,8 +53,12 @@ pub fn run(state: &'static State, commands: &'static Commands) {
         }
         let is_busy = keeper.look();
         let is_behind = generation != state.role.generation() || generation != keeper.followed;
-        let patience = if is_busy || is_behind { LOOK } else { REST };
-        state.role.wait(generation, patience);
+        let patience = match (state.role.failover.is_on(), is_busy || is_behind) {
+            (true, _) => SOON,
+            (false, true) => LOOK,
+            (false, false) => REST,
+        };
+        state.role.wait_for_news(news, patience);
     }
 }
 
@@ -64,6 +71,7 @@ impl Keeper {
         role.trim(backlog);
         let replicas = role.replicas();
         role.count_good(config.replica_lag_max());
+        handover::look(state);
         if replicas.is_empty() {
             if let (Some(alone), Some(ttl)) = (role.alone_for(), config.backlog_ttl())
                 && alone > ttl
@@ -85,9 +93,8 @@ impl Keeper {
 
     fn ping(&mut self) {
         let state = self.state;
-        if self.pinged_at.elapsed() >= state.config.replica_ping_period()
-            && !state.role.is_replica()
-        {
+        let is_due = self.pinged_at.elapsed() >= state.config.replica_ping_period();
+        if is_due && !state.role.is_replica() && !state.has_last_words() {
             self.pinged_at = Instant::now();
             state.journal.backlog.tell(&[b"PING"]);
             state.announce_stream();
@@ -112,7 +119,7 @@ impl Keeper {
     fn begin_snapshot(&self) {
         let (state, config) = (self.state, &self.state.config);
         let (mut waiting, longest) = state.role.waiting();
-        let is_free = !self.is_serving.load(Relaxed) && !state.saving.is_loading();
+        let is_free = !state.role.is_serving.load(Relaxed) && !state.saving.is_loading();
         if waiting.is_empty() || !is_free {
             return;
         }
@@ -127,11 +134,10 @@ impl Keeper {
         // Those who want a part of it have a snapshot of their own.
         let wants_functions = waiting[0].facts.lock().wants_functions_only;
         waiting.retain(|replica| replica.facts.lock().wants_functions_only == wants_functions);
-        self.is_serving.store(true, Relaxed);
-        let is_serving = self.is_serving.clone();
+        state.role.is_serving.store(true, Relaxed);
         std::thread::spawn(move || {
             full_sync::serve(state, waiting);
-            is_serving.store(false, Relaxed);
+            state.role.is_serving.store(false, Relaxed);
             state.role.nudge();
         });
     }

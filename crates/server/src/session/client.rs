@@ -41,7 +41,7 @@ pub struct TrackingFacts {
 }
 
 /// The letters that CLIENT LIST may show as flags.
-pub const FLAGS: &[u8] = b"NOSPxbcUeTtRBI";
+pub const FLAGS: &[u8] = b"NOSMPxbcUeTtRBI";
 
 /// How a session stood when it last ran something.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,8 @@ pub struct Facts {
     pub is_monitor: bool,
     /// It follows this server.
     pub is_replica: bool,
+    /// It is the link to the primary.
+    pub is_primary: bool,
     /// CLIENT TRACKING.
     pub tracking: Option<TrackingFacts>,
     /// Bytes of the commands queued since MULTI.
@@ -117,6 +119,10 @@ pub struct Client {
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
     /// CLIENT CAPA: it follows where it is redirected to.
     pub follows_redirects: AtomicBool,
+    /// READONLY of such a one: it reads here though this is a replica.
+    pub reads_here: AtomicBool,
+    /// The command that it last blocked in only reads.
+    pub waits_to_read: AtomicBool,
     /// CLIENT KILL: it runs nothing more.
     pub is_killed: AtomicBool,
     /// The blocking command it waits in.
@@ -133,6 +139,9 @@ impl Client {
         let facts = self.facts.lock();
         if facts.is_replica {
             return "replica";
+        }
+        if facts.is_primary {
+            return "master";
         }
         match facts.n_channels + facts.n_patterns + facts.n_shard_channels {
             0 => "normal",
@@ -166,8 +175,12 @@ impl Client {
         text.extend_from_slice(&self.name.lock());
         let multi = facts.n_queued.map_or(-1, |n| n as i64);
         let resp = if facts.proto == Proto::Resp3 { 3 } else { 2 };
+        let capabilities = match self.follows_redirects.load(Relaxed) {
+            true => " capa=r",
+            false => "",
+        };
         let mut rest = format!(
-            " age={age_s} idle={idle_s} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
+            " age={age_s} idle={idle_s} flags={}{capabilities} db={} sub={} psub={} ssub={} multi={multi} watch={} \
              qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem={} \
              tot-mem={} events={} cmd=",
             flags(&facts, self),
@@ -196,7 +209,10 @@ impl Client {
         };
         let _ = write!(rest, "{command} user=");
         text.extend_from_slice(rest.as_bytes());
-        text.extend_from_slice(self.user.lock().name());
+        match facts.is_primary {
+            true => text.extend_from_slice(b"(superuser)"),
+            false => text.extend_from_slice(self.user.lock().name()),
+        }
         text.extend_from_slice(format!(" redir={redir} resp={resp} lib-name=").as_bytes());
         let library = self.library.lock();
         text.extend_from_slice(&library.0);
@@ -217,6 +233,7 @@ fn flags(facts: &Facts, client: &Client) -> String {
     let all = [
         (facts.is_monitor, 'O'),
         (facts.is_replica, 'S'),
+        (facts.is_primary, 'M'),
         (facts.n_channels + facts.n_patterns + facts.n_shard_channels > 0, 'P'),
         (facts.n_queued.is_some(), 'x'),
         (facts.is_blocked, 'b'),
@@ -333,7 +350,10 @@ impl Clients {
             return Vec::new();
         }
         let mut all = self.all();
-        all.retain(|client| !client.facts.lock().is_kept);
+        all.retain(|client| {
+            let facts = client.facts.lock();
+            !facts.is_kept && !facts.is_primary
+        });
         all.sort_by_cached_key(|client| client.charged_bytes.load(Relaxed));
         let mut shed = Vec::new();
         while self.memory_bytes() >= limit {

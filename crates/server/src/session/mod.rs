@@ -14,7 +14,7 @@ use crate::acl::User;
 use crate::acl::rules::Rules;
 use crate::mailbox::Address;
 use crate::pubsub::{PubSub, Topic};
-use crate::role::Replica;
+use crate::role::replica::Replica;
 use client::{Buffers, Client, Facts, TrackingFacts};
 use queue::Queue;
 use tracking::TrackingMode;
@@ -31,6 +31,10 @@ pub enum Replies {
     SkipNext,
     /// The one of the command that runs is not.
     Skip,
+    /// It follows from here on: the answer to that is the last.
+    LastToReplica,
+    /// None belongs into the stream of a replica.
+    NoneToReplica,
 }
 
 /// The keys that EXEC depends on.
@@ -323,6 +327,7 @@ impl Session {
             is_importer: self.is_importer,
             is_monitor: self.is_monitor,
             is_replica: self.is_replica(),
+            is_primary: self.is_primary,
             queued_bytes: self.queue.as_ref().map_or(0, |queue| queue.len_bytes()),
             buffers,
             n_commands: self.n_commands,

@@ -30,6 +30,10 @@ pub enum Counter {
     NetInputBytes,
     /// Bytes written to clients.
     NetOutputBytes,
+    /// Bytes from the primary.
+    ReplicationInputBytes,
+    /// Bytes to replicas.
+    ReplicationOutputBytes,
     /// Socket reads.
     ReadsProcessed,
     /// Socket writes.

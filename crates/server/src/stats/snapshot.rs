@@ -65,6 +65,8 @@ pub struct ServerInfo {
     pub config_file: String,
     /// Event loops.
     pub n_threads: usize,
+    /// Until it ends, if it waits for replicas to end.
+    pub ends_in_ms: Option<u64>,
 }
 
 /// The clients.
@@ -79,7 +81,7 @@ pub struct ClientsInfo {
     /// Keys that somebody waits for, and those of them whose loss is waited for, too.
     pub waited_keys: (usize, usize),
     /// What CLIENT PAUSE lets wait, and for how many milliseconds still.
-    pub paused: Option<(&'static str, u64)>,
+    pub paused: Option<(&'static str, &'static str, u64)>,
     /// Subscribed to something.
     pub pubsub: u64,
     /// Tracking keys for a cache of theirs.
@@ -242,6 +244,14 @@ pub struct ReplicationInfo {
     pub backlog: Option<(u64, u64, u64)>,
     /// Those that follow, as `slaveN` shows them.
     pub replicas: Vec<String>,
+    /// Keys that clients of a writable replica gave a deadline.
+    pub n_own_keys: u64,
+    /// How far a failover is.
+    pub failover: &'static str,
+    /// Bytes on their way to replicas that are of no stream.
+    pub unsent_bytes: u64,
+    /// Bytes of the stream that are kept only for a replica that lacks them.
+    pub lagging_bytes: u64,
     /// Replicas that follow closely, if that matters.
     pub n_good: Option<usize>,
     /// Whom this server follows.
@@ -263,6 +273,8 @@ pub struct PrimaryInfo {
     pub heard_s: i64,
     /// A snapshot is on its way: its bytes, if they are known, and those that came.
     pub snapshot: Option<(u64, u64)>,
+    /// Seconds since the link came up.
+    pub up_s: Option<u64>,
     /// Seconds since the link went down.
     pub down_s: Option<u64>,
     /// The offset up to which its stream was read.

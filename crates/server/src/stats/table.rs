@@ -152,6 +152,7 @@ pub const FIELDS: &[Field] = &[
     server("lru_clock", |s| number(s.server.lru_clock)),
     server("executable", |s| text(&s.server.executable)),
     server("config_file", |s| text(&s.server.config_file)),
+    server("shutdown_in_milliseconds", |s| number(s.server.ends_in_ms?)),
     server("threads", |s| number(s.server.n_threads)),
     clients("connected_clients", |s| number(s.clients.connected)),
     clients("maxclients", |s| number(s.clients.max)),
@@ -162,9 +163,9 @@ pub const FIELDS: &[Field] = &[
     clients("total_blocking_keys", |s| number(s.clients.waited_keys.0)),
     clients("total_blocking_keys_on_nokey", |s| number(s.clients.waited_keys.1)),
     clients("pubsub_clients", |s| number(s.clients.pubsub)),
-    clients("paused_reason", |s| text(s.clients.paused.map_or("none", |_| "client_pause"))),
-    clients("paused_actions", |s| text(s.clients.paused.map_or("none", |(what, _)| what))),
-    clients("paused_timeout_milliseconds", |s| number(s.clients.paused.map_or(0, |(_, ms)| ms))),
+    clients("paused_reason", |s| text(s.clients.paused.map_or("none", |(why, ..)| why))),
+    clients("paused_actions", |s| text(s.clients.paused.map_or("none", |(_, what, _)| what))),
+    clients("paused_timeout_milliseconds", |s| number(s.clients.paused.map_or(0, |(.., ms)| ms))),
     clients("watching_clients", |s| number(s.clients.watching)),
     clients("clients_in_timeout_table", |s| number(s.clients.timed)),
     clients("total_watched_keys", |s| number(s.clients.watched_keys)),
@@ -212,10 +213,14 @@ pub const FIELDS: &[Field] = &[
         Some((i128::from(s.process?.rss_bytes) - i128::from(used_bytes)).to_string())
     }),
     memory("mem_clients_normal", |s| number(s.clients.memory_bytes)),
-    memory("mem_clients_slaves", |_| never()),
+    memory("mem_clients_slaves", |s| {
+        number(s.replication.lagging_bytes + s.replication.unsent_bytes)
+    }),
     memory("mem_not_counted_for_evict", |_| never()),
     memory("mem_replication_backlog", |s| number(s.replication.backlog.map_or(0, |kept| kept.2))),
-    memory("mem_total_replication_buffers", |_| never()),
+    memory("mem_total_replication_buffers", |s| {
+        number(s.replication.backlog.map_or(0, |kept| kept.2) + s.replication.unsent_bytes)
+    }),
     memory("mem_aof_buffer", |s| number(s.persistence.aof.n_waiting_bytes)),
     memory("mem_allocator", |s| text(s.memory.allocated?.allocator)),
     memory("active_defrag_running", |_| never()),
@@ -277,6 +282,8 @@ pub const FIELDS: &[Field] = &[
     stats("instantaneous_ops_per_sec", |s| number(s.activity.ops_per_s.round() as u64)),
     stats("total_net_input_bytes", |s| counted(s, Counter::NetInputBytes)),
     stats("total_net_output_bytes", |s| counted(s, Counter::NetOutputBytes)),
+    stats("total_net_repl_input_bytes", |s| counted(s, Counter::ReplicationInputBytes)),
+    stats("total_net_repl_output_bytes", |s| counted(s, Counter::ReplicationOutputBytes)),
     stats("instantaneous_input_kbps", |s| kilobytes(s.activity.input_bytes_per_s)),
     stats("instantaneous_output_kbps", |s| kilobytes(s.activity.output_bytes_per_s)),
     stats("rejected_connections", |s| counted(s, Counter::RejectedConnections)),
@@ -286,6 +293,7 @@ pub const FIELDS: &[Field] = &[
     stats("expired_subkeys", |s| counted(s, Counter::ExpiredFields)),
     stats("expired_fields", |s| counted(s, Counter::ExpiredFields)), // as Valkey calls them
     stats("expired_keys", |s| counted(s, Counter::ExpiredKeys)),
+    stats("slave_expires_tracked_keys", |s| number(s.replication.n_own_keys)),
     stats("evicted_keys", |s| counted(s, Counter::EvictedKeys)),
     stats("evicted_clients", |s| counted(s, Counter::EvictedClients)),
     stats("evicted_scripts", |s| counted(s, Counter::EvictedScripts)),
@@ -359,6 +367,16 @@ pub const FIELDS: &[Field] = &[
         let (total, read) = s.replication.primary.as_ref()?.snapshot?;
         number(total.saturating_sub(read))
     }),
+    replication("master_sync_perc", |s| {
+        let (total, read) = s.replication.primary.as_ref()?.snapshot?;
+        percent_of(read, total)
+    }),
+    replication("master_sync_last_io_seconds_ago", |s| {
+        let primary = s.replication.primary.as_ref()?;
+        primary.snapshot?;
+        number(primary.heard_s)
+    }),
+    replication("master_link_up_since_seconds", |s| number(s.replication.primary.as_ref()?.up_s?)),
     replication("master_link_down_since_seconds", |s| {
         number(s.replication.primary.as_ref()?.down_s?)
     }),
@@ -370,8 +388,9 @@ pub const FIELDS: &[Field] = &[
         number(u8::from(s.replication.primary.as_ref()?.is_announced))
     }),
     replication("connected_slaves", |s| number(s.replication.replicas.len())),
+    replication("replicas_waiting_psync", |_| never()),
     replication("min_slaves_good_slaves", |s| number(s.replication.n_good?)),
-    replication("master_failover_state", |_| text("no-failover")),
+    replication("master_failover_state", |s| text(s.replication.failover)),
     replication("master_replid", |s| text(&s.replication.replid)),
     replication("master_replid2", |s| text(&s.replication.replid2)),
     replication("master_repl_offset", |s| number(s.replication.offset)),
@@ -412,6 +431,11 @@ fn number(value: impl ToString) -> Option<String> {
 
 fn counted(snapshot: &Snapshot, counter: Counter) -> Option<String> {
     number(snapshot.totals.get(counter))
+}
+
+/// The same without its sign, as a snapshot that is on its way is told of.
+fn percent_of(part: u64, whole: u64) -> Option<String> {
+    Some(format!("{:.2}", part as f64 * 100.0 / whole.max(1) as f64))
 }
 
 fn percent(part: u64, whole: u64) -> Option<String> {

@@ -181,7 +181,6 @@ fn ids(args: &mut Args<'_>, is_list: bool) -> Result<Vec<u64>> {
     Ok(ids)
 }
 
-/// The link to a primary is no client of this server, so none is found.
 fn kind(word: &[u8]) -> Result<&'static str> {
     match &word.to_ascii_lowercase()[..] {
         b"normal" => Ok("normal"),

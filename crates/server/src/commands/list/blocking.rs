@@ -96,38 +96,45 @@ fn blmpop(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     Ok(())
 }
 
-/// Where nothing can wait the answer is that of LMOVE; a wait ends with a null array.
+/// Whether an element was moved. Where nothing can wait the answer is that of LMOVE; a wait ends with a
+/// null array.
 fn move_or_wait(
     ctx: &mut WriteCtx<'_>,
     reply: &mut Reply<'_>,
     (source, from): (&[u8], Side),
     (destination, to): (&[u8], Side),
     until_ms: Option<u64>,
-) -> Result<()> {
-    if ctx.db.list(source)?.is_some() || !ctx.effects.can_wait {
+) -> Result<bool> {
+    let moves = ctx.db.list(source)?.is_some() || !ctx.effects.can_wait;
+    if moves {
         move_item(ctx, reply, (source, from), (destination, to))?;
-        let word = |side| match side {
-            Side::Head => &b"left"[..],
-            Side::Tail => b"right",
-        };
-        ctx.propagate(&[b"LMOVE", source, destination, word(from), word(to)]);
-        return Ok(());
+    } else {
+        reply.null_array();
+        ctx.wait(until_ms);
     }
-    reply.null_array();
-    ctx.wait(until_ms);
-    Ok(())
+    Ok(moves)
 }
 
 fn blmove(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (source, destination) = (args.take()?, args.take()?);
     let (from, to) = (side(args)?, side(args)?);
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
-    move_or_wait(ctx, reply, (source, from), (destination, to), until_ms)
+    if move_or_wait(ctx, reply, (source, from), (destination, to), until_ms)? {
+        let word = |side| match side {
+            Side::Head => &b"LEFT"[..],
+            Side::Tail => b"RIGHT",
+        };
+        ctx.propagate(&[b"LMOVE", source, destination, word(from), word(to)]);
+    }
+    Ok(())
 }
 
 fn brpoplpush(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let (source, destination) = (args.take()?, args.take()?);
     let until_ms = wait_until(args.take()?, ctx.now_ms())?;
     let ends = ((source, Side::Tail), (destination, Side::Head));
-    move_or_wait(ctx, reply, ends.0, ends.1, until_ms)
+    if move_or_wait(ctx, reply, ends.0, ends.1, until_ms)? {
+        ctx.propagate(&[b"RPOPLPUSH", source, destination]);
+    }
+    Ok(())
 }

@@ -1,0 +1,138 @@
+//! The snapshot of the primary: received whole, into a file, before anything of the old data goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::link::Link;
+use crate::error::reason;
+use crate::role::LinkState;
+
+impl Link {
+    /// Receives a snapshot and puts it in the place of the data.
+    pub(super) fn full(
+        &mut self,
+        stream: &mut TcpStream,
+        replid: &str,
+        offset: u64,
+    ) -> Result<(), String> {
+        log::info!("Full resync from master: {replid}:{offset}");
+        self.note(|primary| {
+            primary.link = LinkState::Sync;
+            primary.snapshot = (0, 0);
+        });
+        let path = self.temporary()?;
+        let received = self.receive(stream, &path);
+        let loaded = received.and_then(|n_bytes| {
+            log::info!("MASTER <-> REPLICA sync: Flushing old data");
+            log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+            let file = File::open(&path).map_err(|error| reason(&error))?;
+            if self.state.aof.is_fed() {
+                file.sync_all().map_err(|error| reason(&error))?; // it becomes a part of that
+            }
+            self.load((file, &path), n_bytes, (replid, offset))
+        });
+        // It is gone, or was never there; the next one has the same name.
+        let _ = std::fs::remove_file(&path);
+        loaded?;
+        log::info!("MASTER <-> REPLICA sync: Finished with success");
+        Ok(())
+    }
+
+    fn temporary(&self) -> Result<PathBuf, String> {
+        let folder = std::env::current_dir().map_err(|error| reason(&error))?;
+        Ok(folder.join(format!("temp-replica-{}.rdb", std::process::id())))
+    }
+
+    /// Writes the snapshot to a file; its length.
+    fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
+        let line = self.line(stream)?;
+        let wrong = || {
+            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
+        };
+        let what = line.strip_prefix('$').ok_or_else(wrong)?;
+        let mark = what
+            .strip_prefix("EOF:")
+            .map(|mark| mark.as_bytes().to_vec());
+        if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
+            return Err(wrong());
+        }
+        let n_bytes = match mark {
+            Some(_) => {
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                );
+                None
+            }
+            None => {
+                let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
+                log::info!(
+                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
+                );
+                self.note(|primary| primary.snapshot.0 = n_bytes);
+                Some(n_bytes)
+            }
+        };
+        let told = |error: std::io::Error| {
+            format!(
+                "Write error or short write writing to the DB dump file needed for MASTER <-> \
+                     REPLICA synchronization: {}",
+                reason(&error)
+            )
+        };
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).open(path);
+        let mut file = file.map_err(told)?;
+        // What may be the beginning of the mark is held back.
+        let n_held = mark.as_ref().map_or(0, Vec::len);
+        let mut n_done = 0;
+        loop {
+            let unread = &self.input[self.pos..];
+            let is_whole = match (&mark, n_bytes) {
+                (Some(mark), _) => unread.ends_with(mark),
+                (None, Some(n_bytes)) => n_done + unread.len() as u64 >= n_bytes,
+                (None, None) => return Err(wrong()),
+            };
+            let n = match (is_whole, n_bytes) {
+                (true, Some(n_bytes)) => (n_bytes - n_done) as usize,
+                _ => unread.len().saturating_sub(n_held),
+            };
+            file.write_all(&unread[..n]).map_err(told)?;
+            n_done += n as u64;
+            self.pos += n;
+            self.note(|primary| primary.snapshot.1 = n_done);
+            if is_whole {
+                self.pos += n_held;
+                return Ok(n_done);
+            }
+            self.await_more(stream)?;
+        }
+    }
+
+    /// Puts the snapshot in the place of the data.
+    fn load(
+        &mut self,
+        snapshot: (File, &Path),
+        n_bytes: u64,
+        (replid, offset): (&str, u64),
+    ) -> Result<(), String> {
+        let (state, role) = (self.state, &self.state.role);
+        let applying = role.applying.lock();
+        if !self.is_wanted() {
+            return Err("the primary is no longer wanted".to_owned());
+        }
+        role.stream_database.store(0, Relaxed);
+        state.close_replicas(); // what they have is of another history
+        self.engine.begin_tick();
+        self.engine.load_from_primary(snapshot, n_bytes)?;
+        self.durable.forget();
+        role.begin_history(replid.to_owned());
+        state.journal.backlog.follow(offset);
+        drop(applying);
+        self.session.database = role.stream_database.load(Relaxed) as u16;
+        self.session.queue = None;
+        Ok(())
+    }
+}

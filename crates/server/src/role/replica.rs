@@ -1,0 +1,312 @@
+//! One replica of this server: what it said of itself, and what it is sent next, be it the snapshot or
+//! the stream.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::journal::backlog::Backlog;
+use crate::mailbox::Address;
+
+/// Bytes of a snapshot that may wait for one replica's socket.
+const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// Bytes handed to a loop at a time.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// What a replica is sent next.
+enum Feed {
+    /// Nothing: it has not asked yet.
+    None,
+    /// It asked for everything; the snapshot is not begun.
+    Waiting,
+    /// The snapshot: what was made of it, or what stands before the file that it is in.
+    Payload {
+        queue: VecDeque<Arc<[u8]>>,
+        n_bytes: usize,
+        rest: Rest,
+        then: u64,
+    },
+    /// The stream, from this offset on.
+    Stream(u64),
+    /// It could not be given what it needs.
+    Broken,
+}
+
+/// What follows the pieces of a snapshot that are there.
+enum Rest {
+    /// More of them.
+    Pieces,
+    /// This file, from here on.
+    File(File, u64),
+    /// The stream, when the replica has said that it has loaded what it got.
+    Word,
+}
+
+/// What a replica said of itself, and where it is.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaFacts {
+    /// REPLCONF ip-address.
+    pub ip: Option<String>,
+    /// REPLCONF listening-port.
+    pub port: u16,
+    /// REPLCONF capa eof: it takes a snapshot whose length is not known before.
+    pub takes_eof: bool,
+    /// REPLCONF capa psync2, or any PSYNC at all.
+    pub takes_psync: bool,
+    /// REPLCONF rdb-only: it wants a snapshot and no stream.
+    pub is_snapshot_only: bool,
+    /// REPLCONF rdb-filter-only functions.
+    pub wants_functions_only: bool,
+    /// The offset up to which it has the stream.
+    pub acked: u64,
+    /// The offset up to which it has the stream on its disk.
+    pub acked_on_disk: u64,
+    /// When it last said so.
+    pub acked_at: Option<Instant>,
+    /// It has said so since it got its snapshot: the stream may go out.
+    pub is_online: bool,
+}
+
+/// A session that follows this server.
+pub struct Replica {
+    /// Where its session is.
+    pub address: Address,
+    /// The other side's address, without the port.
+    pub peer: String,
+    /// See [`ReplicaFacts`].
+    pub facts: Mutex<ReplicaFacts>,
+    feed: Mutex<Feed>,
+    room: Condvar,
+    pub(super) since: Instant,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica")
+            .field("address", &self.address)
+            .finish()
+    }
+}
+
+/// What a loop has to send.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// What was put into the buffer.
+    Piece,
+    /// Nothing for now.
+    Nothing,
+    /// It cannot go on and must be closed, for this reason.
+    Broken(&'static str),
+}
+
+impl Replica {
+    /// One that has said nothing yet.
+    pub fn new(address: Address, peer: String) -> Replica {
+        Replica {
+            address,
+            peer,
+            facts: Mutex::default(),
+            feed: Mutex::new(Feed::None),
+            room: Condvar::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Whether it asked for a snapshot that is not begun.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Waiting)
+    }
+
+    /// Whether it has asked to follow.
+    pub fn has_begun(&self) -> bool {
+        !matches!(*self.feed.lock(), Feed::None)
+    }
+
+    /// Where others reach it, and how far it is.
+    pub fn place_and_offset(&self) -> (String, u16, u64) {
+        let facts = self.facts.lock();
+        let host = facts.ip.as_ref().unwrap_or(&self.peer).clone();
+        (host, facts.port, facts.acked)
+    }
+
+    /// Whether it can get nothing more.
+    pub fn is_lost(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Broken)
+    }
+
+    /// The state as INFO names it.
+    pub fn state(&self) -> &'static str {
+        match &*self.feed.lock() {
+            Feed::None | Feed::Waiting | Feed::Broken => "wait_bgsave",
+            Feed::Payload {
+                rest: Rest::Pieces, ..
+            } => "wait_bgsave",
+            Feed::Payload { .. } => "send_bulk",
+            Feed::Stream(_) => "online",
+        }
+    }
+
+    /// Whether it gets the stream.
+    pub fn is_online(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Stream(_))
+    }
+
+    /// The first offset that it still needs.
+    pub(super) fn needs(&self) -> Option<u64> {
+        match &*self.feed.lock() {
+            Feed::None | Feed::Waiting | Feed::Broken => None,
+            Feed::Payload { then, .. } => Some(*then),
+            Feed::Stream(at) => Some(*at),
+        }
+    }
+
+    /// Bytes of a snapshot that wait for its socket.
+    pub fn unsent_bytes(&self) -> u64 {
+        match &*self.feed.lock() {
+            Feed::Payload { n_bytes, .. } => *n_bytes as u64,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the stream that it lacks.
+    pub fn behind(&self, backlog: &Backlog) -> u64 {
+        self.needs()
+            .map_or(0, |at| backlog.end().saturating_sub(at))
+    }
+
+    /// Goes on with the stream from an offset.
+    pub fn go_on(&self, offset: u64) {
+        let mut facts = self.facts.lock();
+        facts.is_online = true;
+        facts.acked_at.get_or_insert_with(Instant::now);
+        drop(facts);
+        *self.feed.lock() = Feed::Stream(offset);
+    }
+
+    /// Asks for everything.
+    pub(super) fn ask(&self) {
+        *self.feed.lock() = Feed::Waiting;
+    }
+
+    /// Begins the snapshot, behind `head`; the stream follows from `then` on.
+    pub fn begin(&self, head: &[u8], then: u64) {
+        self.facts.lock().is_online = false;
+        *self.feed.lock() = Feed::Payload {
+            queue: VecDeque::from([head.into()]),
+            n_bytes: head.len(),
+            rest: Rest::Pieces,
+            then,
+        };
+    }
+
+    /// A piece of the snapshot; waits while much is unsent. False if the replica is gone, or took
+    /// nothing for so long.
+    pub fn offer(&self, bytes: &Arc<[u8]>, patience: Duration) -> bool {
+        let mut feed = self.feed.lock();
+        loop {
+            match &mut *feed {
+                Feed::Payload { queue, n_bytes, .. } if *n_bytes <= PAYLOAD_BYTES_MAX => {
+                    queue.push_back(bytes.clone());
+                    *n_bytes += bytes.len();
+                    return true;
+                }
+                Feed::Payload { n_bytes, .. } => {
+                    let before = *n_bytes;
+                    let is_late = self.room.wait_for(&mut feed, patience).timed_out();
+                    let is_stuck =
+                        matches!(&*feed, Feed::Payload { n_bytes, .. } if *n_bytes >= before);
+                    if is_late && is_stuck {
+                        *feed = Feed::Broken;
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// The snapshot is whole; or it is in this file, which stands behind what was offered.
+    pub fn complete(&self, file: Option<File>) {
+        let mut feed = self.feed.lock();
+        if let Feed::Payload { rest, .. } = &mut *feed {
+            *rest = file.map_or(Rest::Word, |file| Rest::File(file, 0));
+        }
+    }
+
+    /// It can get nothing more.
+    pub fn give_up(&self) {
+        *self.feed.lock() = Feed::Broken;
+        self.room.notify_all();
+    }
+
+    /// Puts what is to be sent next into `out`, at most about [`PIECE_BYTES`].
+    pub fn next(&self, backlog: &Backlog, out: &mut Vec<u8>) -> Next {
+        let mut feed = self.feed.lock();
+        match &mut *feed {
+            Feed::None | Feed::Waiting => Next::Nothing,
+            Feed::Broken => Next::Broken("its snapshot could not be made"),
+            Feed::Payload {
+                queue,
+                n_bytes,
+                rest,
+                then,
+            } => {
+                if let Some(piece) = queue.pop_front() {
+                    *n_bytes -= piece.len();
+                    out.extend_from_slice(&piece);
+                    self.room.notify_all();
+                    return Next::Piece;
+                }
+                match rest {
+                    Rest::Pieces => return Next::Nothing,
+                    // The end of a snapshot of unknown length is the end of what has come.
+                    Rest::Word if !self.facts.lock().is_online => return Next::Nothing,
+                    Rest::Word => {}
+                    Rest::File(file, at) => {
+                        out.resize(PIECE_BYTES, 0);
+                        match file.read_at(out, *at) {
+                            Ok(0) => out.clear(),
+                            Ok(n) => {
+                                out.truncate(n);
+                                *at += n as u64;
+                                return Next::Piece;
+                            }
+                            Err(_) => return Next::Broken("the snapshot cannot be read"),
+                        }
+                    }
+                }
+                *feed = Feed::Stream(*then);
+                drop(feed);
+                self.next_of_stream(backlog, out)
+            }
+            Feed::Stream(_) => {
+                drop(feed);
+                self.next_of_stream(backlog, out)
+            }
+        }
+    }
+
+    fn next_of_stream(&self, backlog: &Backlog, out: &mut Vec<u8>) -> Next {
+        let facts = self.facts.lock();
+        if facts.is_snapshot_only {
+            return Next::Nothing; // it closes when it has what it came for
+        }
+        drop(facts);
+        let mut feed = self.feed.lock();
+        let Feed::Stream(at) = &mut *feed else {
+            return Next::Nothing;
+        };
+        match backlog.copy(*at, PIECE_BYTES, out) {
+            None => Next::Broken("it is too far behind"),
+            Some(0) => Next::Nothing,
+            Some(n) => {
+                *at += n as u64;
+                Next::Piece
+            }
+        }
+    }
+}
