@@ -255,6 +255,18 @@ impl Command {
         });
     }
 
+    /// Whether somebody is told if a key that is needed for this is not there.
+    #[cold]
+    pub fn tells_miss(&self, need: Need) -> bool {
+        const READERS: &[&str] = &["bitfield", "getdel", "getex", "getset", "pfmerge", "set"];
+        match self.kind {
+            Kind::Write(_) if need == Need::READ => true,
+            Kind::Write(_) if need == Need::BOTH => READERS.contains(&self.name),
+            Kind::Write(_) => self.name == "xack",
+            _ => !self.name.starts_with("object|") && self.name != "memory|usage",
+        }
+    }
+
     /// Visits the databases that a request is about, each with the place of the word that names it.
     pub fn each_database(
         &self,

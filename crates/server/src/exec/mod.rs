@@ -42,7 +42,9 @@ use resp::reply::Reply;
 
 pub use meanwhile::Meanwhile;
 
+use crate::acl::Need;
 use crate::command::context::{Directives, Effects, Order, Place};
+use crate::command::event::Event;
 use crate::command::lookup::Recent;
 use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
@@ -194,6 +196,16 @@ fn wanted(config: &Config) -> EventClasses {
         true => classes,
         false => EventClasses::NONE,
     }
+}
+
+/// Announces what a command that writes is to read and is not there.
+#[cold]
+fn tell_misses(db: &Db<'_>, command: &Command, request: &[&[u8]], effects: &mut Effects) {
+    command.each_need(request, &mut |key, need| {
+        if command.tells_miss(need) && !db.exists(key) {
+            effects.event(Event::key_miss("keymiss"), db.number(), key);
+        }
+    });
 }
 
 /// Unix time in milliseconds.
@@ -638,7 +650,8 @@ impl Engine {
                     db.see_due();
                 }
                 db.note(Noted {
-                    misses: self.effects.wanted.contains(EventClasses::KEY_MISS),
+                    misses: self.effects.wanted.contains(EventClasses::KEY_MISS)
+                        && command.tells_miss(Need::READ),
                     arrivals: false,
                 });
                 db.remember_hashes(&self.known);
@@ -660,6 +673,9 @@ impl Engine {
                 let db = Db::new(locked, database, Terms { keeps_due, ..terms });
                 if sees_due {
                     db.see_due();
+                }
+                if self.effects.wanted.contains(EventClasses::KEY_MISS) {
+                    tell_misses(&db, command, request, &mut self.effects);
                 }
                 db.note(Noted {
                     misses: false,
