@@ -151,6 +151,8 @@ pub struct Registry {
     watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
     /// Places in queues that are held by wide waiters.
     n_wide: usize,
+    /// And by those who are also told that their key goes.
+    n_heeding: usize,
 }
 
 impl Registry {
@@ -162,6 +164,7 @@ impl Registry {
     /// Adds a waiter for `key`, behind those already there.
     pub fn wait(&mut self, key: &[u8], waiter: Arc<Waiter>) {
         self.n_wide += usize::from(waiter.is_wide);
+        self.n_heeding += usize::from(waiter.cause.heeds_loss);
         self.waiters
             .entry(key.into())
             .or_default()
@@ -178,24 +181,25 @@ impl Registry {
         };
         queue.remove(at);
         self.n_wide -= usize::from(waiter.is_wide);
+        self.n_heeding -= usize::from(waiter.cause.heeds_loss);
         if queue.is_empty() {
             self.waiters.remove(key);
         }
     }
 
-    /// The first live waiter of `key` behind the first `skip` live ones.
-    pub fn waiter(&self, key: &[u8], skip: usize) -> Option<Arc<Waiter>> {
-        let mut live = self
-            .waiters
-            .get(key)?
-            .iter()
-            .filter(|waiter| !waiter.is_over());
-        live.nth(skip).cloned()
+    /// The waiter at this place in the queue of `key`; his wait may be over.
+    pub fn waiter(&self, key: &[u8], at: usize) -> Option<Arc<Waiter>> {
+        self.waiters.get(key)?.get(at).cloned()
     }
 
     /// Whether somebody waits for `key`.
     pub fn has_waiter(&self, key: &[u8]) -> bool {
         self.waiters.contains_key(key)
+    }
+
+    /// Whether anybody here is to be told that the key he waits for goes.
+    pub fn has_heeding_waiter(&self) -> bool {
+        self.n_heeding > 0
     }
 
     /// Whether anybody here waits who may need other shards, too.

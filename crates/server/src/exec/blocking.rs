@@ -199,20 +199,19 @@ impl Engine {
 
     fn serve_key(&mut self, locked: &Locked<'static>, (database, key): &Place) {
         let id = self.shard_of(*database, key);
-        let mut n_passed = 0;
+        let mut at = 0;
         loop {
             let kind = self.kind(locked, *database, key);
             self.journal_unit(); // that it was due, or what the last one came to
-            let next = locked
-                .registry(id)
-                .and_then(|registry| registry.waiter(key, n_passed));
+            let next = locked.registry(id).and_then(|registry| {
+                let concerns_some = kind.is_some() || registry.has_heeding_waiter();
+                registry.waiter(key, at).filter(|_| concerns_some)
+            });
             let Some(waiter) = next else {
                 return;
             };
-            if !suits(parked(&waiter), kind) {
-                n_passed += 1;
-            } else if !waiter.claim() {
-                n_passed += usize::from(!waiter.is_over());
+            if !suits(parked(&waiter), kind) || !waiter.claim() {
+                at += 1;
             } else if parked(&waiter).client.is_killed.load(Relaxed) {
                 waiter.finish(); // nobody would get what it takes
                 self.forget(locked, &waiter);
@@ -220,7 +219,7 @@ impl Engine {
                 waiter.finish();
                 self.forget(locked, &waiter);
             } else if waiter.release() {
-                n_passed += 1;
+                at += 1;
             } else {
                 // Its time ran out while it was claimed; its session was told to wait for word.
                 let to = parked(&waiter).client.address;
