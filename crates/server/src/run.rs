@@ -165,7 +165,10 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
     });
     let commands: &'static Commands = Box::leak(Box::new(commands));
     log::info!("Server initialized");
-    let data = find_data(state)?;
+    let mut data = find_data(state)?;
+    if data.is_loaded_first(state) {
+        load_data(state, commands, std::mem::replace(&mut data, Data::None))?;
+    }
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     let saver = start_saver(state, commands, data);
     std::thread::spawn(move || append::run(state));
@@ -195,8 +198,19 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
 /// What the data is loaded from.
 enum Data {
     None,
-    Snapshot(File),
+    Snapshot(File, u64),
     Log(Found),
+}
+
+impl Data {
+    /// Whether so little is to be loaded that nobody need be told to wait.
+    fn is_loaded_first(&self, state: &State) -> bool {
+        match self {
+            Data::None => false,
+            Data::Snapshot(_, n_bytes) => state.config.is_loaded_first(*n_bytes),
+            Data::Log(found) => state.config.is_loaded_first(found.n_bytes),
+        }
+    }
 }
 
 /// The files of the data; clients are told to wait from here on. With an append-only file a snapshot
@@ -211,7 +225,7 @@ fn find_data(state: &State) -> Result<Data, String> {
     match load::open(state) {
         Ok((file, n_bytes)) => {
             state.saving.begin_loading(n_bytes);
-            Ok(Data::Snapshot(file))
+            Ok(Data::Snapshot(file, n_bytes))
         }
         Err(LoadError::Absent) => Ok(Data::None),
         Err(error) => Err(fatal(&error)),
@@ -225,21 +239,26 @@ fn fatal(error: &LoadError) -> String {
     )
 }
 
+/// Loads what was found. The error is for the operator.
+fn load_data(state: &'static State, commands: &'static Commands, data: Data) -> Result<(), String> {
+    let engine = || Engine::new(state, commands, state.n_threads, SAVER_SEED);
+    match data {
+        Data::None => Ok(()),
+        Data::Snapshot(file, _) => engine().load_at_start(file).map_err(|error| {
+            load::report(state);
+            fatal(&error)
+        }),
+        Data::Log(found) => engine()
+            .replay_at_start(&found)
+            .and_then(|()| append::open_at_start(state))
+            .inspect(|()| state.saving.end_loading()),
+    }
+}
+
 /// Starts the thread that loads the data and then saves it.
 fn start_saver(state: &'static State, commands: &'static Commands, data: Data) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let engine = || Engine::new(state, commands, state.n_threads, SAVER_SEED);
-        let loaded = match data {
-            Data::None => Ok(()),
-            Data::Snapshot(file) => engine().load_at_start(file).map_err(|error| {
-                load::report(state);
-                fatal(&error)
-            }),
-            Data::Log(found) => engine()
-                .replay_at_start(&found)
-                .and_then(|()| append::open_at_start(state))
-                .inspect(|()| state.saving.end_loading()),
-        };
+        let loaded = load_data(state, commands, data);
         let is_loaded = loaded.is_ok();
         state.control.post(Order::Loaded(loaded));
         if is_loaded {

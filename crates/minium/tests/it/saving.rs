@@ -260,7 +260,13 @@ fn clients_are_told_to_wait_while_the_data_is_loaded() {
     text("DEBUG POPULATE 2000", &mut client);
     text("SAVE", &mut client);
     kill(&mut server);
-    let flags = [DEBUG, &["--key-load-delay", "1000"]].concat();
+    const SLOWLY: &[&str] = &[
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let flags = [DEBUG, SLOWLY].concat();
     let mut command = std::process::Command::new(MINIUM);
     command.current_dir(&folder);
     let server = Server::begin(command, &flags);

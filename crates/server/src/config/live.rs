@@ -495,6 +495,11 @@ impl Config {
         self.number(const { slot("key-load-delay") }).max(0) as u64
     }
 
+    /// `loading-process-events-interval-bytes`: what is shorter is loaded before anybody is answered.
+    pub fn is_loaded_first(&self, n_bytes: u64) -> bool {
+        n_bytes < self.number(const { slot("loading-process-events-interval-bytes") }) as u64
+    }
+
     /// `shutdown-timeout`: how long the last save waits for commands to end.
     pub fn shutdown_timeout_s(&self) -> u64 {
         self.number(const { slot("shutdown-timeout") })

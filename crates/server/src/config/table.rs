@@ -212,9 +212,7 @@ pub const DIRECTIVES: &[Directive] = &[
     integer("lfu-log-factor", "10", 0, INT),
     integer("list-compress-depth", "0", 0, INT).tuning("lists are not compressed"),
     integer("list-max-listpack-size", "-2", -INT - 1, INT).alias("list-max-ziplist-size"),
-    integer("loading-process-events-interval-bytes", "524288", 1024, INT)
-        .hidden()
-        .tuning("event loops answer while another thread loads"),
+    integer("loading-process-events-interval-bytes", "524288", 1024, INT).hidden(),
     text("locale-collate", "").refused(&["", "C", "POSIX"], "strings compare byte by byte only"),
     choice("log-format", "legacy", &["legacy", "logfmt", "json"])
         .valkey()
