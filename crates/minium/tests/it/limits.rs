@@ -156,6 +156,7 @@ fn half_requests_and_sudden_ends_leave_nothing_behind() {
     on_few_and_many_threads(&[], |server| {
         let mut client = server.client();
         let before = figure(&mut client, "used_memory");
+        let n_received = figure(&mut client, "total_connections_received");
         for _ in 0..50 {
             for bytes in [
                 &b"*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$10000000\r\nabc"[..],
@@ -172,8 +173,11 @@ fn half_requests_and_sudden_ends_leave_nothing_behind() {
                 server.socket().write_all(bytes).unwrap();
             }
         }
-        wait_for("every session ends", || figure(&mut client, "connected_clients") == 1);
-        assert_eq!(figure(&mut client, "blocked_clients"), 0);
+        wait_for("every session has begun and ended", || {
+            figure(&mut client, "total_connections_received") == n_received + 500
+                && figure(&mut client, "connected_clients") == 1
+                && figure(&mut client, "blocked_clients") == 0
+        });
         assert_eq!(text("EXISTS half", &mut client), ":0");
         assert_eq!(text("RPUSH list a", &mut client), ":1");
         assert_eq!(text("LLEN list", &mut client), ":1", "nobody is served who is gone");
