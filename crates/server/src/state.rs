@@ -181,7 +181,21 @@ impl State {
     #[inline]
     pub fn is_out_of_memory(&self) -> bool {
         let max_bytes = self.config.max_memory_bytes();
-        max_bytes > 0 && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
+        max_bytes > 0
+            && memory::allocated().is_some_and(|now| {
+                now.used_bytes > max_bytes
+                    && now.used_bytes.saturating_sub(self.n_uncounted_bytes()) > max_bytes
+            })
+    }
+
+    /// Bytes that `maxmemory` does not count, since evicting makes them more: what waits for replicas
+    /// beyond the backlog, and for the append-only file.
+    pub fn n_uncounted_bytes(&self) -> u64 {
+        let unwritten = match self.aof.is_fed() {
+            true => self.aof.n_waiting_bytes(),
+            false => 0,
+        };
+        self.journal.backlog.n_surplus_bytes() + unwritten
     }
 
     /// Whether writes are refused because the data could not be saved.

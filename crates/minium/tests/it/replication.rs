@@ -1,6 +1,7 @@
 //! Primaries and replicas as processes: what is written at one is read at the other, whatever happens
 //! to the link.
 
+use crate::limits::figure;
 use crate::replicas::{FLAGS, field, fill, follow, start, wait_for_link, wait_for_same};
 use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
 use std::io::{Read, Write};
@@ -444,4 +445,27 @@ fn a_received_snapshot_becomes_the_base_of_the_append_only_file() {
         assert_eq!(text("DEBUG LOADAOF", &mut client), "+OK");
         assert_eq!(text("DEBUG DIGEST", &mut client), digest);
     }
+}
+
+#[test]
+fn what_waits_for_a_slow_replica_is_not_memory_that_keys_must_make_room_for() {
+    let (primary, replica) = (start(&["--repl-backlog-size", "16kb"]), start(&[]));
+    let mut client = primary.client();
+    follow(&replica, &primary);
+    signal("STOP", replica.process.id());
+    let limit = figure(&mut client, "used_memory") + (4 << 20);
+    text(&format!("CONFIG SET maxmemory {limit}"), &mut client);
+    let value = "x".repeat(100 << 10);
+    for _ in 0..200 {
+        let answer = client.call(&["SET", "k", &value]).unwrap();
+        assert_eq!(client::transcript::render(&answer).trim_end(), "+OK");
+    }
+    assert!(figure(&mut client, "mem_not_counted_for_evict") > 8 << 20);
+    signal("CONT", replica.process.id());
+    wait_for_same(&primary, &replica);
+    text("CONFIG SET import-mode yes", &mut client);
+    text("CONFIG SET maxmemory-policy allkeys-lru", &mut client);
+    text("CONFIG SET maxmemory 1", &mut client);
+    let told = text("SET k v", &mut client);
+    assert!(told.starts_with("-OOM "), "nothing is evicted while data is imported: {told}");
 }

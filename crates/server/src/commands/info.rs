@@ -288,6 +288,7 @@ pub(super) fn memory(state: &State) -> MemoryInfo {
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
         lazyfree_pending: state.keyspace.n_pending(),
+        uncounted_bytes: state.n_uncounted_bytes(),
     }
 }
 

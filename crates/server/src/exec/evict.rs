@@ -148,14 +148,12 @@ impl Engine {
         (self.eviction.is_full, self.eviction.is_unfinished) = (false, false);
         let is_spared =
             self.state.role.is_replica() && self.state.config.replica_ignores_max_memory();
-        let may_not_write = is_spared
-            || self.is_paused()
-            || self.directives.is_importing
-            || self.state.scripts.running.is_busy();
+        let may_not_write = is_spared || self.is_paused() || self.state.scripts.running.is_busy();
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
-        let Some(policy) = self.eviction.policy else {
+        let is_importing = self.directives.is_importing;
+        let Some(policy) = self.eviction.policy.filter(|_| !is_importing) else {
             self.eviction.is_full = true;
             return;
         };

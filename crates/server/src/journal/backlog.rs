@@ -116,6 +116,15 @@ impl Backlog {
         self.inner.lock().chunks.len() * CHUNK_BYTES
     }
 
+    /// Allocated bytes beyond those that are kept for who comes back.
+    pub fn n_surplus_bytes(&self) -> u64 {
+        if !self.is_on() {
+            return 0;
+        }
+        let kept_bytes = self.kept_bytes.load(Ordering::Relaxed);
+        (self.memory_bytes() as u64).saturating_sub(kept_bytes)
+    }
+
     /// Begins to keep the stream, if it was not kept; for a replica that gets the data of this
     /// moment, so the stream names its database again. The offset.
     pub fn begin(&self) -> u64 {

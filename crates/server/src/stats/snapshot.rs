@@ -131,6 +131,8 @@ pub struct MemoryInfo {
     pub policy: String,
     /// Values waiting for the background thread that frees them.
     pub lazyfree_pending: u64,
+    /// What `maxmemory` does not count.
+    pub uncounted_bytes: u64,
 }
 
 /// Figures of this moment.

@@ -217,7 +217,7 @@ pub const FIELDS: &[Field] = &[
     memory("mem_clients_slaves", |s| {
         number(s.replication.lagging_bytes + s.replication.unsent_bytes)
     }),
-    memory("mem_not_counted_for_evict", |_| never()),
+    memory("mem_not_counted_for_evict", |s| number(s.memory.uncounted_bytes)),
     memory("mem_replication_backlog", |s| number(s.replication.backlog.map_or(0, |kept| kept.2))),
     memory("mem_total_replication_buffers", |s| {
         number(s.replication.backlog.map_or(0, |kept| kept.2) + s.replication.unsent_bytes)
