@@ -30,11 +30,12 @@ pub struct Title {
 
 impl Title {
     /// Takes the bytes of the arguments and of the environment; `None` where the system does not tell
-    /// where they are. Only for a process with a single thread that has read its arguments.
+    /// where they are, or shows those of another program that runs this one, as valgrind does. Only for a
+    /// process with a single thread that has read its arguments.
     pub fn claim() -> Option<Title> {
         let name = std::env::args().next()?;
         let [arg_start, arg_end, env_start, env_end] = bounds()?;
-        if arg_start == 0 || arg_end <= arg_start {
+        if arg_start == 0 || arg_end <= arg_start || !holds_own_arguments(arg_start, arg_end) {
             return None;
         }
         let end = match arg_end == env_start && has_moved_environment(env_start, env_end) {
@@ -66,6 +67,20 @@ impl Title {
             start.add(text.len()).write_bytes(0, n_bytes - text.len());
         }
     }
+}
+
+/// Whether the arguments that lie there are those that this program got.
+fn holds_own_arguments(arg_start: usize, arg_end: usize) -> bool {
+    let own = std::env::args_os().flat_map(|arg| {
+        let mut text = arg.into_encoded_bytes();
+        text.push(0);
+        text
+    });
+    let start: *const u8 = std::ptr::with_exposed_provenance(arg_start);
+    // SAFETY: the system says that these bytes of the process are the arguments it was started with;
+    // nobody changes them but `show`, which comes later.
+    let shown = unsafe { std::slice::from_raw_parts(start, arg_end - arg_start) };
+    own.eq(shown.iter().copied())
 }
 
 /// Where arguments and environment lie: the 48th to 51st field of `stat`.
