@@ -167,7 +167,12 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
     log::info!("Server initialized");
     let mut data = find_data(state)?;
     if data.is_loaded_first(state) {
-        load_data(state, commands, std::mem::replace(&mut data, Data::None))?;
+        let loaded = load_data(state, commands, std::mem::replace(&mut data, Data::None));
+        if let Err(error) = loaded {
+            acceptor.close();
+            remove_pid_file(pid_file.as_deref());
+            return Err(error);
+        }
     }
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
     let saver = start_saver(state, commands, data);
@@ -182,17 +187,21 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
     if state.aof.phase() != Phase::Off {
         append::close(state);
     }
-    if let Some(path) = pid_file {
-        if result.is_ok() {
-            log::info!("Removing the pid file.");
-        }
-        // It could not be written, or somebody has removed it.
-        let _ = std::fs::remove_file(path);
+    if result.is_ok() && pid_file.is_some() {
+        log::info!("Removing the pid file.");
     }
+    remove_pid_file(pid_file.as_deref());
     if result.is_ok() {
         log::warn!("Minium is now ready to exit, bye bye...");
     }
     result
+}
+
+fn remove_pid_file(path: Option<&str>) {
+    if let Some(path) = path {
+        // It could not be written, or somebody has removed it.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What the data is loaded from.

@@ -369,12 +369,14 @@ impl State {
     pub fn lead(&self) -> Result<bool, String> {
         let replid = random_id()?;
         let _applied = self.role.applying.lock(); // what runs now still belongs to the old history
-        if !self.role.lead() {
+        if !self.role.is_replica() {
             return Ok(false);
         }
-        self.config.note_primary("");
+        // The stream is there before the first write is let in.
         self.role.rename_history(replid, self.journal.backlog.end());
         self.journal.backlog.lead();
+        self.role.lead();
+        self.config.note_primary("");
         self.close_replicas(); // they come again and go on under the new name
         self.mailboxes.wake_all(); // keys may run out again
         let _ = self.adjust_oom_score();

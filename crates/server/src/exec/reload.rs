@@ -51,22 +51,24 @@ impl Engine {
         session
     }
 
+    /// All shards, if they are to be had within some milliseconds.
+    pub fn everything(&self) -> Option<Locked<'static>> {
+        let locked = Locked::transaction(&self.state.keyspace, PATIENCE).ok()?;
+        locked.take_everything();
+        Some(locked)
+    }
+
     /// Puts the snapshot of a primary in the place of the data; nothing is left if it is broken. The
     /// error is for the log.
     pub fn load_from_primary(
         &mut self,
+        locked: Locked<'static>,
         (file, path): (File, &Path),
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
         // What is no snapshot at all is no reason to throw anything away.
         let parts = load::parts(self.state, file).map_err(|error| error.to_string())?;
         self.state.saving.begin_loading(n_bytes);
-        let locked = loop {
-            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
-                break locked;
-            }
-        };
-        locked.take_everything();
         self.clear(&locked);
         self.effects.has_touched_all = self.state.tracking.is_active();
         let loaded = self.load(&locked, parts, (false, true));
@@ -74,14 +76,18 @@ impl Engine {
             self.clear(&locked); // better nothing than a part
         }
         // The append-only file tells of the old data: it begins anew.
-        if append::switch_off(self.state) && !(loaded.is_ok() && rewrite::adopt(self.state, path)) {
-            append::switch_on(self.state)?;
-        }
+        let appends = append::switch_off(self.state) || self.state.config.appends();
+        let is_known = !appends || loaded.is_ok() && rewrite::adopt(self.state, path);
+        let begun = match is_known {
+            true => Ok(()),
+            false => append::switch_on(self.state),
+        };
         self.release(locked);
         self.state.saving.end_loading();
-        loaded.map(|_| ()).map_err(|error| {
+        loaded.map_err(|error| {
             format!("Failed trying to load the MASTER synchronization DB: {error}")
-        })
+        })?;
+        begun
     }
 
     /// Loads the append-only file that was found at the start; it is not open yet. The error is for

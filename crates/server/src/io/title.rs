@@ -13,7 +13,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 
 use parking_lot::Mutex;
 
@@ -94,7 +94,9 @@ fn bounds() -> Option<[usize; 4]> {
 
 /// Copies the environment; whether nothing of it lies between these addresses any more.
 fn has_moved_environment(start: usize, end: usize) -> bool {
-    for (name, value) in std::env::vars_os() {
+    // A name that is none could not be set, and stays where it is.
+    let is_name = |name: &OsStr| !name.is_empty() && !name.as_encoded_bytes().contains(&b'=');
+    for (name, value) in std::env::vars_os().filter(|(name, _)| is_name(name)) {
         // SAFETY: the process has one thread, by the contract of `claim`.
         unsafe { std::env::set_var(&name, &value) };
     }

@@ -429,19 +429,24 @@ impl Link {
     /// Runs one command and hands its bytes on.
     fn one(&mut self, stream: &mut TcpStream, words: &[&[u8]], raw: &[u8]) -> Result<(), String> {
         let role = &self.state.role;
-        let applying = role.applying.lock();
-        if !self.is_wanted() {
-            return Ok(()); // it belongs to a history that ends before it
-        }
         let is = |word: &str| {
             words
                 .first()
                 .is_some_and(|name| name.eq_ignore_ascii_case(word.as_bytes()))
         };
         let must_answer = is("replconf");
-        if !words.is_empty() && !must_answer && !is("ping") {
-            self.apply(words)?;
-        }
+        let runs = !words.is_empty() && !must_answer && !is("ping");
+        let applying = loop {
+            let applying = role.applying.lock();
+            if !self.is_wanted() {
+                return Ok(()); // it belongs to a history that ends before it
+            }
+            if !runs || self.apply(words) {
+                break applying;
+            }
+            drop(applying); // who has the locks may be about to end this history
+            std::thread::sleep(BUSY);
+        };
         role.stream_database
             .store(self.session.database.into(), Relaxed);
         self.block.extend_from_slice(raw);
@@ -456,23 +461,17 @@ impl Link {
         }
     }
 
-    fn apply(&mut self, words: &[&[u8]]) -> Result<(), String> {
+    /// Runs a command; false if its locks are busy.
+    fn apply(&mut self, words: &[&[u8]]) -> bool {
         let mut answer = Vec::new();
-        loop {
-            answer.clear();
-            let mut reply = Reply::new(&mut answer, Proto::Resp2);
-            match dispatch::apply(&mut self.engine, &mut self.session, words, &mut reply) {
-                Ok(Outcome::Done) => break,
-                Ok(Outcome::Busy | Outcome::Postponed) => std::thread::sleep(BUSY),
-                Ok(Outcome::Blocked(_)) => {
-                    self.engine.end_wait(&mut self.session, true);
-                    break;
-                }
-                Err(error) => {
-                    answer = format!("-{error}\r\n").into_bytes();
-                    break;
-                }
+        let mut reply = Reply::new(&mut answer, Proto::Resp2);
+        match dispatch::apply(&mut self.engine, &mut self.session, words, &mut reply) {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Busy | Outcome::Postponed) => return false,
+            Ok(Outcome::Blocked(_)) => {
+                self.engine.end_wait(&mut self.session, true);
             }
+            Err(error) => answer = format!("-{error}\r\n").into_bytes(),
         }
         if answer.first() == Some(&b'-') {
             let line = answer[1..].trim_ascii_end().escape_ascii();
@@ -483,7 +482,7 @@ impl Link {
                  processing the command '{name}'"
             );
         }
-        Ok(())
+        true
     }
 
     /// Whether more of the stream is on the disk than the primary knows of.

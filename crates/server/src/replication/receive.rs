@@ -119,14 +119,20 @@ impl Link {
         (replid, offset): (&str, u64),
     ) -> Result<(), String> {
         let (state, role) = (self.state, &self.state.role);
-        let applying = role.applying.lock();
-        if !self.is_wanted() {
-            return Err("the primary is no longer wanted".to_owned());
-        }
+        let (applying, locked) = loop {
+            let applying = role.applying.lock();
+            if !self.is_wanted() {
+                return Err("the primary is no longer wanted".to_owned());
+            }
+            if let Some(locked) = self.engine.everything() {
+                break (applying, locked);
+            }
+            drop(applying); // who has the locks may be about to end this history
+        };
         role.stream_database.store(0, Relaxed);
         state.close_replicas(); // what they have is of another history
         self.engine.begin_tick();
-        self.engine.load_from_primary(snapshot, n_bytes)?;
+        self.engine.load_from_primary(locked, snapshot, n_bytes)?;
         self.durable.forget();
         role.begin_history(replid.to_owned());
         state.journal.backlog.follow(offset);

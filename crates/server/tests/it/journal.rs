@@ -447,6 +447,27 @@ fn what_goes_by_itself_is_told_of_as_the_directives_say_each_key_for_itself() {
 }
 
 #[test]
+fn a_transaction_is_one_block_after_a_look_at_keys_of_which_none_was_due() {
+    let server = Server::new(1, &[]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(1 << 20);
+    for line in ["SET k v PX 5", "SET k v"] {
+        send(&mut group, place, &words(line));
+    }
+    group.advance(10); // there was a deadline in between, and it is looked for
+    reader.take().unwrap();
+    for line in ["MULTI", "SET a 1", "SET b 1", "EXEC"] {
+        send(&mut group, place, &words(line));
+    }
+    let verbs: Vec<Vec<u8>> = requests(&reader.take().unwrap())
+        .into_iter()
+        .map(|words| words[0].clone())
+        .collect();
+    assert_eq!(verbs, [&b"MULTI"[..], b"SET", b"SET", b"EXEC"]);
+}
+
+#[test]
 fn libraries_of_functions_are_in_the_journal_and_what_a_script_keeps_out_is_not() {
     let server = Server::new(1, &[]);
     let mut group = server.group(0);
