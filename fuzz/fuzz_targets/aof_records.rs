@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use server::aof::records::{Record, Records};
 use server::aof::scan::scan_source;
-use server::journal::write_command;
+use server::journal::unit::write_command;
 
 /// The commands up to the first flaw; whether there was one.
 fn commands(bytes: &[u8]) -> (Vec<Vec<Vec<u8>>>, bool) {
