@@ -176,7 +176,8 @@ fn log_replicas(state: &State) {
 /// Makes ready for the end. The error is logged; then the server goes on.
 pub fn prepare(state: &'static State, manner: Manner) -> Result<(), String> {
     log_replicas(state);
-    let is_first = state.aof.phase() == Phase::Waiting && state.saving.is_rewriting();
+    let is_written = state.saving.is_rewriting() || state.saving.wants_rewrite();
+    let is_first = state.aof.phase() == Phase::Waiting && is_written;
     if is_first && !manner.is_forced {
         log::warn!("Writing initial AOF, can't exit");
         return Err("the append-only file has no base yet".to_owned());
