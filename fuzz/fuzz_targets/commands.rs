@@ -36,10 +36,12 @@ const DIRECTIVES: &[(&str, &str)] = &[
     ("zset-max-listpack-value", "24"),
 ];
 
-/// Commands that would reach the other session's keys, the files of the machine, or the end.
+/// Commands that would reach the other session's keys, the files of the machine, another server, or the
+/// end. With a replica at hand, FAILOVER would have everybody wait.
 const LEFT_OUT: &[&str] = &[
     "acl", "auth", "bgrewriteaof", "bgsave", "client", "config", "debug", "eval", "eval_ro", "evalsha",
-    "evalsha_ro", "flushall", "flushdb", "hello", "monitor", "save", "script", "shutdown", "swapdb",
+    "evalsha_ro", "failover", "flushall", "flushdb", "hello", "monitor", "psync", "replconf", "replicaof",
+    "save", "script", "shutdown", "slaveof", "swapdb", "sync",
 ];
 
 struct Trial {
