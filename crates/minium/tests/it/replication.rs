@@ -5,7 +5,7 @@ use crate::limits::figure;
 use crate::replicas::{FLAGS, field, fill, follow, start, wait_for_link, wait_for_same};
 use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -327,9 +327,8 @@ fn the_link_is_a_client_that_can_be_killed() {
     wait_for("it comes back", || (field("sync_partial_ok", &mut client) == "2").then_some(()));
 }
 
-#[test]
-fn a_message_keeps_its_place_in_a_transaction() {
-    let primary = start(&[]);
+/// A replica that is a bare socket, once it is sent the stream.
+fn raw_follower(primary: &Server) -> TcpStream {
     let mut follower = primary.socket();
     follower.write_all(b"SYNC\r\n").unwrap();
     let mut client = primary.client();
@@ -338,6 +337,13 @@ fn a_message_keeps_its_place_in_a_transaction() {
             .contains("online")
             .then_some(())
     });
+    follower
+}
+
+#[test]
+fn a_message_keeps_its_place_in_a_transaction() {
+    let primary = start(&[]);
+    let (mut follower, mut client) = (raw_follower(&primary), primary.client());
     for line in ["MULTI", "SET a 1", "PUBLISH news hello", "SET b 1", "EXEC"] {
         text(line, &mut client);
     }
@@ -393,14 +399,7 @@ fn what_a_replica_refuses_is_refused_in_scripts_and_functions_too() {
 #[test]
 fn no_reply_gets_into_the_stream_of_a_replica() {
     let primary = start(&[]);
-    let mut follower = primary.socket();
-    follower.write_all(b"SYNC\r\n").unwrap();
-    let mut client = primary.client();
-    wait_for("it follows", || {
-        field("slave0", &mut client)
-            .contains("online")
-            .then_some(())
-    });
+    let (mut follower, mut client) = (raw_follower(&primary), primary.client());
     follower.write_all(b"REPLCONF ACK 0\r\nPING\r\n").unwrap();
     let mut stream = Vec::new();
     follower.read_to_end(&mut stream).unwrap();

@@ -81,9 +81,7 @@ impl Engine {
             self.effects.is_recorded = self.state.journal.has_readers();
             let is_more = expire_shard(&locked, id, terms, EXPIRE_SLICE);
             self.settle_departed(&locked);
-            if !self.unit.is_empty() {
-                self.unit.loosen(); // the keys have nothing to do with each other
-            }
+            self.unit.loosen(); // the keys have nothing to do with each other
             self.release(locked);
             if !is_more {
                 due.pop();

@@ -28,11 +28,7 @@ impl Engine {
     /// Loads the file that was found at the start.
     pub fn load_at_start(&mut self, file: File) -> std::result::Result<(), LoadError> {
         self.begin_tick();
-        let locked = loop {
-            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
-                break locked;
-            }
-        };
+        let locked = self.transaction();
         let parts = load::parts(self.state, file);
         let keeps_due = self.state.config.primary().is_some(); // it is the primary who says what is due
         let loaded = parts.and_then(|parts| self.load(&locked, parts, (false, keeps_due)));
@@ -49,6 +45,15 @@ impl Engine {
         let mut session = self.reader_of_files();
         session.is_primary = true;
         session
+    }
+
+    /// Becomes the transaction, however long that takes.
+    fn transaction(&self) -> Locked<'static> {
+        loop {
+            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
+                return locked;
+            }
+        }
     }
 
     /// All shards, if they are to be had within some milliseconds.
@@ -94,11 +99,7 @@ impl Engine {
     /// the operator.
     pub fn replay_at_start(&mut self, found: &Found) -> std::result::Result<(), String> {
         self.begin_tick();
-        let locked = loop {
-            if let Ok(locked) = Locked::transaction(&self.state.keyspace, PATIENCE) {
-                break locked;
-            }
-        };
+        let locked = self.transaction();
         self.replay_all(&locked, found)
     }
 

@@ -107,9 +107,10 @@ impl Unit {
         self.turns.last().map_or(Audience::ALL, |(_, one)| *one)
     }
 
-    /// Its commands need not stay together: no block is made of them.
+    /// Its commands need not stay together: no block is made of them. What an empty one is to be is
+    /// not known yet.
     pub fn loosen(&mut self) {
-        self.is_loose = true;
+        self.is_loose = !self.is_empty();
     }
 
     /// Removes everything.
