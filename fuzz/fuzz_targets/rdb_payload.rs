@@ -28,10 +28,25 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let mut file = b"REDIS0012".to_vec();
     file.extend_from_slice(bytes);
+    let mut raw = Vec::new();
+    if let Ok(mut parts) = Parts::open(&file[..], LAX) {
+        while let Ok(part) = parts.next_raw() {
+            match part {
+                Part::Key(key, _, _) | Part::Emptied(key) => raw.push(key),
+                Part::End => break,
+                _ => {}
+            }
+        }
+    }
+    let mut keys = raw.into_iter();
     if let Ok(mut parts) = Parts::open(&file[..], LAX) {
         while let Ok(part) = parts.next(&limits) {
-            if matches!(part, Part::End) {
-                break;
+            match part {
+                // What is read was also passed over, and ended at the same place.
+                Part::Key(key, _, _) => assert_eq!(keys.next(), Some(key)),
+                Part::Emptied(_) => drop(keys.next()),
+                Part::End => break,
+                _ => {}
             }
         }
     }

@@ -26,6 +26,8 @@ pub enum Reason {
     Unknown(u8),
     /// A type that this program knows and cannot hold.
     Unsupported(&'static str),
+    /// A value for which another server has no form.
+    Foreign(&'static str),
     /// What was read contradicts itself.
     Corrupt(&'static str),
     /// A collection without elements, which no key may hold.
@@ -51,6 +53,7 @@ impl fmt::Display for Reason {
             Reason::Version(version) => write!(f, "Can't handle RDB format version {version}"),
             Reason::Unknown(code) => write!(f, "unknown type or opcode {code}"),
             Reason::Unsupported(what) => write!(f, "{what} cannot be loaded by this version"),
+            Reason::Foreign(what) => write!(f, "{what}, which the other server cannot hold"),
             Reason::Corrupt(what) => write!(f, "corrupt: {what}"),
             Reason::Empty => f.write_str("corrupt: a collection without elements"),
             Reason::Checksum { stated, found } => {

@@ -18,6 +18,7 @@ use datatypes::home::{Encoding, Limits, Owned, Payload};
 use crate::code;
 use crate::error::{Reason, Result};
 use crate::load::{self, Terms};
+use crate::pass;
 use crate::payload::Demands;
 use crate::read::Reader;
 use crate::save;
@@ -100,15 +101,15 @@ pub fn end(writer: &mut Writer) {
 
 // ---- Reading -----------------------------------------------------------------------------------
 
-/// One part of a file.
+/// One part of a file, with values or with their bytes.
 #[derive(Debug)]
-pub enum Part {
+pub enum Part<T = Owned> {
     /// A name and a text about the file.
     About(Vec<u8>, Vec<u8>),
     /// The source of a library.
     Function(Vec<u8>),
     /// A key with its value; its database is [`Parts::database`].
-    Key(Vec<u8>, Attributes, Owned),
+    Key(Vec<u8>, Attributes, T),
     /// A key with a collection that has no elements, which old versions have written.
     Emptied(Vec<u8>),
     /// Something that has no meaning here.
@@ -177,8 +178,32 @@ impl<R: Read> Parts<R> {
         self.key.as_ref().map(|(key, code)| (&key[..], *code))
     }
 
+    /// Whether nothing follows, which is so behind [`Part::End`].
+    pub fn is_at_end(&mut self) -> bool {
+        self.reader.is_at_end()
+    }
+
     /// Reads the next part. O(bytes).
     pub fn next(&mut self, limits: &Limits) -> Result<Part> {
+        let version = self.version;
+        self.next_by(|reader, code| load::value(reader, code, Terms { version, limits }))
+    }
+
+    /// Reads the next part, a value as it stands there: its code, then its body. O(bytes).
+    pub fn next_raw(&mut self) -> Result<Part<Vec<u8>>> {
+        let version = self.version;
+        self.next_by(|reader, code| {
+            reader.keep(vec![code]);
+            let passed = pass::value(reader, code, version);
+            let kept = reader.kept();
+            passed.map(|()| kept)
+        })
+    }
+
+    fn next_by<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<R>, u8) -> Result<T>,
+    ) -> Result<Part<T>> {
         let mut attributes = Attributes::default();
         loop {
             let opcode = self.reader.byte()?;
@@ -205,7 +230,8 @@ impl<R: Read> Parts<R> {
                     return self.reader.fail(Reason::Unsupported(what));
                 }
                 code::MODULE_AUX => {
-                    self.pass_module_aux()?;
+                    self.pass_lengths(2)?; // when the module wants to get this
+                    pass::module(&mut self.reader)?;
                     return Ok(Part::Passed);
                 }
                 code::SLOT_IMPORT => {
@@ -213,19 +239,22 @@ impl<R: Read> Parts<R> {
                     return self.reader.fail(Reason::Unsupported(what));
                 }
                 code::EOF => return self.end(),
-                kind => return self.value(kind, attributes, limits),
+                kind => return self.value(kind, attributes, read),
             }
         }
     }
 
-    fn value(&mut self, kind: u8, attributes: Attributes, limits: &Limits) -> Result<Part> {
+    fn value<T>(
+        &mut self,
+        kind: u8,
+        attributes: Attributes,
+        read: impl FnOnce(&mut Reader<R>, u8) -> Result<T>,
+    ) -> Result<Part<T>> {
         if !load::is_kind(kind) {
             return self.reader.fail(Reason::Unknown(kind));
         }
         let key = self.reader.string()?;
-        let version = self.version;
-        let value = load::value(&mut self.reader, kind, Terms { version, limits });
-        match value {
+        match read(&mut self.reader, kind) {
             Ok(value) => Ok(Part::Key(key, attributes, value)),
             Err(error) if error.reason == Reason::Empty => Ok(Part::Emptied(key)),
             Err(error) => {
@@ -239,22 +268,7 @@ impl<R: Read> Parts<R> {
         (0..n).try_for_each(|_| self.reader.length().map(|_| ()))
     }
 
-    /// What a module has kept; its parts say how long they are.
-    fn pass_module_aux(&mut self) -> Result<()> {
-        self.pass_lengths(3)?; // the module, and when it wants to get this
-        loop {
-            match self.reader.length()? {
-                0 => return Ok(()),
-                1 | 2 => self.pass_lengths(1)?,
-                3 => drop(self.reader.bytes::<4>()?),
-                4 => drop(self.reader.bytes::<8>()?),
-                5 => drop(self.reader.string()?),
-                _ => return self.reader.corrupt("data of a module of an unknown form"),
-            }
-        }
-    }
-
-    fn end(&mut self) -> Result<Part> {
+    fn end<T>(&mut self) -> Result<Part<T>> {
         if self.version < VERSION_WITH_CHECKSUM {
             return Ok(Part::End);
         }

@@ -20,11 +20,13 @@
 pub mod check;
 pub mod code;
 pub mod crc;
+pub mod dialect;
 pub mod error;
 pub mod file;
 mod legacy;
 pub mod load;
 pub mod lzf;
+mod pass;
 pub mod payload;
 pub mod read;
 pub mod save;

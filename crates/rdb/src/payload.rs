@@ -37,11 +37,16 @@ pub fn of_functions<'a>(sources: impl Iterator<Item = &'a [u8]>, packs: bool) ->
     signed(writer)
 }
 
-fn signed(mut writer: Writer) -> Vec<u8> {
-    writer.raw(&VERSION.to_le_bytes());
-    let sum = checksum(&writer.out);
-    writer.raw(&sum.to_le_bytes());
-    writer.out
+fn signed(writer: Writer) -> Vec<u8> {
+    signed_as(writer.out, VERSION)
+}
+
+/// A payload of what stands before the footer, which states this version. O(bytes).
+pub fn signed_as(mut body: Vec<u8>, version: u16) -> Vec<u8> {
+    body.extend_from_slice(&version.to_le_bytes());
+    let sum = checksum(&body);
+    body.extend_from_slice(&sum.to_le_bytes());
+    body
 }
 
 /// What is asked of a payload or a file before it is read.

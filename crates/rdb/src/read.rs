@@ -23,6 +23,8 @@ pub struct Reader<R> {
     /// Bytes before the buffer.
     passed: u64,
     checksum: Option<Checksum>,
+    /// A copy of what is read, while it is wanted.
+    kept: Option<Vec<u8>>,
 }
 
 impl<R: Read> Reader<R> {
@@ -35,7 +37,18 @@ impl<R: Read> Reader<R> {
             unsummed: 0,
             passed: 0,
             checksum: sums.then(Checksum::default),
+            kept: None,
         }
+    }
+
+    /// Keeps a copy of what is read from here on, behind these bytes.
+    pub fn keep(&mut self, before: Vec<u8>) {
+        self.kept = Some(before);
+    }
+
+    /// What was kept; nothing more is.
+    pub fn kept(&mut self) -> Vec<u8> {
+        self.kept.take().unwrap_or_default()
     }
 
     /// Bytes read so far.
@@ -111,8 +124,29 @@ impl<R: Read> Reader<R> {
         self.fill(N)?;
         let mut bytes = [0; N];
         bytes.copy_from_slice(&self.buffer[self.at..self.at + N]);
-        self.at += N;
+        self.advance(N);
         Ok(bytes)
+    }
+
+    fn advance(&mut self, n: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.buffer[self.at..self.at + n]);
+        }
+        self.at += n;
+    }
+
+    /// Passes over bytes. O(bytes).
+    pub fn pass(&mut self, mut len: u64) -> Result<()> {
+        while len > 0 {
+            if self.buffer.len() == self.at {
+                self.fill(1)?;
+            }
+            let there = self.buffer.len() - self.at;
+            let n = usize::try_from(len).map_or(there, |len| len.min(there));
+            self.advance(n);
+            len -= n as u64;
+        }
+        Ok(())
     }
 
     /// The next `len` bytes. O(bytes); takes memory as they arrive.
@@ -128,7 +162,7 @@ impl<R: Read> Reader<R> {
             }
             let n = wanted.min(self.buffer.len() - self.at);
             taken.extend_from_slice(&self.buffer[self.at..self.at + n]);
-            self.at += n;
+            self.advance(n);
         }
         Ok(taken)
     }
@@ -165,6 +199,21 @@ impl<R: Read> Reader<R> {
             Err(_) => return self.corrupt("a string of an unknown form"),
         };
         Ok(number.to_string().into_bytes())
+    }
+
+    /// Passes over a string. O(bytes).
+    pub fn pass_string(&mut self) -> Result<()> {
+        match self.length_or_code()? {
+            Ok(len) => self.pass(len),
+            Err(0xc0) => self.pass(1),
+            Err(0xc1) => self.pass(2),
+            Err(0xc2) => self.pass(4),
+            Err(0xc3) => {
+                let (n_packed, _) = (self.length()?, self.length()?);
+                self.pass(n_packed)
+            }
+            Err(_) => self.corrupt("a string of an unknown form"),
+        }
     }
 
     fn packed_string(&mut self) -> Result<Vec<u8>> {

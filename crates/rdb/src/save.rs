@@ -142,17 +142,26 @@ fn node(writer: &mut Writer, node: NodeRef<'_>) {
     writer.string(bytes);
 }
 
-fn item(writer: &mut Writer, item: Item<'_>) {
+/// Writes one item as a string.
+pub fn item(writer: &mut Writer, item: Item<'_>) {
     writer.string(item.text(&mut ItemBuffer::new()));
 }
 
-fn field(writer: &mut Writer, first_ms: Option<u64>, field: Field<'_>) {
+/// Writes a field with its value; before them its deadline, if `first_ms` says that one of them has one.
+pub fn field(writer: &mut Writer, first_ms: Option<u64>, field: Field<'_>) {
     if let Some(first_ms) = first_ms {
         let after = |deadline_ms: u64| deadline_ms.saturating_sub(first_ms) + 1;
         writer.length(field.deadline_ms.map_or(0, after));
     }
     item(writer, field.field);
     item(writer, field.value);
+}
+
+/// Writes a field as Valkey does: its deadline behind the value.
+pub fn field_of_valkey(writer: &mut Writer, field: Field<'_>) {
+    item(writer, field.field);
+    item(writer, field.value);
+    writer.milliseconds(field.deadline_ms.unwrap_or(u64::MAX)); // -1 for none
 }
 
 fn scored(writer: &mut Writer, member: &[u8], score: f64) {

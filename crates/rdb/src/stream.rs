@@ -14,7 +14,7 @@
 //!
 //! Ids of blocks and of what is pending are 16 bytes, most significant first; the others two lengths.
 //! Form 3 is written as long as it has room for everything: Redis 8.2 reads no later one. Form 4 is that
-//! of Redis 8.6, form 5 that of 8.8.
+//! of Redis 8.6, form 5 that of 8.8. Older ones are for other servers, see `dialect`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -33,7 +33,7 @@ use crate::write::Writer;
 const UNKNOWN: u64 = u64::MAX;
 
 /// The first form that has room for all of a stream. O(pending).
-fn form(stream: &Stream) -> u8 {
+pub fn form(stream: &Stream) -> u8 {
     let has_unowned = |(_, group): (&[u8], &Group)| group.unowned().next().is_some();
     match stream.idempotency() {
         _ if stream.groups().any(has_unowned) => kind::STREAM_5,
@@ -55,6 +55,16 @@ pub fn save(writer: &mut Writer, stream: &Stream) {
     save_foot(writer, stream);
 }
 
+/// Writes a stream with the number of its blocks, in the form of this code, which may have no room for
+/// all of it. O(bytes).
+pub fn save_as(writer: &mut Writer, stream: &Stream, form: u8) {
+    writer.length(stream.n_blocks() as u64);
+    for (base, pack) in stream.blocks() {
+        save_block(writer, base, pack);
+    }
+    save_foot_as(writer, stream, form);
+}
+
 /// Writes one of the blocks, whose number stands before the first.
 pub fn save_block(writer: &mut Writer, base: StreamId, pack: &[u8]) {
     writer.string(&base.to_bytes());
@@ -63,24 +73,29 @@ pub fn save_block(writer: &mut Writer, base: StreamId, pack: &[u8]) {
 
 /// Writes what stands behind the blocks. O(pending).
 pub fn save_foot(writer: &mut Writer, stream: &Stream) {
-    let form = form(stream);
+    save_foot_as(writer, stream, form(stream));
+}
+
+fn save_foot_as(writer: &mut Writer, stream: &Stream, form: u8) {
     let facts = stream.facts();
     writer.length(stream.len() as u64);
-    for id in [facts.last_id, stream.first_id(), facts.max_deleted_id] {
-        save_id(writer, id);
+    save_id(writer, facts.last_id);
+    if form != kind::STREAM {
+        save_id(writer, stream.first_id());
+        save_id(writer, facts.max_deleted_id);
+        writer.length(facts.entries_added);
     }
-    writer.length(facts.entries_added);
     writer.length(stream.groups().len() as u64);
     for (name, group) in stream.groups() {
         writer.string(name);
-        save_group(writer, group);
+        save_group(writer, group, form);
         if form == kind::STREAM_5 {
             let unowned: Vec<_> = group.unowned().collect();
             writer.length(unowned.len() as u64);
             unowned.iter().for_each(|id| writer.raw(&id.to_bytes()));
         }
     }
-    if form != kind::STREAM_3 {
+    if matches!(form, kind::STREAM_4 | kind::STREAM_5) {
         let nothing = Idempotency::default();
         save_idempotency(writer, stream.idempotency().unwrap_or(&nothing));
     }
@@ -108,9 +123,11 @@ fn save_id(writer: &mut Writer, id: StreamId) {
     writer.length(id.seq);
 }
 
-fn save_group(writer: &mut Writer, group: &Group) {
+fn save_group(writer: &mut Writer, group: &Group, form: u8) {
     save_id(writer, group.last_id);
-    writer.length(group.entries_read.unwrap_or(UNKNOWN));
+    if form != kind::STREAM {
+        writer.length(group.entries_read.unwrap_or(UNKNOWN));
+    }
     writer.length(group.n_pending() as u64);
     for (id, pending) in group.pending(StreamId::MIN..=StreamId::MAX) {
         writer.raw(&id.to_bytes());
@@ -121,7 +138,9 @@ fn save_group(writer: &mut Writer, group: &Group) {
     for (_, consumer) in group.consumers() {
         writer.string(consumer.name());
         writer.milliseconds(consumer.seen_ms);
-        writer.milliseconds(consumer.active_ms.unwrap_or(UNKNOWN));
+        if !matches!(form, kind::STREAM | kind::STREAM_2) {
+            writer.milliseconds(consumer.active_ms.unwrap_or(UNKNOWN));
+        }
         writer.length(consumer.n_pending() as u64);
         for id in consumer.pending(StreamId::MIN..=StreamId::MAX) {
             writer.raw(&id.to_bytes());

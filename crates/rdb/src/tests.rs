@@ -18,13 +18,13 @@ use crate::file::{self, Attributes, Part, Parts};
 use crate::payload::{Demands, of_value, value, verified};
 use crate::write::Writer;
 
-const STRICT: Demands = Demands {
+pub(crate) const STRICT: Demands = Demands {
     checks_sum: true,
     knows_version: true,
 };
 
 /// What a value holds, whatever its encoding: lines, sorted where there is no order.
-fn content(home: &Owned) -> Vec<String> {
+pub(crate) fn content(home: &Owned) -> Vec<String> {
     let show = |bytes: Vec<u8>| bytes.escape_ascii().to_string();
     let mut lines: Vec<String> = match ValueRef::new(home.encoding(), home.payload()) {
         ValueRef::String(text) => return vec![show(text.to_vec())],
@@ -138,7 +138,7 @@ fn element(n: usize) -> Vec<u8> {
 }
 
 /// A value of each type with `n` elements.
-fn values(n: usize, limits: &Limits) -> Vec<Owned> {
+pub(crate) fn values(n: usize, limits: &Limits) -> Vec<Owned> {
     let elements: Vec<Vec<u8>> = (0..n).map(element).collect();
     let mut values = Vec::new();
     for text in &elements {
@@ -436,7 +436,7 @@ fn what_cannot_be_is_refused() {
 }
 
 /// A file with a key of each kind of attribute.
-fn small_file(version: u16) -> Vec<u8> {
+pub(crate) fn small_file(version: u16) -> Vec<u8> {
     let mut writer = Writer::new(true);
     file::header(&mut writer, version);
     file::about(&mut writer, "redis-ver", "8.2.0");
