@@ -67,9 +67,59 @@ fn describe_io(error: &io::Error) -> String {
     }
 }
 
-enum Stream {
+/// The bytes of a connection, for who speaks another protocol over it: a replica's.
+#[derive(Debug)]
+pub enum Stream {
+    /// Of a host and a port.
     Tcp(TcpStream),
+    /// Of a path.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects; `timeout` bounds each attempt, and there is one per address of the host.
+    pub fn open(endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Stream, Error> {
+        Ok(match endpoint {
+            Endpoint::Tcp { host, port } => Stream::Tcp(connect_tcp(host, *port, timeout)?),
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+        })
+    }
+
+    /// Bounds every later read and write; `None` waits for ever.
+    pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
+            }
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
+            }
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(room),
+            Stream::Unix(stream) => stream.read(room),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is kept back
+    }
 }
 
 /// A connection to a server.
@@ -85,12 +135,8 @@ pub struct Connection {
 impl Connection {
     /// Connects; `timeout` bounds each attempt, and there is one per address of the host.
     pub fn open(endpoint: &Endpoint, timeout: Option<Duration>) -> Result<Connection, Error> {
-        let stream = match endpoint {
-            Endpoint::Tcp { host, port } => Stream::Tcp(connect_tcp(host, *port, timeout)?),
-            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-        };
         Ok(Connection {
-            stream,
+            stream: Stream::open(endpoint, timeout)?,
             out: Vec::new(),
             decoder: Decoder::default(),
             chunk: vec![0; READ_BYTES].into_boxed_slice(),
@@ -100,17 +146,7 @@ impl Connection {
 
     /// Bounds every later read and write; `None` waits for ever.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        match &self.stream {
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)?;
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(timeout)?;
-                stream.set_write_timeout(timeout)?;
-            }
-        }
-        Ok(())
+        Ok(self.stream.set_timeouts(timeout, timeout)?)
     }
 
     /// Buffers a command, writing only if much has gathered.
@@ -130,10 +166,7 @@ impl Connection {
 
     /// Writes what is buffered.
     pub fn flush(&mut self) -> Result<(), Error> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(&self.out)?,
-            Stream::Unix(stream) => stream.write_all(&self.out)?,
-        }
+        self.stream.write_all(&self.out)?;
         self.out.clear();
         Ok(())
     }
@@ -147,11 +180,7 @@ impl Connection {
             if let Some(value) = self.decoder.next_value()? {
                 return Ok(value);
             }
-            let n_read = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(&mut self.chunk),
-                Stream::Unix(stream) => stream.read(&mut self.chunk),
-            };
-            match n_read {
+            match self.stream.read(&mut self.chunk) {
                 Ok(0) => return Err(Error::Closed),
                 Ok(n) => self.decoder.feed(&self.chunk[..n]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -6,6 +6,7 @@ pub mod handover;
 pub mod handshake;
 mod link;
 mod receive;
+pub mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::link::Link;
+use super::transfer::Transfer;
 use crate::error::reason;
 use crate::role::LinkState;
 
@@ -52,29 +53,20 @@ impl Link {
         let wrong = || {
             format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
         };
-        let what = line.strip_prefix('$').ok_or_else(wrong)?;
-        let mark = what
-            .strip_prefix("EOF:")
-            .map(|mark| mark.as_bytes().to_vec());
-        if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
-            return Err(wrong());
-        }
-        let n_bytes = match mark {
-            Some(_) => {
+        let mut transfer = Transfer::announced(&line).ok_or_else(wrong)?;
+        match &transfer {
+            Transfer::Marked(_) => {
                 log::info!(
                     "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
                 );
-                None
             }
-            None => {
-                let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
+            Transfer::Sized(n_bytes) => {
                 log::info!(
                     "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
                 );
-                self.note(|primary| primary.snapshot.0 = n_bytes);
-                Some(n_bytes)
+                self.note(|primary| primary.snapshot.0 = *n_bytes);
             }
-        };
+        }
         let told = |error: std::io::Error| {
             format!(
                 "Write error or short write writing to the DB dump file needed for MASTER <-> \
@@ -85,26 +77,15 @@ impl Link {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).open(path);
         let mut file = file.map_err(told)?;
-        // What may be the beginning of the mark is held back.
-        let n_held = mark.as_ref().map_or(0, Vec::len);
         let mut n_done = 0;
         loop {
             let unread = &self.input[self.pos..];
-            let is_whole = match (&mark, n_bytes) {
-                (Some(mark), _) => unread.ends_with(mark),
-                (None, Some(n_bytes)) => n_done + unread.len() as u64 >= n_bytes,
-                (None, None) => return Err(wrong()),
-            };
-            let n = match (is_whole, n_bytes) {
-                (true, Some(n_bytes)) => (n_bytes - n_done) as usize,
-                _ => unread.len().saturating_sub(n_held),
-            };
-            file.write_all(&unread[..n]).map_err(told)?;
-            n_done += n as u64;
-            self.pos += n;
+            let taken = transfer.take(unread);
+            file.write_all(&unread[..taken.n_data]).map_err(told)?;
+            n_done += taken.n_data as u64;
+            self.pos += taken.n_data + taken.n_behind;
             self.note(|primary| primary.snapshot.1 = n_done);
-            if is_whole {
-                self.pos += n_held;
+            if taken.is_whole {
                 return Ok(n_done);
             }
             self.await_more(stream)?;
