@@ -171,6 +171,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Forgets what is buffered, so that what the server has said can be read after a write failed.
+    pub fn forget_unsent(&mut self) {
+        self.out.clear();
+    }
+
     /// The next reply or push, waiting for it.
     pub fn receive(&mut self) -> Result<Value, Error> {
         if !self.out.is_empty() {

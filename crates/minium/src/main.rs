@@ -1,6 +1,7 @@
 //! The binary: picks the program by subcommand or by the name it was started under.
 
 mod allocator;
+mod migrate;
 
 use allocator::Counting;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ enum Program {
     Cli,
     CheckRdb,
     CheckAof,
+    Migrate,
     Absent(&'static str),
 }
 
@@ -37,6 +39,7 @@ fn main() {
         Some(Program::Cli) => cli::run(args),
         Some(Program::CheckRdb) => check_rdb(&args),
         Some(Program::CheckAof) => check_aof(&shown, args),
+        Some(Program::Migrate) => migrate::run(args),
         Some(Program::Absent(name)) => absent(name),
         None => serve(args),
     });
@@ -59,6 +62,7 @@ fn by_subcommand(word: &OsString) -> Option<Program> {
         "benchmark" => Some(Program::Absent("benchmark")),
         "check-rdb" => Some(Program::CheckRdb),
         "check-aof" => Some(Program::CheckAof),
+        "migrate" => Some(Program::Migrate),
         _ => None,
     }
 }

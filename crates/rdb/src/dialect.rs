@@ -65,10 +65,7 @@ impl Dialect {
     /// A payload of the value with this code and body, from a file or a payload of version `from`.
     /// O(bytes).
     pub fn payload(self, value: Vec<u8>, from: u16) -> Result<Vec<u8>> {
-        let version = match self {
-            Dialect::Ours => from,
-            Dialect::Redis(version) | Dialect::Valkey(version) => version,
-        };
+        let version = self.version(from);
         let mut reader = Reader::new(&value[..], false);
         let code = reader.byte()?;
         if self.knows(code, from) {
@@ -81,6 +78,19 @@ impl Dialect {
         };
         let value = load::value(&mut reader, code, terms)?;
         Ok(signed_as(self.rewritten(&value)?, version))
+    }
+
+    /// A payload of libraries of functions, from one of version `from`: their form never changed. O(bytes).
+    pub fn functions(self, body: Vec<u8>, from: u16) -> Vec<u8> {
+        signed_as(body, self.version(from))
+    }
+
+    /// The version that a payload states.
+    fn version(self, from: u16) -> u16 {
+        match self {
+            Dialect::Ours => from,
+            Dialect::Redis(version) | Dialect::Valkey(version) => version,
+        }
     }
 
     /// Code and body of a value, element by element.

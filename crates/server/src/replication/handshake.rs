@@ -6,8 +6,13 @@
 //!   REPLCONF listening-port N           +OK or an error, which does not matter
 //!   REPLCONF ip-address A               likewise               if it is announced
 //!   REPLCONF capa eof capa psync2       likewise
+//!   REPLCONF version 9.0.0              likewise               what Valkey 9 writes is read here
 //!   PSYNC replid offset                 +FULLRESYNC replid offset | +CONTINUE [replid] | an error
 //! ```
+
+/// The Valkey whose snapshots are read here: to one that is not told of any it sends none with deadlines of
+/// fields.
+const VALKEY: &str = "9.0.0";
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +57,7 @@ enum Said {
     Port,
     Ip,
     Capabilities,
+    Version,
     Psync,
 }
 
@@ -97,7 +103,8 @@ impl Handshake {
                 None => self.tell_capabilities(),
             },
             Said::Ip => self.tell_capabilities(),
-            Said::Capabilities => self.ask(),
+            Said::Capabilities => self.say(Said::Version, &["REPLCONF", "version", VALKEY]),
+            Said::Version => self.ask(),
             Said::Psync => answered(line),
         }
     }
@@ -191,11 +198,12 @@ mod tests {
         };
         let id = "a".repeat(40);
         let full = format!("+FULLRESYNC {id} 77");
-        let (said, end) = talk(about, &["+PONG", "+OK", "-ERR unknown", &full]);
+        let (said, end) = talk(about, &["+PONG", "+OK", "+OK", "-ERR unknown", &full]);
         let expected = [
             "PING",
             "REPLCONF listening-port 7000",
             "REPLCONF capa eof capa psync2",
+            "REPLCONF version 9.0.0",
             "PSYNC ? -1",
         ];
         assert_eq!(said, expected);
@@ -223,12 +231,13 @@ mod tests {
             "+OK",
             "+OK",
             "+OK",
+            "+OK",
             "+CONTINUE",
         ];
         let (said, end) = talk(about, &answers);
         assert_eq!(said[1], "AUTH replica secret");
         assert_eq!(said[3], "REPLCONF ip-address 10.0.0.1");
-        assert_eq!(said[5], format!("PSYNC {} 101 FAILOVER", "b".repeat(40)));
+        assert_eq!(said[6], format!("PSYNC {} 101 FAILOVER", "b".repeat(40)));
         assert_eq!(end, Step::Continue { replid: None });
     }
 
@@ -236,10 +245,10 @@ mod tests {
     fn what_is_no_answer_ends_it() {
         for answers in [
             &["-LOADING Redis is loading"][..],
-            &["+PONG", "+OK", "+OK", "-NOMASTERLINK no"],
-            &["+PONG", "+OK", "+OK", "+FULLRESYNC short 1"],
-            &["+PONG", "+OK", "+OK", "+FULLRESYNC"],
-            &["+PONG", "+OK", "+OK", "$5"],
+            &["+PONG", "+OK", "+OK", "+OK", "-NOMASTERLINK no"],
+            &["+PONG", "+OK", "+OK", "+OK", "+FULLRESYNC short 1"],
+            &["+PONG", "+OK", "+OK", "+OK", "+FULLRESYNC"],
+            &["+PONG", "+OK", "+OK", "+OK", "$5"],
         ] {
             let (_, end) = talk(Introduction::default(), answers);
             assert!(matches!(end, Step::Failed(_)), "{answers:?}: {end:?}");
