@@ -15,6 +15,7 @@ source goes on serving its clients.
   --to <uri>           Server to copy to, which is empty
   --replace            It need not be empty: keys of the same name are replaced, others stay
   --verify <how>       What is compared: all, sample, sample=N or none (default: sample=10000)
+  --verify-only        Compare only; copy nothing
   --exit-when-synced   End as soon as it is safe to switch; without it, Ctrl-C ends it
   --help               Show this text
   --version            Show the version
@@ -38,6 +39,8 @@ pub struct Config {
     pub to: Side,
     pub replaces: bool,
     pub verify: Verify,
+    /// Nothing is copied.
+    pub only_verifies: bool,
     pub ends_when_synced: bool,
 }
 
@@ -67,7 +70,7 @@ pub fn parse(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed, String> {
     let (mut from, mut to) = (None, None);
-    let (mut replaces, mut ends_when_synced) = (false, false);
+    let (mut replaces, mut only_verifies, mut ends_when_synced) = (false, false, false);
     let mut verify = Verify::Sample(SAMPLE);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -88,6 +91,7 @@ pub fn parse(
             "--to" => to = Some(side("target", &value()?)?),
             "--verify" => verify = parse_verify(&value()?)?,
             "--replace" if given.is_none() => replaces = true,
+            "--verify-only" if given.is_none() => only_verifies = true,
             "--exit-when-synced" if given.is_none() => ends_when_synced = true,
             "--help" | "-h" => return Ok(Parsed::Show(HELP.to_owned())),
             "--version" | "-v" => {
@@ -110,6 +114,7 @@ pub fn parse(
         to,
         replaces,
         verify,
+        only_verifies,
         ends_when_synced,
     }))
 }

@@ -21,7 +21,7 @@ use resp::request::{Limits, Parser, Span};
 
 use super::args::{Config, Verify};
 use super::progress::{Progress, bar, grouped, size};
-use super::side::Facts;
+use super::side::stream_end;
 use super::source::{READ_BYTES, Source};
 use super::target::Target;
 use super::verify::{self, Outcome, Shared};
@@ -88,6 +88,7 @@ impl Follower<'_> {
             shared.applied.store(self.target.applied, Relaxed);
             if lag.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
                 self.acknowledge();
+                self.target.greet()?;
                 self.look(&mut lag);
             }
             self.show(&stage, &lag, shared);
@@ -195,11 +196,11 @@ impl Follower<'_> {
         if self.control.is_none() {
             self.control = side.connect().ok();
         }
-        let facts = Facts::of(side, self.control.as_mut()?);
-        if facts.is_err() {
+        let end = stream_end(side, self.control.as_mut()?);
+        if end.is_err() {
             self.control = None;
         }
-        facts.ok()?.offset()
+        end.ok()
     }
 
     fn look(&mut self, lag: &mut Lag) {

@@ -20,7 +20,7 @@ mod verify;
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use client::connection::Connection;
 use resp::decode::Value;
@@ -29,10 +29,11 @@ use signal_hook::flag;
 
 use args::{Config, Parsed};
 use follow::{Ended, Follower};
-use progress::{Progress, grouped};
+use progress::{Progress, bar, grouped};
 use side::{Facts, Importing};
-use source::{INTERRUPTED, Source};
+use source::{INTERRUPTED, Source, TICK};
 use target::Target;
+use verify::Shared;
 
 const FAILED: i32 = 1;
 const DIFFERENT: i32 = 2;
@@ -63,7 +64,10 @@ pub fn run(args: Vec<OsString>) -> i32 {
         }
     }
     let mut progress = Progress::new();
-    let ended = migrate(&config, &stop, &mut progress);
+    let ended = match config.only_verifies {
+        true => compare(&config, &stop, &mut progress),
+        false => migrate(&config, &stop, &mut progress),
+    };
     progress.close();
     match ended {
         Ok(Ended::Safe) => 0,
@@ -97,15 +101,16 @@ fn migrate(config: &Config, stop: &AtomicBool, progress: &mut Progress) -> Resul
     let mut source = Source::open(&config.from, stop)?;
     let importing = Importing::begin(&config.to, &mut applying)?;
     match &importing {
-        Some(_) => {
-            config.to.ask(&mut applying, &["CLIENT", "IMPORT-SOURCE", "ON"])?;
+        Some(importing) if importing.was_on => {
+            progress.say("Note: import-mode of the target was on before, and stays on.");
         }
+        Some(_) => {}
         None => progress.say(
             "Note: the target has no import-mode, or it is not ours to set: a key whose deadline passes \
              there before a write arrives that puts it off is gone. Comparing all keys shows such.",
         ),
     }
-    let mut target = Target::new(&config.to, applying);
+    let mut target = Target::new(&config.to, applying)?;
     let terms = copy::Terms {
         dialect,
         replaces: config.replaces,
@@ -122,6 +127,28 @@ fn migrate(config: &Config, stop: &AtomicBool, progress: &mut Progress) -> Resul
         control: Some(control),
     };
     follower.run()
+}
+
+/// Compares what is there, and copies nothing.
+fn compare(config: &Config, stop: &AtomicBool, progress: &mut Progress) -> Result<Ended, String> {
+    let shared = Arc::new(Shared::default());
+    shared.applied.store(u64::MAX, Relaxed); // somebody else copies, or nobody
+    let thread = verify::start(config, Arc::clone(&shared));
+    while !thread.is_finished() {
+        shared.stop.store(stop.load(Relaxed), Relaxed);
+        let (n_done, n_all) = (shared.n_done.load(Relaxed), shared.n_all.load(Relaxed));
+        progress.show(|| {
+            let bar = bar(n_done.min(n_all), n_all);
+            format!("Comparing {bar} {} of {} keys", grouped(n_done), grouped(n_all))
+        });
+        std::thread::sleep(TICK);
+    }
+    let outcome = thread.join().map_err(|_| "The comparison has failed")??;
+    progress.say(outcome.to_string());
+    Ok(match outcome.is_different() {
+        true => Ended::Different,
+        false => Ended::Safe,
+    })
 }
 
 /// Tells of clocks that differ: each server looks at its own when a deadline passes.

@@ -1,7 +1,7 @@
 //! What a person sees: what has happened as lines of the standard output, and how far it is as a line of the
 //! standard error that is written anew, or, where that is no terminal, added to every few seconds.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 const BAR_WIDTH: u64 = 30;
@@ -27,16 +27,16 @@ impl Progress {
         }
     }
 
-    /// Says something that stays.
+    /// Says something that stays. Nobody may be listening any more, which ends nothing.
     pub fn say(&mut self, line: impl AsRef<str>) {
         self.close();
-        println!("{}", line.as_ref());
+        let _ = writeln!(stdout(), "{}", line.as_ref());
     }
 
     /// Takes the line away.
     pub fn close(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            eprint!("\r\x1b[K");
+            let _ = write!(stderr(), "\r\x1b[K");
         }
     }
 
@@ -54,10 +54,11 @@ impl Progress {
         match self.is_terminal {
             true => {
                 self.is_open = true;
-                eprint!("\r\x1b[K{}", line());
-                let _ = stderr().flush(); // nobody may be looking
+                let _ = write!(stderr(), "\r\x1b[K{}", line()).and_then(|()| stderr().flush());
             }
-            false => eprintln!("{}", line()),
+            false => {
+                let _ = writeln!(stderr(), "{}", line());
+            }
         }
     }
 

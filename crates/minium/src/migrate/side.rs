@@ -40,7 +40,7 @@ impl Side {
                     true => format!(" (give a password in --{})", self.option()),
                     false => String::new(),
                 };
-                Err(format!("{} refuses {}: {line}{hint}", self.named(), words[0]))
+                Err(format!("{} refuses {}: {line}{hint}", self.named(), words.join(" ")))
             }
             Ok(value) => Ok(value),
             Err(error) => Err(format!("{} does not answer: {error}", self.named())),
@@ -72,23 +72,28 @@ pub struct Facts {
     fields: BTreeMap<String, String>,
 }
 
+/// Where a server's stream of writes ends.
+pub fn stream_end(side: &Side, connection: &mut Connection) -> Result<u64, String> {
+    let facts = Facts::read(text(&side.ask(connection, &["INFO", "replication"])?));
+    let end = facts.get("master_repl_offset").parse();
+    end.map_err(|_| format!("{} does not say where its stream ends", side.named()))
+}
+
 impl Facts {
     pub fn of(side: &Side, connection: &mut Connection) -> Result<Facts, String> {
-        let info = text(&side.ask(connection, &["INFO"])?);
+        Ok(Facts::read(text(&side.ask(connection, &["INFO"])?)))
+    }
+
+    fn read(info: String) -> Facts {
         let fields = info.lines().filter_map(|line| line.split_once(':'));
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.trim().to_owned());
-        Ok(Facts {
+        Facts {
             fields: fields.map(owned).collect(),
-        })
+        }
     }
 
     fn get(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
-    }
-
-    /// The end of the stream of writes.
-    pub fn offset(&self) -> Option<u64> {
-        self.get("master_repl_offset").parse().ok()
     }
 
     /// Name and version, for people.
@@ -171,26 +176,38 @@ pub fn dialect(side: &Side, connection: &mut Connection, facts: &Facts) -> Resul
 /// it has gone, as on a replica.
 pub struct Importing<'a> {
     side: &'a Side,
+    /// It was on before, and stays on.
+    pub was_on: bool,
 }
 
 impl<'a> Importing<'a> {
-    /// Switches it on, if the target has it and allows it.
+    /// Switches it on, if the target has it and allows it; this connection is the one by which data comes.
     pub fn begin(side: &'a Side, connection: &mut Connection) -> Result<Option<Self>, String> {
         let failed = |error| format!("{} does not answer: {error}", side.named());
-        let mut call = |words: &[&str]| connection.call(words).map_err(failed);
-        let Value::Array(words) = call(&["CONFIG", "GET", "import-mode"])? else {
-            return Ok(None);
+        let words = connection
+            .call(&["CONFIG", "GET", "import-mode"])
+            .map_err(failed)?;
+        let was_on = match words {
+            Value::Array(words) if words.len() == 2 => text(&words[1]) == "yes",
+            _ => return Ok(None),
         };
-        if words.get(1).map(text).as_deref() != Some("no") {
-            return Ok(None); // unknown there, or on for a reason of its own
+        if !was_on {
+            let words = ["CONFIG", "SET", "import-mode", "yes"];
+            if let Value::Error(_) = connection.call(&words).map_err(failed)? {
+                return Ok(None);
+            }
         }
-        let is_on = matches!(call(&["CONFIG", "SET", "import-mode", "yes"])?, Value::Simple(_));
-        Ok(is_on.then_some(Importing { side }))
+        let importing = Importing { side, was_on };
+        side.ask(connection, &["CLIENT", "IMPORT-SOURCE", "ON"])?;
+        Ok(Some(importing))
     }
 }
 
 impl Drop for Importing<'_> {
     fn drop(&mut self) {
+        if self.was_on {
+            return;
+        }
         let words = ["CONFIG", "SET", "import-mode", "no"];
         let ended = self.side.connect();
         let ended = ended.and_then(|mut connection| self.side.ask(&mut connection, &words));

@@ -1,7 +1,7 @@
 //! Commands to the target, in a pipeline: many are on their way at a time, and each reply is looked at. An
 //! error ends everything, as what follows may build on what was refused.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use client::connection::{Connection, Error};
 use resp::decode::Value;
@@ -19,6 +19,10 @@ pub struct Target<'a> {
     connection: Connection,
     in_flight: VecDeque<Sent>,
     n_bytes_in_flight: usize,
+    /// Another connection, by which a database is tried before the first command goes there: had it been
+    /// refused, what follows would be written to the one before.
+    trial: Connection,
+    databases: BTreeSet<Vec<u8>>,
     /// What was queued for EXEC, to be named.
     queued: Vec<Vec<u8>>,
     /// Where in the source's stream the first command begins that the target has not answered.
@@ -36,21 +40,28 @@ struct Sent {
 }
 
 impl<'a> Target<'a> {
-    pub fn new(side: &'a Side, connection: Connection) -> Target<'a> {
-        Target {
+    pub fn new(side: &'a Side, connection: Connection) -> Result<Target<'a>, String> {
+        Ok(Target {
             side,
             connection,
+            trial: side.connect()?,
+            databases: BTreeSet::new(),
             in_flight: VecDeque::new(),
             n_bytes_in_flight: 0,
             queued: Vec::new(),
             applied: 0,
             n_done: 0,
-        }
+        })
     }
 
     /// Sends a command that ends there in the stream; waits for older ones if many are on their way.
     pub fn send(&mut self, words: &[&[u8]], end: u64) -> Result<(), String> {
         let key = words.get(1).copied().unwrap_or_default();
+        if words[0].eq_ignore_ascii_case(b"select") && !self.databases.contains(key) {
+            let number = String::from_utf8_lossy(key);
+            self.side.ask(&mut self.trial, &["SELECT", &number])?;
+            self.databases.insert(key.to_vec());
+        }
         let mut what = words[0].to_vec();
         what.push(b' ');
         what.extend_from_slice(&key[..key.len().min(SHOWN_BYTES)]);
@@ -78,6 +89,18 @@ impl<'a> Target<'a> {
             self.receive()?;
         }
         self.applied = offset;
+        Ok(())
+    }
+
+    /// Says something if nothing else is being said, as a server may close who is silent for long.
+    pub fn greet(&mut self) -> Result<(), String> {
+        if !self.in_flight.is_empty() {
+            return Ok(());
+        }
+        let (applied, n_done) = (self.applied, self.n_done);
+        self.send(&[b"PING"], applied)?;
+        self.settle(applied)?;
+        self.n_done = n_done;
         Ok(())
     }
 
@@ -117,7 +140,11 @@ impl<'a> Target<'a> {
 
     fn refused(&self, what: &[u8], line: &[u8]) -> String {
         let (what, line) = (what.trim_ascii().escape_ascii(), line.escape_ascii());
-        format!("{} refuses {what}: {line}", self.side.named())
+        let hint = match line.to_string().contains("invalid bulk length") {
+            true => " (the value is too large for one command: raise proto-max-bulk-len there)",
+            false => "",
+        };
+        format!("{} refuses {what}: {line}{hint}", self.side.named())
     }
 
     /// Why the connection is gone: the target may have said it before.

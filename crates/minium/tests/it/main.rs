@@ -10,6 +10,7 @@ mod eviction;
 mod handover;
 mod limits;
 mod migration;
+mod moving;
 mod process;
 mod replicas;
 mod replication;

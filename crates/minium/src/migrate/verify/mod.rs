@@ -28,7 +28,7 @@ use resp::decode::Value;
 
 use super::args::{Config, Side, Verify};
 use super::progress::grouped;
-use super::side::{Facts, PATIENCE, text};
+use super::side::{Facts, PATIENCE, stream_end, text};
 use compare::Pair;
 
 /// Keys that are compared at a time.
@@ -242,8 +242,7 @@ impl Verifier<'_> {
 
     /// Waits until the target has all that the source has at this moment.
     fn await_source(&mut self) -> Result<(), String> {
-        let (started, facts) = (Instant::now(), Facts::of(self.sides[0], &mut self.control)?);
-        let end = facts.offset().unwrap_or(0);
+        let (started, end) = (Instant::now(), stream_end(self.sides[0], &mut self.control)?);
         while self.shared.applied.load(Relaxed) < end {
             if self.shared.stop.load(Relaxed) || started.elapsed() > PATIENCE {
                 return Err(
