@@ -66,11 +66,11 @@ impl Dialect {
     /// O(bytes).
     pub fn payload(self, value: Vec<u8>, from: u16) -> Result<Vec<u8>> {
         let version = self.version(from);
-        let mut reader = Reader::new(&value[..], false);
-        let code = reader.byte()?;
-        if self.knows(code, from) {
+        if value.first().is_some_and(|code| self.knows(*code, from)) {
             return Ok(signed_as(value, version));
         }
+        let mut reader = Reader::of(&value);
+        let code = reader.byte()?;
         let limits = &Limits::default();
         let terms = Terms {
             version: from,

@@ -87,7 +87,7 @@ pub fn verified(payload: &[u8], demands: Demands) -> Result<(&[u8], u16)> {
 
 /// The value in what stands before a footer. O(bytes).
 pub fn value(body: &[u8], version: u16, limits: &Limits) -> Result<Owned> {
-    let mut reader = Reader::new(body, false);
+    let mut reader = Reader::of(body);
     let code = reader.byte()?;
     let value = load::value(&mut reader, code, Terms { version, limits })?;
     match reader.is_at_end() {
@@ -98,7 +98,7 @@ pub fn value(body: &[u8], version: u16, limits: &Limits) -> Result<Owned> {
 
 /// The sources in what stands before a footer. O(bytes).
 pub fn functions(body: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let (mut reader, mut sources) = (Reader::new(body, false), Vec::new());
+    let (mut reader, mut sources) = (Reader::of(body), Vec::new());
     while !reader.is_at_end() {
         match reader.byte()? {
             FUNCTION => sources.push(reader.string()?),

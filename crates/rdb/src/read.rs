@@ -15,6 +15,8 @@ const STRING_STEP_BYTES: usize = 1 << 20;
 /// See the top of the file.
 pub struct Reader<R> {
     source: R,
+    /// Bytes asked of the source at a time.
+    step: usize,
     buffer: Vec<u8>,
     /// The first byte of the buffer that was not read.
     at: usize,
@@ -27,11 +29,22 @@ pub struct Reader<R> {
     kept: Option<Vec<u8>>,
 }
 
+impl<'a> Reader<&'a [u8]> {
+    /// A reader of bytes that are all there, of which a few need no large buffer.
+    pub fn of(bytes: &'a [u8]) -> Reader<&'a [u8]> {
+        Reader {
+            step: bytes.len().min(BUFFER_BYTES),
+            ..Reader::new(bytes, false)
+        }
+    }
+}
+
 impl<R: Read> Reader<R> {
     /// A reader of these bytes, which takes their checksum if it is asked to.
     pub fn new(source: R, sums: bool) -> Reader<R> {
         Reader {
             source,
+            step: BUFFER_BYTES,
             buffer: Vec::new(),
             at: 0,
             unsummed: 0,
@@ -105,7 +118,7 @@ impl<R: Read> Reader<R> {
         (self.at, self.unsummed) = (0, 0);
         while self.buffer.len() < n {
             let start = self.buffer.len();
-            self.buffer.resize(BUFFER_BYTES.max(n), 0);
+            self.buffer.resize(self.step.max(n), 0);
             let received = self.receive(start);
             self.buffer
                 .truncate(start + received.as_ref().copied().unwrap_or(0));

@@ -197,12 +197,9 @@ fn a_source_that_has_forgotten_what_is_missing_ends_it() {
     let port = source.port.to_string();
     signal("KILL", source.process.id());
     source.process.wait().unwrap();
-    let again = || {
-        let mut command = crate::minium();
-        command.args(["--bind", "127.0.0.1", "--port", &port]);
-        command.stdout(Stdio::null()).spawn().unwrap()
-    };
-    source.process = again();
+    let mut again = crate::minium();
+    again.args(["--bind", "127.0.0.1", "--port", &port]);
+    source.process = again.stdout(Stdio::null()).spawn().unwrap();
     assert_eq!(exit_code(&mut process), Some(1));
     let mut why = String::new();
     process.stderr.unwrap().read_to_string(&mut why).unwrap();

@@ -5,16 +5,16 @@ use resp::decode::Value;
 
 use super::super::args::Side;
 use super::super::side::text;
+use super::replies::{
+    PIECE, bytes, field, is_near, is_same_payload, length_of, next_id, same_scores, scanned,
+    without_idle,
+};
 
-/// Elements of a piece.
-const PIECE: usize = 1000;
 /// Bytes of a piece of a string.
 const PIECE_BYTES: usize = 1 << 20;
 /// What has at most so many elements, or bytes, is compared by DUMP.
 const DUMPED_MAX: i64 = 1000;
 const DUMPED_BYTES_MAX: i64 = 64 << 10;
-/// Version and checksum at the end of a payload.
-const FOOTER_BYTES: usize = 10;
 /// How much deadlines may differ that are told as times from now.
 const TOLERANCE_MS: i64 = 2000;
 
@@ -377,100 +377,4 @@ impl Pair {
             }
         }
     }
-}
-
-fn length_of(kind: &str) -> &'static [u8] {
-    match kind {
-        "string" => b"STRLEN",
-        "list" => b"LLEN",
-        "set" => b"SCARD",
-        "zset" => b"ZCARD",
-        "hash" => b"HLEN",
-        "stream" => b"XLEN",
-        _ => b"EXISTS",
-    }
-}
-
-fn bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::Bulk(bytes) => Some(bytes),
-        _ => None,
-    }
-}
-
-/// Cursor and elements of a reply of SCAN and its kin.
-fn scanned(answer: Option<Value>) -> Option<(String, Vec<Vec<u8>>)> {
-    let Some(Value::Array(parts)) = answer else {
-        return None;
-    };
-    let [cursor, Value::Array(found)] = <[Value; 2]>::try_from(parts).ok()? else {
-        return None;
-    };
-    Some((text(&cursor), found.into_iter().filter_map(bytes).collect()))
-}
-
-fn is_near(one: &Value, other: &Value, tolerance: i64) -> bool {
-    match (one, other) {
-        (Value::Int(one @ 0..), Value::Int(other @ 0..)) => {
-            one.abs_diff(*other) <= tolerance as u64
-        }
-        _ => one == other,
-    }
-}
-
-fn is_same_payload(answers: (&Value, &Value)) -> bool {
-    match answers {
-        (Value::Bulk(one), Value::Bulk(other)) => {
-            let body = |payload: &[u8]| payload.len().saturating_sub(FOOTER_BYTES);
-            one[..body(one)] == other[..body(other)]
-        }
-        (one, other) => one == other,
-    }
-}
-
-/// The same members with the same scores, however their digits are written.
-fn same_scores(one: &[Value], other: &[Value]) -> bool {
-    let number = |value: &Value| text(value).parse::<f64>().ok();
-    let is_same = |(at, (one, other)): (usize, (&Value, &Value))| match at % 2 {
-        0 => one == other,
-        _ => number(one) == number(other),
-    };
-    one.len() == other.len() && one.iter().zip(other).enumerate().all(is_same)
-}
-
-/// Where the next piece of entries begins, if this one was full.
-fn next_id(piece: &Value) -> Option<Vec<u8>> {
-    let Value::Array(entries) = piece else {
-        return None;
-    };
-    match entries.last() {
-        Some(Value::Array(entry)) if entries.len() == PIECE => {
-            Some(format!("({}", text(entry.first()?)).into_bytes())
-        }
-        _ => None,
-    }
-}
-
-fn field(map: &Value, name: &str) -> Option<String> {
-    let Value::Array(fields) = map else {
-        return None;
-    };
-    let mut pairs = fields.chunks_exact(2);
-    pairs
-        .find(|pair| text(&pair[0]) == name)
-        .map(|pair| text(&pair[1]))
-}
-
-/// Pending entries as id, consumer and deliveries.
-fn without_idle(answer: &Value) -> Vec<[String; 3]> {
-    let Value::Array(entries) = answer else {
-        return Vec::new();
-    };
-    let entry = |entry: &Value| match entry {
-        Value::Array(parts) if parts.len() == 4 => {
-            Some([text(&parts[0]), text(&parts[1]), text(&parts[3])])
-        }
-        _ => None,
-    };
-    entries.iter().filter_map(entry).collect()
 }

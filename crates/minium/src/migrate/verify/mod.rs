@@ -15,6 +15,7 @@
 //! before and after the comparison.
 
 mod compare;
+mod replies;
 
 use std::collections::HashSet;
 use std::fmt;
