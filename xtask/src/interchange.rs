@@ -6,10 +6,14 @@
 //!     │ read everything                                              │ copied
 //!     └──────────────── must be equal ──────────── read everything ◄─┴─ reader
 //! ```
+//!
+//! The last table is of `minium migrate`, by the first binary of that name: half is there before, the other
+//! half comes while the stream is followed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -103,12 +107,85 @@ pub fn run(args: Vec<String>) -> Result<(), String> {
         }
         println!("{table}");
     }
+    if let Some((_, tool)) = servers.iter().find(|(_, path)| path.ends_with("minium")) {
+        all_same &= migrations(tool, &servers, &folder);
+    }
     let _ = fs::remove_dir_all(&folder); // the next run has a folder of its own
     match all_same {
         true => println!("Everything is the same everywhere."),
         false => println!("Not everything is read everywhere: see the cells."),
     }
     Ok(())
+}
+
+/// Prints the tables of migrations; whether all arrived everywhere.
+fn migrations(tool: &Path, servers: &[(String, PathBuf)], folder: &Path) -> bool {
+    let mut all_same = true;
+    for form in &FORMS[..2] {
+        let head = form.name.replace("RDB", "Migration");
+        let names = servers.iter().map(|(name, _)| format!(" {name} |"));
+        println!("| {head}: from, to → |{}", names.collect::<String>());
+        println!("|{}", "---|".repeat(servers.len() + 1));
+        for (name, from) in servers {
+            let cells = servers.iter().map(|(_, to)| {
+                let told = migrate(tool, (from, to), form, folder);
+                let cell = told.unwrap_or_else(|reason| format!("refused: {reason}"));
+                all_same &= cell.starts_with("same");
+                format!(" {cell} |")
+            });
+            println!("| {name} |{}", cells.collect::<String>());
+        }
+        println!();
+    }
+    all_same
+}
+
+/// Migrates from one server to another while it is written to; how what is there compares.
+fn migrate(
+    tool: &Path,
+    (from, to): (&Path, &Path),
+    form: &Form,
+    folder: &Path,
+) -> Result<String, String> {
+    let place = |name: &str| {
+        let place = folder.join(name);
+        let _ = fs::remove_dir_all(&place); // of the last one
+        fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+        Ok::<_, String>(place)
+    };
+    let flags = ["--repl-diskless-sync-delay", "0"];
+    let mut from = Server::start(from, &place("from")?, &flags)?;
+    let mut to = Server::start(to, &place("to")?, &flags)?;
+    fill(&mut from.client, "first", form);
+    let uri = |server: &Server| format!("redis://127.0.0.1:{}", server.port);
+    let mut process = Command::new(tool)
+        .args([
+            "migrate",
+            "--verify=all",
+            "--from",
+            &uri(&from),
+            "--to",
+            &uri(&to),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut said = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
+    let is_safe = said.any(|line| line.is_ok_and(|line| line.contains("press Ctrl-C")));
+    if is_safe {
+        fill(&mut from.client, "second", form);
+        let process = process.id().to_string();
+        let _ = Command::new("kill").args(["-INT", &process]).status(); // seen by what follows
+    }
+    let ended = process
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
+    if !ended.status.success() {
+        let why = String::from_utf8_lossy(&ended.stderr).into_owned();
+        return Err(why.lines().last().unwrap_or_default().replace('|', "/"));
+    }
+    Ok(compared(&contents(&mut from.client), &contents(&mut to.client)))
 }
 
 /// Everything that a server has, as texts by what was asked.
@@ -153,7 +230,11 @@ fn read(binary: &Path, form: &Form, folder: &Path, expected: &Contents) -> Strin
         Ok(server) => server,
         Err(reason) => return format!("refused: {reason}"),
     };
-    let found = contents(&mut server.client);
+    compared(expected, &contents(&mut server.client))
+}
+
+/// How what was found compares.
+fn compared(expected: &Contents, found: &Contents) -> String {
     // An old server cannot be asked everything.
     let knows_fields = found.keys().any(|asked| asked.contains("HPEXPIRETIME"));
     let may_ask = |asked: &str| knows_fields || !asked.contains("HPEXPIRETIME");
@@ -342,6 +423,7 @@ fn sorted(question: &str, answer: String) -> String {
 /// A server in a folder.
 struct Server {
     process: Child,
+    port: u16,
     client: Connection,
 }
 
@@ -368,7 +450,11 @@ impl Server {
             if let Ok(mut client) = Connection::open(&endpoint, Some(PATIENCE))
                 && ask(&mut client, "PING") == "+PONG"
             {
-                return Ok(Server { process, client });
+                return Ok(Server {
+                    process,
+                    port,
+                    client,
+                });
             }
             let has_ended = process.try_wait().map_err(failed)?.is_some();
             if has_ended || started.elapsed() > PATIENCE {

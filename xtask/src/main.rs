@@ -35,8 +35,8 @@ Usage: cargo xtask <task> [options]
   crash [SECONDS]
       Runs the crash test for so long each part, 300 unless told otherwise.
   interchange NAME=BINARY NAME=BINARY ...
-      Gives the files of each server to every other; prints which of them are read
-      with the same data.
+      Gives the files of each server to every other, and migrates from each to every
+      other if one is a minium; prints where the same data arrived.
   ratchet suite|instructions [--record]
       suite: runs files of the public Tcl suite against the release build; fails
       if a test that the committed list names does not pass.
