@@ -387,3 +387,36 @@ fn a_key_that_somebody_changes_at_the_target_is_not_safe() {
         assert!(!said.contains("SAFE"), "{said}");
     });
 }
+
+#[test]
+fn a_deadline_that_is_put_off_while_the_target_is_behind_is_not_too_late() {
+    let (source, target) = (start(&[]), start(&[]));
+    let (mut here, mut there) = (source.client(), target.client());
+    let now_ms = || {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+        since.as_millis() as u64
+    };
+    let deadline_ms = now_ms() + 1500;
+    for line in [
+        format!("SET session v PXAT {deadline_ms}"),
+        "HSET hash f v".to_owned(),
+        format!("HPEXPIREAT hash {deadline_ms} FIELDS 1 f"),
+    ] {
+        text(&line, &mut here);
+    }
+    assert_eq!(text("CLIENT PAUSE 100000 WRITE", &mut there), "+OK");
+    let mut running = Running::start(migrate(&source, &target, &["--verify=all"]));
+    wait_for("the copy waits for the target", || {
+        text("CLIENT LIST", &mut there)
+            .contains("flags=bI")
+            .then_some(())
+    });
+    assert_eq!(text("PEXPIREAT session 4000000000000", &mut here), ":1");
+    text("HPEXPIREAT hash 4000000000000 FIELDS 1 f", &mut here);
+    wait_for("the first deadline passes", || (now_ms() > deadline_ms).then_some(()));
+    assert_eq!(text("CLIENT UNPAUSE", &mut there), "+OK");
+    running.wait_for("Compared 2 keys: all are the same.");
+    assert_eq!(running.end().0, Some(0));
+    assert_eq!(text("PEXPIRETIME session", &mut there), ":4000000000000");
+    assert_eq!(text("HGET hash f", &mut there), "\"v\"");
+}

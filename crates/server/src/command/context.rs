@@ -317,6 +317,15 @@ impl<'a> WriteCtx<'a> {
         self.db.now_ms()
     }
 
+    /// Up to when a deadline that a command sets has passed, so that what it is for goes at once: while
+    /// data is imported none has, as its source says what goes.
+    pub fn passed_ms(&self) -> u64 {
+        match self.directives.is_importing {
+            true => 0,
+            false => self.now_ms(),
+        }
+    }
+
     /// 64 random bits.
     pub fn random(&mut self) -> u64 {
         next_random(self.random)

@@ -105,7 +105,7 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         _ if options.is_absolute => Some(ttl),
         _ => Some(ctx.present_ms().saturating_add(ttl).min(i64::MAX as u64)),
     };
-    if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= ctx.now_ms()) {
+    if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= ctx.passed_ms()) {
         if ctx.db.remove(key) {
             ctx.changed(Event::generic("del"), key);
             ctx.propagate_removal(Removal::Dropped, key);

@@ -424,9 +424,9 @@ fn getex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if old.is_none() {
         return Ok(());
     }
-    let now_ms = ctx.now_ms();
+    let passed_ms = ctx.passed_ms();
     match (expiry.deadline_ms(ctx.present_ms(), "getex")?, expiry.choice()) {
-        (Some(deadline_ms), _) if deadline_ms <= now_ms => {
+        (Some(deadline_ms), _) if deadline_ms <= passed_ms => {
             ctx.db.remove(key);
             ctx.changed(Event::generic("del"), key);
             ctx.propagate_removal(Removal::Expired, key);

@@ -259,7 +259,7 @@ fn expire(
     time: Time,
 ) -> Result<()> {
     let key = args.take()?;
-    let now_ms = ctx.now_ms();
+    let passed_ms = ctx.passed_ms();
     ctx.db.hash(key)?;
     let deadline_ms = time.deadline_ms(args, ctx.present_ms())?;
     let condition = Condition::ALL.into_iter().find(|(_, name)| args.eat(name));
@@ -278,7 +278,7 @@ fn expire(
         };
         if condition.is_some_and(|(condition, _)| !condition.allows(old_ms, deadline_ms)) {
             reply.int(REFUSED);
-        } else if deadline_ms <= now_ms {
+        } else if deadline_ms <= passed_ms {
             hash.remove(field);
             removed.push(field);
             reply.int(REMOVED);
@@ -426,7 +426,7 @@ impl Touch {
 
 fn hgetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let now_ms = ctx.now_ms();
+    let passed_ms = ctx.passed_ms();
     let present_ms = ctx.present_ms();
     let hash = ctx.db.hash_mut(key)?;
     let touch = Touch::parse(args, present_ms)?;
@@ -442,7 +442,7 @@ fn hgetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
         let is_touched = match touch {
             Touch::Nothing => false,
             Touch::Persist => hash.persist(field),
-            Touch::Deadline(deadline_ms) if deadline_ms <= now_ms => hash.remove(field),
+            Touch::Deadline(deadline_ms) if deadline_ms <= passed_ms => hash.remove(field),
             Touch::Deadline(deadline_ms) => hash.set_deadline(field, deadline_ms),
         };
         if is_touched {
@@ -468,7 +468,7 @@ fn after_hgetex(
             ctx.changed(Event::hash("hpersist"), key);
             propagate_fields(ctx, &[b"HPERSIST", key], fields.len(), fields);
         }
-        Touch::Deadline(deadline_ms) if deadline_ms <= ctx.now_ms() => {
+        Touch::Deadline(deadline_ms) if deadline_ms <= ctx.passed_ms() => {
             ctx.changed(Event::hash("hdel"), key);
             propagate_removals(ctx, key, touched);
         }
@@ -561,7 +561,7 @@ fn pairs<'a>(args: &mut Args<'a>) -> Result<Vec<&'a [u8]>> {
 
 fn hsetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     let key = args.take()?;
-    let now_ms = ctx.now_ms();
+    let passed_ms = ctx.passed_ms();
     let options = SetOptions::parse(args, ctx.present_ms())?;
     let old = ctx.db.hash(key)?;
     let key_exists = old.is_some();
@@ -585,7 +585,7 @@ fn hsetex(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) ->
     }
     let mut hash = ctx.db.hash_or_new(key)?;
     let removed: Vec<&[u8]> = match options.deadline {
-        FieldDeadline::At(deadline_ms) if deadline_ms <= now_ms => {
+        FieldDeadline::At(deadline_ms) if deadline_ms <= passed_ms => {
             let fields = options.pairs.chunks(2).map(|pair| pair[0]);
             fields.inspect(|field| _ = hash.remove(field)).collect()
         }
