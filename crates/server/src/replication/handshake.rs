@@ -98,7 +98,7 @@ impl Handshake {
             },
             Said::Ip => self.tell_capabilities(),
             Said::Capabilities => self.ask(),
-            Said::Psync => answered(line),
+            Said::Psync => answered(line, self.about.history.is_some()),
         }
     }
 
@@ -137,14 +137,19 @@ impl Handshake {
     }
 }
 
+/// The greatest offset: one that still counts in the replies of commands.
+const OFFSET_MAX: u64 = i64::MAX as u64 / 2;
+
 /// What the answer to PSYNC means.
-fn answered(line: &str) -> Step {
+fn answered(line: &str, has_history: bool) -> Step {
     let mut words = line.split_ascii_whitespace();
+    let is_name = |replid: &&str| replid.len() == 40 && replid.is_ascii();
     let wrong = || Step::Failed(format!("Unexpected reply to PSYNC from master: {line}"));
     match words.next() {
         Some("+FULLRESYNC") => {
-            let replid = words.next().filter(|replid| replid.len() == 40);
+            let replid = words.next().filter(is_name);
             let offset = words.next().and_then(|offset| offset.parse().ok());
+            let offset = offset.filter(|offset| *offset <= OFFSET_MAX);
             match (replid, offset) {
                 (Some(replid), Some(offset)) => Step::Full {
                     replid: replid.to_owned(),
@@ -153,11 +158,8 @@ fn answered(line: &str) -> Step {
                 _ => wrong(),
             }
         }
-        Some("+CONTINUE") => Step::Continue {
-            replid: words
-                .next()
-                .filter(|replid| replid.len() == 40)
-                .map(str::to_owned),
+        Some("+CONTINUE") if has_history => Step::Continue {
+            replid: words.next().filter(is_name).map(str::to_owned),
         },
         Some("-NOMASTERLINK" | "-LOADING") => Step::Failed(format!(
             "MASTER is currently unable to PSYNC but should be in the future: {line}"

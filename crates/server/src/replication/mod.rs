@@ -5,6 +5,7 @@ mod disk;
 pub mod handover;
 pub mod handshake;
 mod link;
+pub mod reader;
 mod receive;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::link::Link;
+use super::reader::{Event, Reader};
 use crate::error::reason;
 use crate::role::LinkState;
 
@@ -15,8 +16,8 @@ impl Link {
     pub(super) fn full(
         &mut self,
         stream: &mut TcpStream,
-        replid: &str,
-        offset: u64,
+        reader: &mut Reader,
+        (replid, offset): (&str, u64),
     ) -> Result<(), String> {
         log::info!("Full resync from master: {replid}:{offset}");
         self.note(|primary| {
@@ -24,7 +25,7 @@ impl Link {
             primary.snapshot = (0, 0);
         });
         let path = self.temporary()?;
-        let received = self.receive(stream, &path);
+        let received = self.receive(stream, reader, &path);
         let loaded = received.and_then(|n_bytes| {
             log::info!("MASTER <-> REPLICA sync: Flushing old data");
             log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
@@ -47,34 +48,12 @@ impl Link {
     }
 
     /// Writes the snapshot to a file; its length.
-    fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
-        let line = self.line(stream)?;
-        let wrong = || {
-            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
-        };
-        let what = line.strip_prefix('$').ok_or_else(wrong)?;
-        let mark = what
-            .strip_prefix("EOF:")
-            .map(|mark| mark.as_bytes().to_vec());
-        if mark.as_ref().is_some_and(|mark| mark.len() != 40) {
-            return Err(wrong());
-        }
-        let n_bytes = match mark {
-            Some(_) => {
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-                );
-                None
-            }
-            None => {
-                let n_bytes: u64 = what.parse().map_err(|_| wrong())?;
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
-                );
-                self.note(|primary| primary.snapshot.0 = n_bytes);
-                Some(n_bytes)
-            }
-        };
+    fn receive(
+        &mut self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+        path: &PathBuf,
+    ) -> Result<u64, String> {
         let told = |error: std::io::Error| {
             format!(
                 "Write error or short write writing to the DB dump file needed for MASTER <-> \
@@ -85,29 +64,31 @@ impl Link {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).open(path);
         let mut file = file.map_err(told)?;
-        // What may be the beginning of the mark is held back.
-        let n_held = mark.as_ref().map_or(0, Vec::len);
         let mut n_done = 0;
         loop {
-            let unread = &self.input[self.pos..];
-            let is_whole = match (&mark, n_bytes) {
-                (Some(mark), _) => unread.ends_with(mark),
-                (None, Some(n_bytes)) => n_done + unread.len() as u64 >= n_bytes,
-                (None, None) => return Err(wrong()),
-            };
-            let n = match (is_whole, n_bytes) {
-                (true, Some(n_bytes)) => (n_bytes - n_done) as usize,
-                _ => unread.len().saturating_sub(n_held),
-            };
-            file.write_all(&unread[..n]).map_err(told)?;
-            n_done += n as u64;
-            self.pos += n;
-            self.note(|primary| primary.snapshot.1 = n_done);
-            if is_whole {
-                self.pos += n_held;
-                return Ok(n_done);
+            match reader.read()? {
+                Some(Event::Snapshot { n_bytes: None }) => log::info!(
+                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                ),
+                Some(Event::Snapshot {
+                    n_bytes: Some(n_bytes),
+                }) => {
+                    log::info!(
+                        "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
+                    );
+                    self.note(|primary| primary.snapshot.0 = n_bytes);
+                }
+                Some(Event::Piece(piece)) => {
+                    file.write_all(piece).map_err(told)?;
+                    n_done += piece.len() as u64;
+                    self.note(|primary| primary.snapshot.1 = n_done);
+                }
+                Some(Event::Whole) => return Ok(n_done),
+                Some(_) => {
+                    return Err("the primary sends something else than a snapshot".to_owned());
+                }
+                None => self.await_more(stream, reader)?,
             }
-            self.await_more(stream)?;
         }
     }
 
