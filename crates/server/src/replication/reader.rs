@@ -250,7 +250,8 @@ impl Reader {
         let start = self.pos;
         let is_there = parser
             .next(&mut self.input, &mut self.pos, &mut self.spans, &limits)
-            .map_err(|error| format!("Protocol error from MASTER: {error}"))?;
+            .map_err(|error| format!("Protocol error from MASTER: {error}"))
+            .map_err(|why| why.replace(char::is_control, "?"))?;
         Ok(is_there.then(|| Event::Command {
             words: self.spans.iter().map(|span| span.of(&self.input)).collect(),
             raw: &self.input[start..self.pos],

@@ -140,6 +140,7 @@ fn what_is_no_answer_is_a_clear_error() {
         (format!("{stream}*x\r\n"), "invalid multibulk length"),
         (format!("{stream}*1\r\n$4294967296\r\n"), "invalid bulk length"),
         (format!("{stream}*1\r\n$1\r\nxyz\r\n"), "CRLF"),
+        (format!("{stream}*1\r\n\rx\r\n"), "expected '$', got '?'"),
     ] {
         let (events, why) = talk(&about(), bytes.as_bytes(), &[]);
         let why = why.unwrap_or_else(|| panic!("no error after {events:?}: {bytes}"));
