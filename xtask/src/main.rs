@@ -9,6 +9,7 @@ mod crash;
 mod interchange;
 mod licences;
 mod ratchet;
+mod replication;
 #[cfg(test)]
 mod tidy;
 mod transcripts;
@@ -42,6 +43,11 @@ Usage: cargo xtask <task> [options]
       if a test that the committed list names does not pass.
       instructions: counts those of GET and SET; fails if they grew by 3 %.
       --record writes the list or the counts.
+  replication [NAME=BINARY ...]
+      Fills a primary of each server, has a replica of each other follow it, cuts the
+      link under load; prints what went how, and fails if it is not as it should be.
+      Without names: the release build, Redis 7.0 (redis-server of Debian), Redis 8.2
+      and Valkey 9.1.
   sentinel
       Three redis-sentinel, which must be installed, watch three servers of the release
       build whose primary is killed under load. Needs Python 3.
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Some("crash") => crash::run(args.collect()),
         Some("interchange") => interchange::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
+        Some("replication") => replication::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         Some("zipf") => zipf::run(args.collect()),
         Some("sentinel") => clients::sentinel(),

@@ -136,7 +136,7 @@ fn shake_hands(listener: &TcpListener, replica: &Server) -> (TcpStream, String) 
             let words: Vec<&str> = words.split("\r\n").step_by(2).collect();
             return (socket, words.join(" ").trim_end().to_owned());
         }
-        if asked.ends_with(b"PING\r\n") || asked.ends_with(b"psync2\r\n") {
+        if asked.ends_with(b"PING\r\n") || asked.ends_with(b"9.0.0\r\n") {
             socket.write_all(b"+PONG\r\n").unwrap();
         } else if asked.ends_with(format!("{}\r\n", replica.port).as_bytes()) {
             socket.write_all(b"+OK\r\n").unwrap();
