@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod campaign;
 mod clients;
 mod commands;
 mod compat;
@@ -28,6 +29,8 @@ Usage: cargo xtask <task> [options]
   commands --against commands.json HOST:PORT
       Prints every difference between what a server's COMMAND and COMMAND DOCS
       say and a reference list, for the commands that the server has.
+  campaign [--seed N] [--rounds N]
+      Runs the network campaign: so many schedules of trouble between servers.
   clients
       Runs redis-py, RQ, Celery, ioredis and BullMQ, installed from their registries
       into target/clients, against the release build. Needs Python 3 and Node.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
+        Some("campaign") => campaign::run(args.collect()),
         Some("clients") => clients::run(),
         Some("commands") => commands::run(args.collect()),
         Some("compat") => compat::run(args.collect()),

@@ -34,6 +34,10 @@ const TICK: Duration = Duration::from_millis(100);
 const ACK: Duration = Duration::from_secs(1);
 /// How long it waits before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// After how many copies in vain it waits no longer than before: for 8 seconds.
+const VAIN_MAX: u32 = 4;
+/// How long the stream must have been followed for its copy not to be in vain.
+const WORTH: Duration = Duration::from_secs(10);
 /// How long a command whose locks are busy waits.
 const BUSY: Duration = Duration::from_micros(50);
 /// Bytes read at a time.
@@ -53,11 +57,9 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
         link.note(|primary| primary.link = LinkState::Connect);
         link.hide();
         link.leave_block();
-        // One that was there and is lost is sought again at once, if it was more than a glimpse.
-        let followed = link.followed_since.take();
-        let was_there = followed.is_some_and(|since| since.elapsed() > TICK);
-        if link.is_wanted() && !was_there {
-            state.role.wait(generation, RETRY);
+        let patience = link.patience();
+        if link.is_wanted() && patience > Duration::ZERO {
+            state.role.wait(generation, patience);
         }
     }
 }
@@ -86,6 +88,10 @@ pub(super) struct Link {
     is_astray: bool,
     /// Since when the stream is followed.
     followed_since: Option<Instant>,
+    /// Everything was asked for and began to come.
+    is_copied: bool,
+    /// Copies that were lost before, or just after, they were there, one after the other.
+    n_vain: u32,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -105,6 +111,8 @@ impl Link {
             durable_to: None,
             is_astray: false,
             followed_since: None,
+            is_copied: false,
+            n_vain: 0,
             shown: None,
         }
     }
@@ -194,10 +202,14 @@ impl Link {
         self.settle_failover(answer.is_ok(), reader.has_asked());
         match answer? {
             Answer::Full(replid, offset) => {
+                self.is_copied = true;
                 self.full(&mut stream, &mut reader, (&replid, offset))?;
                 self.is_astray = false;
             }
-            Answer::Continue(replid) => self.go_on(replid),
+            Answer::Continue(replid) => {
+                self.n_vain = 0;
+                self.go_on(replid);
+            }
         }
         self.note(|primary| {
             primary.link = LinkState::Connected;
@@ -207,6 +219,28 @@ impl Link {
         self.followed_since = Some(Instant::now());
         self.acknowledge(&mut stream)?;
         self.follow(&mut stream, &mut reader)
+    }
+
+    /// How long to wait before the next connection. One that was there and is lost is sought again at once,
+    /// if it was more than a glimpse. Who is too slow for his primary does not keep it busy with copies.
+    fn patience(&mut self) -> Duration {
+        let followed = self.followed_since.take().map(|since| since.elapsed());
+        if std::mem::take(&mut self.is_copied) {
+            let is_worth_it = followed.is_some_and(|followed| followed > WORTH);
+            self.n_vain = if is_worth_it { 0 } else { self.n_vain + 1 };
+            if self.n_vain > 1 {
+                let patience = RETRY * (1 << (self.n_vain.min(VAIN_MAX) - 1));
+                let (n, s) = (self.n_vain, patience.as_secs());
+                log::warn!(
+                    "{n} copies of MASTER's data were lost before long: trying again in {s} s"
+                );
+                return patience;
+            }
+        }
+        match followed {
+            Some(followed) if followed > TICK => Duration::ZERO,
+            _ => RETRY,
+        }
     }
 
     /// Ends a failover with the answer of the replica that was asked to take over.
