@@ -2,23 +2,27 @@
 
 use std::process::Command;
 
-const USAGE: &str = "campaign [--seed N] [--rounds N]";
+const USAGE: &str = "campaign [--seed N] [--rounds N] [--hosts]";
 
 /// Runs it and shows what it counts.
 pub fn run(args: Vec<String>) -> Result<(), String> {
     let mut command = Command::new("cargo");
     command.args(["test", "-p", "minium", "--test", "campaign", "--"]);
     command.args(["--nocapture", "--test-threads", "1"]);
-    for pair in args.chunks(2) {
-        let [flag, number] = pair else {
-            return Err(USAGE.to_owned());
-        };
-        number.parse::<u64>().map_err(|_| USAGE.to_owned())?;
-        match flag.as_str() {
-            "--seed" => command.env("MINIUM_CAMPAIGN_SEED", number),
-            "--rounds" => command.env("MINIUM_CAMPAIGN_ROUNDS", number),
+    let mut args = args.iter();
+    while let Some(flag) = args.next() {
+        if flag == "--hosts" {
+            command.env("MINIUM_CAMPAIGN_HOSTS", "1");
+            command.arg("after_every_schedule"); // the others need no hosts
+            continue;
+        }
+        let name = match flag.as_str() {
+            "--seed" => "MINIUM_CAMPAIGN_SEED",
+            "--rounds" => "MINIUM_CAMPAIGN_ROUNDS",
             _ => return Err(USAGE.to_owned()),
         };
+        let number = args.next().filter(|number| number.parse::<u64>().is_ok());
+        command.env(name, number.ok_or(USAGE)?);
     }
     match command.status() {
         Ok(status) if status.success() => Ok(()),

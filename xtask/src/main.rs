@@ -29,8 +29,9 @@ Usage: cargo xtask <task> [options]
   commands --against commands.json HOST:PORT
       Prints every difference between what a server's COMMAND and COMMAND DOCS
       say and a reference list, for the commands that the server has.
-  campaign [--seed N] [--rounds N]
-      Runs the network campaign: so many schedules of trouble between servers.
+  campaign [--seed N] [--rounds N] [--hosts]
+      Runs the network campaign: so many schedules of trouble between servers; with
+      --hosts each has a network namespace, which needs root, iproute2 and nftables.
   clients
       Runs redis-py, RQ, Celery, ioredis and BullMQ, installed from their registries
       into target/clients, against the release build. Needs Python 3 and Node.

@@ -1,10 +1,12 @@
 //! The network campaign: servers on links that are cut, late, slow or half-open, and processes that stand still.
 //! In the end all have the same data, and every write that was confirmed. See `docs/replication.md`.
 //!
-//! MINIUM_CAMPAIGN_SEED says with which schedule to begin, MINIUM_CAMPAIGN_ROUNDS how many there are.
+//! MINIUM_CAMPAIGN_SEED says with which schedule to begin, MINIUM_CAMPAIGN_ROUNDS how many there are,
+//! MINIUM_CAMPAIGN_HOSTS=1 that each server gets a host of its own (`hosts.rs`).
 
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
+mod hosts;
 mod network;
 mod node;
 mod writers;
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hosts::{Net, Route};
 use network::Link;
 use node::{Node, text, wait_for, wait_for_same};
 use writers::Writers;
@@ -59,7 +62,8 @@ fn all_have_the_same_after_every_schedule() {
                 println!("schedule {seed}: {told}, {:.1} s", started.elapsed().as_secs_f32())
             }
             Err(panic) => {
-                eprintln!("schedule {seed} fails: cargo xtask campaign --seed {seed} --rounds 1");
+                let hosts = if hosts::are_wanted() { " --hosts" } else { "" };
+                eprintln!("fails: cargo xtask campaign --seed {seed} --rounds 1{hosts}");
                 std::panic::resume_unwind(panic);
             }
         }
@@ -70,18 +74,30 @@ fn all_have_the_same_after_every_schedule() {
 struct Hosts {
     nodes: Vec<Node>,
     links: Vec<Vec<Link>>,
+    /// What they stand on; it goes last.
+    _net: Option<Net>,
 }
 
 impl Hosts {
     fn start(seed: u64, more: &[&str]) -> Hosts {
-        let nodes: Vec<Node> = (0..N_NODES)
-            .map(|i| Node::start(&format!("{seed}-{i}"), more))
-            .collect();
-        let link = |to: &Node| Link::to(to.port);
-        let links = nodes.iter().map(|_| nodes.iter().map(link).collect());
+        let net = hosts::are_wanted().then(|| Net::new(N_NODES));
+        let start = |i: usize| {
+            let name = format!("{seed}-{i}");
+            match &net {
+                Some(net) => Node::start_on(&net.hosts[i], &name, more),
+                None => Node::start(&name, more),
+            }
+        };
+        let nodes: Vec<Node> = (0..N_NODES).map(start).collect();
+        let link = |i: usize, j: usize| match &net {
+            Some(net) => Link::Route(Route::new(net.hosts[i].clone(), net.hosts[j].clone())),
+            None => Link::to(nodes[j].port),
+        };
+        let links = (0..N_NODES).map(|i| (0..N_NODES).map(|j| link(i, j)).collect());
         Hosts {
             links: links.collect(),
             nodes,
+            _net: net,
         }
     }
 
@@ -91,7 +107,8 @@ impl Hosts {
     }
 
     fn follow(&self, replica: usize, primary: usize) {
-        self.nodes[replica].follow(self.link(replica, primary).port);
+        let link = self.link(replica, primary);
+        link.lead(&self.nodes[replica], &self.nodes[primary]);
     }
 
     fn mend(&self) {
@@ -186,8 +203,10 @@ fn trouble(hosts: &Hosts, writers: &Writers, chance: &mut Chance) {
         7 => _ = hosts.nodes[primary].ask("CLIENT KILL TYPE replica"),
         _ => {
             // Another history: everything is copied, perhaps into the next trouble.
-            hosts.nodes[replica].ask("REPLICAOF NO ONE");
-            hosts.nodes[replica].ask("SET only here");
+            // While it loads what it got, it does not listen.
+            let node = &hosts.nodes[replica];
+            wait_for("it is let go", || (node.ask("REPLICAOF NO ONE") == "+OK").then_some(()));
+            node.ask("SET only here");
             hosts.follow(replica, primary);
         }
     }
@@ -269,7 +288,7 @@ fn a_snapshot_that_is_cut_at_any_byte_is_not_there_or_all_there() {
         let link = Link::to(primary.port);
         // How much there is to be cut.
         let scratch = Node::start(&format!("bytes-{way}-2"), &[]);
-        scratch.follow(link.port);
+        link.lead(&scratch, &primary);
         wait_for_same("nothing is copied", &[&primary, &scratch]);
         let n_bytes = link.n_bytes();
         drop(scratch);
@@ -283,7 +302,7 @@ fn a_snapshot_that_is_cut_at_any_byte_is_not_there_or_all_there() {
                     _ => 1 + chance.below(n_bytes - 1),
                 };
                 link.cut_after(at);
-                replica.follow(link.port);
+                link.lead(&replica, &primary);
                 wait_for("the link is not cut", || (link.n_cut_after() > 0).then_some(()));
                 assert_eq!(replica.ask("REPLICAOF NO ONE"), "+OK");
                 let digest = replica.ask("DEBUG DIGEST");
@@ -299,7 +318,7 @@ fn a_snapshot_that_is_cut_at_any_byte_is_not_there_or_all_there() {
                 }
             }
             link.mend();
-            replica.follow(link.port);
+            link.lead(&replica, &primary);
             wait_for_same("nothing is copied in the end", &[&primary, &replica]);
             is_done.store(true, Relaxed);
         });
@@ -331,7 +350,7 @@ fn a_replica_that_is_too_slow_is_dropped_and_comes_back_when_it_can() {
     ];
     let (primary, replica) = (Node::start("slow-0", &flags), Node::start("slow-1", &[]));
     let link = Link::to(primary.port);
-    replica.follow(link.port);
+    link.lead(&replica, &primary);
     wait_for("it follows", || replica.is_linked().then_some(()));
     link.slow_down(100_000);
     let (started, value) = (Instant::now(), "x".repeat(20_000));

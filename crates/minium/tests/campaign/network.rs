@@ -1,4 +1,5 @@
-//! A network between servers that can be cut, delayed, slowed down, and held up, by a proxy for each pair.
+//! A network between servers that can be cut, delayed, slowed down, and held up: by a proxy for each
+//! pair, or between hosts (`hosts.rs`).
 //!
 //! ```text
 //!   replica ──► proxy ──► primary       one thread each way: reads, waits as the weather is, writes
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use crate::hosts::Route;
+use crate::node::Node;
 
 /// How often a thread looks at the weather.
 const LOOK: Duration = Duration::from_millis(5);
@@ -35,15 +39,18 @@ pub struct Weather {
 }
 
 /// The way to a server.
-pub struct Link {
-    pub port: u16,
-    weather: Arc<Weather>,
+pub enum Link {
+    /// Through a proxy at this port.
+    Proxy(u16, Arc<Weather>),
+    /// Between hosts.
+    Route(Route),
 }
 
 impl Link {
     /// To the server at this port.
     pub fn to(port: u16) -> Link {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap().port();
         let weather = Arc::new(Weather {
             is_held: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
@@ -55,67 +62,105 @@ impl Link {
             is_over: AtomicBool::new(false),
             sockets: Mutex::default(),
         });
-        let link = Link {
-            port: listener.local_addr().unwrap().port(),
-            weather: weather.clone(),
-        };
-        thread::spawn(move || accept(&listener, port, &weather));
-        link
+        let theirs = weather.clone();
+        thread::spawn(move || accept(&listener, port, &theirs));
+        Link::Proxy(own, weather)
+    }
+
+    /// Has a replica go this way to the primary.
+    pub fn lead(&self, replica: &Node, primary: &Node) {
+        match self {
+            Link::Proxy(port, _) => replica.follow("127.0.0.1", *port),
+            Link::Route(_) => replica.follow(&primary.host, primary.port),
+        }
     }
 
     /// Ends what is there; nobody gets through until it is mended.
     pub fn cut(&self) {
-        self.weather.is_cut.store(true, Relaxed);
-        self.weather.end_all();
+        match self {
+            Link::Proxy(_, weather) => {
+                weather.is_cut.store(true, Relaxed);
+                weather.end_all();
+            }
+            Link::Route(route) => route.cut(),
+        }
     }
 
     /// Half-open: nothing gets through and nobody is told.
     pub fn hold(&self) {
-        self.weather.is_held.store(true, Relaxed);
+        match self {
+            Link::Proxy(_, weather) => weather.is_held.store(true, Relaxed),
+            Link::Route(route) => route.hold(),
+        }
     }
 
+    /// Everything is late, which is what TCP makes of loss.
     pub fn delay(&self, ms: u64) {
-        self.weather.delay_ms.store(ms, Relaxed);
+        match self {
+            Link::Proxy(_, weather) => weather.delay_ms.store(ms, Relaxed),
+            Link::Route(route) => route.lose(),
+        }
     }
 
     pub fn slow_down(&self, bytes_per_s: u64) {
-        self.weather.bytes_per_s.store(bytes_per_s, Relaxed);
+        match self {
+            Link::Proxy(_, weather) => weather.bytes_per_s.store(bytes_per_s, Relaxed),
+            Link::Route(route) => route.slow_down(bytes_per_s),
+        }
     }
 
+    /// Ends each connection after so many bytes of the primary.
     pub fn cut_after(&self, n_bytes: u64) {
-        self.weather.n_cut_after.store(0, Relaxed);
-        self.weather.cut_after.store(n_bytes, Relaxed);
+        let weather = self.weather();
+        weather.n_cut_after.store(0, Relaxed);
+        weather.cut_after.store(n_bytes, Relaxed);
     }
 
     pub fn n_cut_after(&self) -> u64 {
-        self.weather.n_cut_after.load(Relaxed)
+        self.weather().n_cut_after.load(Relaxed)
     }
 
     pub fn n_bytes(&self) -> u64 {
-        self.weather.n_bytes.load(Relaxed)
+        self.weather().n_bytes.load(Relaxed)
+    }
+
+    fn weather(&self) -> &Weather {
+        match self {
+            Link::Proxy(_, weather) => weather,
+            Link::Route(_) => panic!("only a proxy counts bytes"),
+        }
     }
 
     /// As if nothing had been.
     pub fn mend(&self) {
-        self.delay(0);
-        self.slow_down(0);
-        self.cut_after(u64::MAX);
-        self.weather.is_cut.store(false, Relaxed);
-        self.weather.is_held.store(false, Relaxed);
+        match self {
+            Link::Proxy(_, weather) => weather.mend(),
+            Link::Route(route) => route.mend(),
+        }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.weather.is_over.store(true, Relaxed);
-        self.mend();
-        self.weather.end_all();
-        // The thread that accepts sees it.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Link::Proxy(port, weather) = self {
+            weather.is_over.store(true, Relaxed);
+            weather.mend();
+            weather.end_all();
+            // The thread that accepts sees it.
+            let _ = TcpStream::connect(("127.0.0.1", *port));
+        }
     }
 }
 
 impl Weather {
+    fn mend(&self) {
+        self.delay_ms.store(0, Relaxed);
+        self.bytes_per_s.store(0, Relaxed);
+        self.cut_after.store(u64::MAX, Relaxed);
+        self.is_cut.store(false, Relaxed);
+        self.is_held.store(false, Relaxed);
+    }
+
     fn end_all(&self) {
         for socket in self.sockets.lock().unwrap().drain(..) {
             let _ = socket.shutdown(Shutdown::Both); // it may have ended by itself

@@ -11,6 +11,8 @@ use client::connection::Connection;
 use client::endpoint::Endpoint;
 use client::transcript::render;
 
+use crate::hosts::Host;
+
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A replica is lost, and a primary, when it is silent for 3 seconds.
@@ -33,21 +35,42 @@ const FLAGS: [&str; 14] = [
 
 pub struct Node {
     process: Child,
+    pub host: String,
     pub port: u16,
     folder: PathBuf,
 }
 
 impl Node {
+    /// On this machine.
     pub fn start(name: &str, more: &[&str]) -> Node {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("campaign-{name}"));
-        let _ = fs::remove_dir_all(&folder); // of an earlier run
-        fs::create_dir_all(&folder).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let process = Command::new(env!("CARGO_BIN_EXE_minium"))
+        let command = Command::new(env!("CARGO_BIN_EXE_minium"));
+        Node::start_as(command, name, ("127.0.0.1".to_owned(), port), more)
+    }
+
+    /// On a host.
+    pub fn start_on(host: &Host, name: &str, more: &[&str]) -> Node {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &host.namespace]);
+        command.arg(env!("CARGO_BIN_EXE_minium"));
+        command.args(["--protected-mode", "no"]);
+        Node::start_as(command, name, (host.ip.clone(), 7000), more)
+    }
+
+    fn start_as(
+        mut command: Command,
+        name: &str,
+        (host, port): (String, u16),
+        more: &[&str],
+    ) -> Node {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("campaign-{name}"));
+        let _ = fs::remove_dir_all(&folder); // of an earlier run
+        fs::create_dir_all(&folder).unwrap();
+        let process = command
             .current_dir(&folder)
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--bind", &host, "--port", &port.to_string()])
             .args(FLAGS)
             .args(more)
             .stdout(Stdio::null())
@@ -55,6 +78,7 @@ impl Node {
             .unwrap();
         let node = Node {
             process,
+            host,
             port,
             folder,
         };
@@ -64,7 +88,7 @@ impl Node {
 
     /// A connection, if the server is there.
     pub fn try_client(&self) -> Option<Connection> {
-        let (host, port) = ("127.0.0.1".to_owned(), self.port);
+        let (host, port) = (self.host.clone(), self.port);
         let mut client = Connection::open(&Endpoint::Tcp { host, port }, Some(PATIENCE)).ok()?;
         client.set_timeout(Some(PATIENCE)).ok()?;
         Some(client)
@@ -86,8 +110,8 @@ impl Node {
         assert!(status.unwrap().success());
     }
 
-    pub fn follow(&self, port: u16) {
-        assert_eq!(self.ask(&format!("REPLICAOF 127.0.0.1 {port}")), "+OK");
+    pub fn follow(&self, host: &str, port: u16) {
+        assert_eq!(self.ask(&format!("REPLICAOF {host} {port}")), "+OK");
     }
 
     pub fn is_linked(&self) -> bool {
