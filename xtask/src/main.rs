@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod campaign;
 mod clients;
 mod commands;
 mod compat;
@@ -9,6 +10,7 @@ mod crash;
 mod interchange;
 mod licences;
 mod ratchet;
+mod replication;
 #[cfg(test)]
 mod tidy;
 mod transcripts;
@@ -27,6 +29,9 @@ Usage: cargo xtask <task> [options]
   commands --against commands.json HOST:PORT
       Prints every difference between what a server's COMMAND and COMMAND DOCS
       say and a reference list, for the commands that the server has.
+  campaign [--seed N] [--rounds N] [--hosts]
+      Runs the network campaign: so many schedules of trouble between servers; with
+      --hosts each has a network namespace, which needs root, iproute2 and nftables.
   clients
       Runs redis-py, RQ, Celery, ioredis and BullMQ, installed from their registries
       into target/clients, against the release build. Needs Python 3 and Node.
@@ -42,6 +47,11 @@ Usage: cargo xtask <task> [options]
       if a test that the committed list names does not pass.
       instructions: counts those of GET and SET; fails if they grew by 3 %.
       --record writes the list or the counts.
+  replication [NAME=BINARY ...]
+      Fills a primary of each server, has a replica of each other follow it, cuts the
+      link under load; prints what went how, and fails if it is not as it should be.
+      Without names: the release build, Redis 7.0 (redis-server of Debian), Redis 8.2
+      and Valkey 9.1.
   sentinel
       Three redis-sentinel, which must be installed, watch three servers of the release
       build whose primary is killed under load. Needs Python 3.
@@ -59,12 +69,14 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let result = match args.next().as_deref() {
         Some("transcripts") => transcripts::run(args.collect()),
+        Some("campaign") => campaign::run(args.collect()),
         Some("clients") => clients::run(),
         Some("commands") => commands::run(args.collect()),
         Some("compat") => compat::run(args.collect()),
         Some("crash") => crash::run(args.collect()),
         Some("interchange") => interchange::run(args.collect()),
         Some("ratchet") => ratchet::run(args.collect()),
+        Some("replication") => replication::run(args.collect()),
         Some("licences") => licences::run(args.collect()),
         Some("zipf") => zipf::run(args.collect()),
         Some("sentinel") => clients::sentinel(),

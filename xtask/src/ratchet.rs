@@ -73,7 +73,7 @@ pub fn run(args: Vec<String>) -> Result<(), String> {
     }
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -218,10 +218,16 @@ fn missing(expected: &Passes, passed: &Passes) -> Vec<(String, String)> {
 }
 
 /// The folder of tools, and that of the peers, which are brought here if they are not.
-fn peers() -> Result<(PathBuf, PathBuf), String> {
+pub(crate) fn peers() -> Result<(PathBuf, PathBuf), String> {
     let (shared, peers) = (root().join("../shared"), root().join("target/peers"));
-    if !peers.join("valkey-src").exists() {
-        python(&shared.join("peers/get"), &[&peers.display().to_string(), "valkey", "suite"])?;
+    for (name, file) in [
+        ("valkey", "bin/valkey-server"),
+        ("redis8", "bin/redis-server"),
+        ("suite", "valkey-src"),
+    ] {
+        if !peers.join(file).exists() {
+            python(&shared.join("peers/get"), &[&peers.display().to_string(), name])?;
+        }
     }
     Ok((shared, peers))
 }

@@ -32,7 +32,7 @@ pub fn run(
 ) -> Result<u64, String> {
     progress.show(|| "Waiting for the snapshot".to_owned());
     let offset = source.offset;
-    let snapshot = source.snapshot()?;
+    let snapshot = source.snapshot();
     let demands = Demands {
         checks_sum: true,
         knows_version: true,

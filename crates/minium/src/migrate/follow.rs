@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use client::connection::Connection;
 use rdb::dialect::Dialect;
 use rdb::payload::{Demands, verified};
-use resp::request::{Limits, Parser, Span};
+use server::replication::reader::Event;
 
 use super::args::{Config, Verify};
 use super::progress::{Progress, bar, grouped, size};
@@ -80,11 +80,10 @@ impl Follower<'_> {
     }
 
     fn follow(&mut self, shared: &Arc<Shared>) -> Result<Ended, String> {
-        let (mut stage, mut parser, mut lag) =
-            (Stage::CatchingUp, Parser::default(), Lag::default());
+        let (mut stage, mut lag) = (Stage::CatchingUp, Lag::default());
         self.acknowledge();
         while !self.stop.load(Relaxed) {
-            self.turn(&mut parser)?;
+            self.turn()?;
             shared.applied.store(self.target.applied, Relaxed);
             if lag.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
                 self.acknowledge();
@@ -116,7 +115,7 @@ impl Follower<'_> {
         if !matches!(stage, Stage::Safe) {
             return Ok(Ended::TooEarly);
         }
-        self.drain(&mut parser)?;
+        self.drain()?;
         Ok(Ended::Safe)
     }
 
@@ -136,11 +135,11 @@ impl Follower<'_> {
     }
 
     /// Reads once and applies what came; seeks the source again if it is lost.
-    fn turn(&mut self, parser: &mut Parser) -> Result<(), String> {
-        self.apply_all(parser)?;
+    fn turn(&mut self) -> Result<(), String> {
+        self.apply_all()?;
         match self.source.read() {
             Ok(n) => {
-                self.apply_all(parser)?;
+                self.apply_all()?;
                 // More than this may be waiting: the pipeline stays full.
                 if n < READ_BYTES {
                     self.target.settle(self.source.offset)?;
@@ -150,7 +149,6 @@ impl Follower<'_> {
                 self.progress
                     .say(format!("Note: {why}; it is sought again."));
                 self.source.resume()?;
-                *parser = Parser::default();
                 self.progress
                     .say("Note: the link is back, and nothing is missing.");
                 self.acknowledge();
@@ -159,25 +157,17 @@ impl Follower<'_> {
         Ok(())
     }
 
-    fn apply_all(&mut self, parser: &mut Parser) -> Result<(), String> {
-        let limits = Limits {
-            max_bulk_bytes: usize::MAX,
-            authenticated: true,
-        };
-        let mut spans: Vec<Span> = Vec::new();
+    fn apply_all(&mut self) -> Result<(), String> {
         loop {
-            spans.clear();
-            let (pos, mut next) = (self.source.pos, self.source.pos);
-            match parser.next(&mut self.source.input, &mut next, &mut spans, &limits) {
-                Ok(false) => return Ok(()),
-                Ok(true) => {}
-                Err(error) => return Err(format!("The stream of the source is broken: {error}")),
-            }
-            let end = self.source.offset + (next - pos) as u64;
-            let words = spans.iter().map(|span| span.of(&self.source.input));
-            let words: Vec<&[u8]> = words.collect();
+            let event = self.source.reader.read();
+            let event =
+                event.map_err(|why| format!("The stream of the source is broken: {why}"))?;
+            let Some(Event::Command { words, raw }) = event else {
+                return Ok(());
+            };
+            let end = self.source.offset + raw.len() as u64;
             let must_answer = apply(&mut self.target, self.dialect, &words, end)?;
-            (self.source.pos, self.source.offset) = (next, end);
+            self.source.offset = end;
             if must_answer {
                 self.target.settle(end)?;
                 self.acknowledge();
@@ -235,13 +225,13 @@ impl Follower<'_> {
     }
 
     /// What was written up to now arrives.
-    fn drain(&mut self, parser: &mut Parser) -> Result<(), String> {
+    fn drain(&mut self) -> Result<(), String> {
         let (started, end) = (Instant::now(), self.end());
         while end.is_some_and(|end| self.target.applied < end) {
             if started.elapsed() > DRAINED_WITHIN {
                 return Err("The last writes of the source do not arrive".to_owned());
             }
-            self.turn(parser)?;
+            self.turn()?;
         }
         self.acknowledge();
         let n_done = grouped(self.target.n_done);

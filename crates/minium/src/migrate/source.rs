@@ -1,5 +1,5 @@
-//! The link to the source, by which this program is a replica of it: the handshake of `server`, a snapshot
-//! as bytes to read, then the stream.
+//! The link to the source, by which this program is a replica of it: what it sends is read as `server` reads
+//! a primary.
 //!
 //! `offset` is where in the stream the next command begins. With that and the name of the history a link
 //! that was cut goes on where it was left, if the source still has what is missing.
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use client::connection::Stream;
 use resp::decode::encode_command;
-use server::replication::handshake::{Handshake, Introduction, Step};
-use server::replication::transfer::Transfer;
+use server::replication::handshake::Introduction;
+use server::replication::reader::{Event, Reader};
 
 use super::args::Side;
 use super::side::PATIENCE;
@@ -24,8 +24,6 @@ const RETRY: Duration = Duration::from_millis(500);
 const SOUGHT_FOR: Duration = Duration::from_secs(60);
 /// Bytes read at a time.
 pub const READ_BYTES: usize = 256 << 10;
-/// The longest line of a handshake.
-const LINE_BYTES_MAX: usize = 4096;
 
 /// What interrupted work says of itself.
 pub const INTERRUPTED: &str = "interrupted";
@@ -34,33 +32,37 @@ pub struct Source<'a> {
     side: &'a Side,
     stop: &'a AtomicBool,
     stream: Stream,
-    /// What came and was not used yet, from `pos` on.
-    pub input: Vec<u8>,
-    pub pos: usize,
+    pub reader: Reader,
     replid: String,
     /// Where in the stream the next command begins.
     pub offset: u64,
+}
+
+/// What the source sends after the handshake.
+enum Answer {
+    Everything { replid: String, offset: u64 },
+    Rest { replid: Option<String> },
 }
 
 impl<'a> Source<'a> {
     /// Asks for everything.
     pub fn open(side: &'a Side, stop: &'a AtomicBool) -> Result<Source<'a>, String> {
         let stream = connect(side)?;
+        let (reader, first) = Reader::begin(introduction(side, None));
         let mut source = Source {
             side,
             stop,
             stream,
-            input: Vec::new(),
-            pos: 0,
+            reader,
             replid: String::new(),
             offset: 0,
         };
-        match source.shake_hands(None)? {
-            Step::Full { replid, offset } => {
+        match source.shake_hands(&first)? {
+            Answer::Everything { replid, offset } => {
                 (source.replid, source.offset) = (replid, offset);
                 Ok(source)
             }
-            _ => Err(format!("{} does not send its data", side.named())),
+            Answer::Rest { .. } => Err(format!("{} does not send its data", side.named())),
         }
     }
 
@@ -68,10 +70,8 @@ impl<'a> Source<'a> {
     pub fn resume(&mut self) -> Result<(), String> {
         let started = Instant::now();
         loop {
-            self.input.clear();
-            self.pos = 0;
             match self.go_on() {
-                Ok(Step::Continue { replid }) => {
+                Ok(Answer::Rest { replid }) => {
                     self.replid = replid.unwrap_or_else(|| self.replid.clone());
                     return Ok(());
                 }
@@ -91,32 +91,37 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn go_on(&mut self) -> Result<Step, String> {
+    fn go_on(&mut self) -> Result<Answer, String> {
         self.stream = connect(self.side)?;
         let history = (self.replid.clone(), self.offset + 1);
-        self.shake_hands(Some(history))
+        let (reader, first) = Reader::begin(introduction(self.side, Some(history)));
+        self.reader = reader;
+        self.shake_hands(&first)
     }
 
-    fn shake_hands(&mut self, history: Option<(String, u64)>) -> Result<Step, String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let login = self.side.login.as_ref().map(|login| {
-            let user = login.user.as_deref().map_or(String::new(), text);
-            (user, text(&login.password))
-        });
-        let about = Introduction {
-            login: login.unwrap_or_default(),
-            history,
-            ..Introduction::default()
-        };
-        let (mut handshake, mut words) = Handshake::begin(about);
+    fn shake_hands(&mut self, first: &[String]) -> Result<Answer, String> {
+        self.say(first)?;
         loop {
-            self.say(&words)?;
-            match handshake.hear(&self.line()?) {
-                Step::Send(next) => words = next,
-                Step::Failed(why) => return Err(format!("{}: {why}", self.side.named())),
-                step => return Ok(step),
+            match self.event()? {
+                Some(Event::Say(words)) => self.say(&words)?,
+                Some(Event::Full { replid, offset }) => {
+                    return Ok(Answer::Everything { replid, offset });
+                }
+                Some(Event::Continue { replid }) => return Ok(Answer::Rest { replid }),
+                Some(_) => return Err(self.strange()),
+                None => self.await_more()?,
             }
         }
+    }
+
+    /// See [`Reader::read`].
+    fn event(&mut self) -> Result<Option<Event<'_>>, String> {
+        let event = self.reader.read();
+        event.map_err(|why| format!("{}: {why}", self.side.named()))
+    }
+
+    fn strange(&self) -> String {
+        format!("{} does not speak as a primary does", self.side.named())
     }
 
     fn say(&mut self, words: &[String]) -> Result<(), String> {
@@ -131,14 +136,8 @@ impl<'a> Source<'a> {
 
     /// Reads once, behind what is there; 0 if nothing came within a tick.
     pub fn read(&mut self) -> Result<usize, String> {
-        self.input.drain(..self.pos);
-        self.pos = 0;
-        let before = self.input.len();
-        self.input.resize(before + READ_BYTES, 0);
-        let received = self.stream.read(&mut self.input[before..]);
-        let n = received.as_ref().copied().unwrap_or(0);
-        self.input.truncate(before + n);
-        match received {
+        let stream = &mut self.stream;
+        match self.reader.fill(READ_BYTES, |room| stream.read(room)) {
             Ok(0) => Err(format!("{} closed the connection", self.side.named())),
             Ok(n) => Ok(n),
             Err(error) => match error.kind() {
@@ -162,37 +161,28 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// The next line that is not empty: empty ones say that the source is alive.
-    fn line(&mut self) -> Result<String, String> {
-        loop {
-            let unread = &self.input[self.pos..];
-            if let Some(n) = unread.iter().position(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(&unread[..n]).trim_end().to_owned();
-                self.pos += n + 1;
-                if !line.is_empty() {
-                    return Ok(line);
-                }
-            } else if unread.len() > LINE_BYTES_MAX {
-                return Err(format!("{} does not speak as a primary does", self.side.named()));
-            } else {
-                self.await_more()?;
-            }
+    /// The snapshot, which a source may have to save first.
+    pub fn snapshot(&mut self) -> Snapshot<'_, 'a> {
+        Snapshot {
+            source: self,
+            piece: Vec::new(),
+            n_read: 0,
+            is_whole: false,
         }
     }
+}
 
-    /// Waits until the snapshot begins, which a source may have to save first.
-    pub fn snapshot(&mut self) -> Result<Snapshot<'_, 'a>, String> {
-        let line = self.line()?;
-        let transfer = Transfer::announced(&line);
-        let transfer = transfer
-            .ok_or_else(|| format!("{} sends no snapshot but '{line}'", self.side.named()))?;
-        Ok(Snapshot {
-            source: self,
-            transfer,
-            n_ready: 0,
-            n_behind: 0,
-            is_whole: false,
-        })
+/// What this replica says of itself, and where it wants to go on.
+fn introduction(side: &Side, history: Option<(String, u64)>) -> Introduction {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let login = side.login.as_ref().map(|login| {
+        let user = login.user.as_deref().map_or(String::new(), text);
+        (user, text(&login.password))
+    });
+    Introduction {
+        login: login.unwrap_or_default(),
+        history,
+        ..Introduction::default()
     }
 }
 
@@ -207,31 +197,37 @@ fn connect(side: &Side) -> Result<Stream, String> {
 /// The snapshot, to be read as it comes.
 pub struct Snapshot<'s, 'a> {
     source: &'s mut Source<'a>,
-    transfer: Transfer,
-    /// Bytes of the snapshot that are in the source's input, and what is to be passed behind them.
-    n_ready: usize,
-    n_behind: usize,
+    /// What came last, and how much of it was read.
+    piece: Vec<u8>,
+    n_read: usize,
     is_whole: bool,
+}
+
+impl Snapshot<'_, '_> {
+    fn receive(&mut self) -> Result<(), String> {
+        self.n_read = 0;
+        self.piece.clear();
+        while self.piece.is_empty() && !self.is_whole {
+            match self.source.event()? {
+                Some(Event::Snapshot { .. }) => {}
+                Some(Event::Piece(piece)) => self.piece.extend_from_slice(piece),
+                Some(Event::Whole) => self.is_whole = true,
+                Some(_) => return Err(self.source.strange()),
+                None => self.source.await_more()?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for Snapshot<'_, '_> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        while self.n_ready == 0 && !self.is_whole {
-            let taken = self.transfer.take(&self.source.input[self.source.pos..]);
-            (self.n_ready, self.n_behind) = (taken.n_data, taken.n_behind);
-            self.is_whole = taken.is_whole;
-            if self.n_ready == 0 && !self.is_whole {
-                self.source.await_more().map_err(io::Error::other)?;
-            }
+        if self.n_read == self.piece.len() {
+            self.receive().map_err(io::Error::other)?;
         }
-        let n = self.n_ready.min(room.len());
-        let at = self.source.pos;
-        room[..n].copy_from_slice(&self.source.input[at..at + n]);
-        self.n_ready -= n;
-        self.source.pos += n;
-        if self.n_ready == 0 {
-            self.source.pos += std::mem::take(&mut self.n_behind);
-        }
+        let mut unread = &self.piece[self.n_read..];
+        let n = unread.read(room)?;
+        self.n_read += n;
         Ok(n)
     }
 }

@@ -121,6 +121,63 @@ fn writes_are_refused_without_the_replicas_that_are_asked_for() {
     });
 }
 
+/// Plays the primary until PSYNC is said; the connection, and what it says.
+fn shake_hands(listener: &TcpListener, replica: &Server) -> (TcpStream, String) {
+    let (mut socket, _) = listener.accept().unwrap();
+    let (mut asked, mut byte) = (Vec::new(), [0]);
+    loop {
+        socket.read_exact(&mut byte).unwrap();
+        asked.push(byte[0]);
+        let psync = asked.windows(5).position(|word| word == b"PSYNC");
+        if let Some(at) = psync
+            && asked[at..].iter().filter(|byte| **byte == b'\n').count() == 5
+        {
+            let words = String::from_utf8(asked[at..].to_vec()).unwrap();
+            let words: Vec<&str> = words.split("\r\n").step_by(2).collect();
+            return (socket, words.join(" ").trim_end().to_owned());
+        }
+        if asked.ends_with(b"PING\r\n") || asked.ends_with(b"9.0.0\r\n") {
+            socket.write_all(b"+PONG\r\n").unwrap();
+        } else if asked.ends_with(format!("{}\r\n", replica.port).as_bytes()) {
+            socket.write_all(b"+OK\r\n").unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_has_lost_his_place_in_the_stream_asks_for_everything() {
+    let replica = start(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let id = "a".repeat(40);
+    let snapshot = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {id} 1\r\n${}\r\n", snapshot.len());
+    let set = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    let (mut socket, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, "PSYNC ? -1");
+    socket
+        .write_all(&[head.as_bytes(), snapshot, set.as_bytes()].concat())
+        .unwrap();
+    wait_for("the command is run", || {
+        (text("GET k", &mut replica.client()) == "\"v\"").then_some(())
+    });
+    drop(socket);
+    let (mut socket, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, format!("PSYNC {id} {}", 2 + set.len()), "a connection is lost, no place");
+    socket.write_all(b"+CONTINUE\r\nSET garbage v\r\n").unwrap();
+    let (mut socket, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, "PSYNC ? -1");
+    socket
+        .write_all(&[head.as_bytes(), snapshot].concat())
+        .unwrap();
+    wait_for_link(&replica);
+    assert_eq!(text("DBSIZE", &mut replica.client()), ":0");
+    drop(socket);
+    let (_, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, format!("PSYNC {id} 2"));
+}
+
 #[test]
 fn half_a_snapshot_leaves_the_old_data() {
     let replica = start(&[]);
@@ -134,18 +191,7 @@ fn half_a_snapshot_leaves_the_old_data() {
         b"$20\r\nREDIS0011 is not a file",
     ] {
         text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut asked = Vec::new();
-        let mut byte = [0];
-        while !asked.ends_with(b"-1\r\n") {
-            socket.read_exact(&mut byte).unwrap();
-            asked.push(byte[0]);
-            if asked.ends_with(b"PING\r\n") || asked.ends_with(b"psync2\r\n") {
-                socket.write_all(b"+PONG\r\n").unwrap();
-            } else if asked.ends_with(format!("{}\r\n", replica.port).as_bytes()) {
-                socket.write_all(b"+OK\r\n").unwrap();
-            }
-        }
+        let (mut socket, _) = shake_hands(&listener, &replica);
         let id = "a".repeat(40);
         socket
             .write_all(format!("+FULLRESYNC {id} 1\r\n").as_bytes())

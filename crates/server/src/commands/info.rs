@@ -108,7 +108,7 @@ fn replication(state: &State) -> ReplicationInfo {
     let ids = role.ids();
     let (first, n_kept) = backlog.kept();
     let shown = |replica: &Arc<Replica>| {
-        let (facts, state) = (replica.facts.lock(), replica.state());
+        let (state, facts) = (replica.state(), replica.facts.lock());
         let ip = facts.ip.as_ref().unwrap_or(&replica.peer);
         let lag_s = facts.acked_at.map_or(0, |at| at.elapsed().as_secs());
         let (port, acked) = (facts.port, facts.acked);

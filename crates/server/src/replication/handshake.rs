@@ -5,14 +5,9 @@
 //!   AUTH [user] password                +OK                    if there is a password
 //!   REPLCONF listening-port N           +OK or an error, which does not matter
 //!   REPLCONF ip-address A               likewise               if it is announced
-//!   REPLCONF capa eof capa psync2       likewise
-//!   REPLCONF version 9.0.0              likewise               what Valkey 9 writes is read here
+//!   REPLCONF capa eof capa psync2 version V   likewise; V is a Valkey's, whose primaries choose the format by it
 //!   PSYNC replid offset                 +FULLRESYNC replid offset | +CONTINUE [replid] | an error
 //! ```
-
-/// The Valkey whose snapshots are read here: to one that is not told of any it sends none with deadlines of
-/// fields.
-const VALKEY: &str = "9.0.0";
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +52,6 @@ enum Said {
     Port,
     Ip,
     Capabilities,
-    Version,
     Psync,
 }
 
@@ -103,9 +97,8 @@ impl Handshake {
                 None => self.tell_capabilities(),
             },
             Said::Ip => self.tell_capabilities(),
-            Said::Capabilities => self.say(Said::Version, &["REPLCONF", "version", VALKEY]),
-            Said::Version => self.ask(),
-            Said::Psync => answered(line),
+            Said::Capabilities => self.ask(),
+            Said::Psync => answered(line, self.about.history.is_some()),
         }
     }
 
@@ -128,7 +121,9 @@ impl Handshake {
     }
 
     fn tell_capabilities(&mut self) -> Step {
-        self.say(Said::Capabilities, &["REPLCONF", "capa", "eof", "capa", "psync2"])
+        let capabilities = ["REPLCONF", "capa", "eof", "capa", "psync2"];
+        let words = [&capabilities[..], &["version", VALKEY_UNDERSTOOD]].concat();
+        self.say(Said::Capabilities, &words)
     }
 
     fn ask(&mut self) -> Step {
@@ -144,14 +139,23 @@ impl Handshake {
     }
 }
 
+/// The Valkey whose snapshots are read; to who says nothing it sends none that has deadlines of fields. A Redis
+/// knows no such word, which comes last: what stands before has been heard.
+const VALKEY_UNDERSTOOD: &str = "9.0.0";
+
+/// The greatest offset: one that still counts in the replies of commands.
+const OFFSET_MAX: u64 = i64::MAX as u64 / 2;
+
 /// What the answer to PSYNC means.
-fn answered(line: &str) -> Step {
+fn answered(line: &str, has_history: bool) -> Step {
     let mut words = line.split_ascii_whitespace();
+    let is_name = |replid: &&str| replid.len() == 40 && replid.is_ascii();
     let wrong = || Step::Failed(format!("Unexpected reply to PSYNC from master: {line}"));
     match words.next() {
         Some("+FULLRESYNC") => {
-            let replid = words.next().filter(|replid| replid.len() == 40);
+            let replid = words.next().filter(is_name);
             let offset = words.next().and_then(|offset| offset.parse().ok());
+            let offset = offset.filter(|offset| *offset <= OFFSET_MAX);
             match (replid, offset) {
                 (Some(replid), Some(offset)) => Step::Full {
                     replid: replid.to_owned(),
@@ -160,11 +164,8 @@ fn answered(line: &str) -> Step {
                 _ => wrong(),
             }
         }
-        Some("+CONTINUE") => Step::Continue {
-            replid: words
-                .next()
-                .filter(|replid| replid.len() == 40)
-                .map(str::to_owned),
+        Some("+CONTINUE") if has_history => Step::Continue {
+            replid: words.next().filter(is_name).map(str::to_owned),
         },
         Some("-NOMASTERLINK" | "-LOADING") => Step::Failed(format!(
             "MASTER is currently unable to PSYNC but should be in the future: {line}"
@@ -198,12 +199,11 @@ mod tests {
         };
         let id = "a".repeat(40);
         let full = format!("+FULLRESYNC {id} 77");
-        let (said, end) = talk(about, &["+PONG", "+OK", "+OK", "-ERR unknown", &full]);
+        let (said, end) = talk(about, &["+PONG", "+OK", "-ERR unknown", &full]);
         let expected = [
             "PING",
             "REPLCONF listening-port 7000",
-            "REPLCONF capa eof capa psync2",
-            "REPLCONF version 9.0.0",
+            "REPLCONF capa eof capa psync2 version 9.0.0",
             "PSYNC ? -1",
         ];
         assert_eq!(said, expected);
@@ -231,13 +231,12 @@ mod tests {
             "+OK",
             "+OK",
             "+OK",
-            "+OK",
             "+CONTINUE",
         ];
         let (said, end) = talk(about, &answers);
         assert_eq!(said[1], "AUTH replica secret");
         assert_eq!(said[3], "REPLCONF ip-address 10.0.0.1");
-        assert_eq!(said[6], format!("PSYNC {} 101 FAILOVER", "b".repeat(40)));
+        assert_eq!(said[5], format!("PSYNC {} 101 FAILOVER", "b".repeat(40)));
         assert_eq!(end, Step::Continue { replid: None });
     }
 
@@ -245,10 +244,10 @@ mod tests {
     fn what_is_no_answer_ends_it() {
         for answers in [
             &["-LOADING Redis is loading"][..],
-            &["+PONG", "+OK", "+OK", "+OK", "-NOMASTERLINK no"],
-            &["+PONG", "+OK", "+OK", "+OK", "+FULLRESYNC short 1"],
-            &["+PONG", "+OK", "+OK", "+OK", "+FULLRESYNC"],
-            &["+PONG", "+OK", "+OK", "+OK", "$5"],
+            &["+PONG", "+OK", "+OK", "-NOMASTERLINK no"],
+            &["+PONG", "+OK", "+OK", "+FULLRESYNC short 1"],
+            &["+PONG", "+OK", "+OK", "+FULLRESYNC"],
+            &["+PONG", "+OK", "+OK", "$5"],
         ] {
             let (_, end) = talk(Introduction::default(), answers);
             assert!(matches!(end, Step::Failed(_)), "{answers:?}: {end:?}");

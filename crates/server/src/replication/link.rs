@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use resp::reply::{Proto, Reply};
-use resp::request::{Limits, Parser, Span};
 
 use super::disk::Durable;
-use super::handshake::{Handshake, Introduction, Step};
+use super::handshake::Introduction;
+use super::reader::{Event, Reader};
 use crate::command::Commands;
 use crate::dispatch;
 use crate::error::reason;
@@ -34,12 +34,14 @@ const TICK: Duration = Duration::from_millis(100);
 const ACK: Duration = Duration::from_secs(1);
 /// How long it waits before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// After how many copies in vain it waits no longer than before: for 8 seconds.
+const VAIN_MAX: u32 = 4;
+/// How long the stream must have been followed for its copy not to be in vain.
+const WORTH: Duration = Duration::from_secs(10);
 /// How long a command whose locks are busy waits.
 const BUSY: Duration = Duration::from_micros(50);
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// The longest line of a handshake.
-const LINE_BYTES_MAX: usize = 4096;
 /// Where this thread's random numbers start.
 const SEED: u64 = 0x6c69_6e6b;
 
@@ -55,13 +57,19 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
         link.note(|primary| primary.link = LinkState::Connect);
         link.hide();
         link.leave_block();
-        // One that was there and is lost is sought again at once, if it was more than a glimpse.
-        let followed = link.followed_since.take();
-        let was_there = followed.is_some_and(|since| since.elapsed() > TICK);
-        if link.is_wanted() && !was_there {
-            state.role.wait(generation, RETRY);
+        let patience = link.patience();
+        if link.is_wanted() && patience > Duration::ZERO {
+            state.role.wait(generation, patience);
         }
     }
+}
+
+/// The answer to PSYNC.
+enum Answer {
+    /// History and offset of the snapshot that follows.
+    Full(String, u64),
+    /// The name that the history has now, if it has another one.
+    Continue(Option<String>),
 }
 
 pub(super) struct Link {
@@ -69,9 +77,6 @@ pub(super) struct Link {
     pub(super) engine: Engine,
     pub(super) session: Session,
     generation: u64,
-    /// What came and was not used yet, from `pos` on.
-    pub(super) input: Vec<u8>,
-    pub(super) pos: usize,
     /// Bytes of the transaction that is coming.
     block: Vec<u8>,
     acked_at: Instant,
@@ -79,10 +84,14 @@ pub(super) struct Link {
     pub(super) durable: Durable,
     /// Up to where the primary was told that it is.
     durable_to: Option<u64>,
-    /// PSYNC was said.
-    has_asked: bool,
+    /// The place in the primary's stream is lost: only everything will do.
+    is_astray: bool,
     /// Since when the stream is followed.
     followed_since: Option<Instant>,
+    /// Everything was asked for and began to come.
+    is_copied: bool,
+    /// Copies that were lost before, or just after, they were there, one after the other.
+    n_vain: u32,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -96,14 +105,14 @@ impl Link {
             engine,
             session,
             generation,
-            input: Vec::new(),
-            pos: 0,
             block: Vec::new(),
             acked_at: Instant::now(),
             durable: Durable::default(),
             durable_to: None,
-            has_asked: false,
+            is_astray: false,
             followed_since: None,
+            is_copied: false,
+            n_vain: 0,
             shown: None,
         }
     }
@@ -167,8 +176,6 @@ impl Link {
     fn leave_block(&mut self) {
         self.session.queue = None;
         self.block.clear();
-        self.input.clear();
-        self.pos = 0;
     }
 
     /// One connection, from its beginning to its end. The error is for the log.
@@ -182,14 +189,27 @@ impl Link {
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
         self.note(|primary| primary.link = LinkState::Handshake);
-        self.has_asked = false;
-        let answer = self.shake_hands(&mut stream);
-        self.settle_failover(&answer);
+        let about = self.introduction();
+        match &about.history {
+            Some((replid, wanted)) => {
+                log::info!("Trying a partial resynchronization (request {replid}:{wanted}).");
+            }
+            None => log::info!("Partial resynchronization not possible (no cached master)"),
+        }
+        let (mut reader, first) = Reader::begin(about);
+        let said = Link::say(&mut stream, &first);
+        let answer = said.and_then(|()| self.shake_hands(&mut stream, &mut reader));
+        self.settle_failover(answer.is_ok(), reader.has_asked());
         match answer? {
-            Step::Full { replid, offset } => self.full(&mut stream, &replid, offset)?,
-            Step::Continue { replid } => self.go_on(replid),
-            Step::Send(_) => return Err("the handshake did not end".to_owned()),
-            Step::Failed(why) => return Err(why),
+            Answer::Full(replid, offset) => {
+                self.is_copied = true;
+                self.full(&mut stream, &mut reader, (&replid, offset))?;
+                self.is_astray = false;
+            }
+            Answer::Continue(replid) => {
+                self.n_vain = 0;
+                self.go_on(replid);
+            }
         }
         self.note(|primary| {
             primary.link = LinkState::Connected;
@@ -198,24 +218,46 @@ impl Link {
         self.show(&stream);
         self.followed_since = Some(Instant::now());
         self.acknowledge(&mut stream)?;
-        self.follow(&mut stream)
+        self.follow(&mut stream, &mut reader)
+    }
+
+    /// How long to wait before the next connection. One that was there and is lost is sought again at once,
+    /// if it was more than a glimpse. Who is too slow for his primary does not keep it busy with copies.
+    fn patience(&mut self) -> Duration {
+        let followed = self.followed_since.take().map(|since| since.elapsed());
+        if std::mem::take(&mut self.is_copied) {
+            let is_worth_it = followed.is_some_and(|followed| followed > WORTH);
+            self.n_vain = if is_worth_it { 0 } else { self.n_vain + 1 };
+            if self.n_vain > 1 {
+                let patience = RETRY * (1 << (self.n_vain.min(VAIN_MAX) - 1));
+                let (n, s) = (self.n_vain, patience.as_secs());
+                log::warn!(
+                    "{n} copies of MASTER's data were lost before long: trying again in {s} s"
+                );
+                return patience;
+            }
+        }
+        match followed {
+            Some(followed) if followed > TICK => Duration::ZERO,
+            _ => RETRY,
+        }
     }
 
     /// Ends a failover with the answer of the replica that was asked to take over.
-    fn settle_failover(&self, answer: &Result<Step, String>) {
+    fn settle_failover(&self, is_accepted: bool, has_asked: bool) {
         let state = self.state;
         if state.role.failover.phase() != Phase::Moving || !self.is_wanted() {
             return;
         }
-        match answer {
-            Ok(Step::Full { .. } | Step::Continue { .. }) => {
+        match (is_accepted, has_asked) {
+            (true, _) => {
                 let plan = state.role.failover.end();
                 plan.iter().for_each(|_| state.end_handover());
             }
-            _ if self.has_asked => {
+            (false, true) => {
                 state.abort_failover("Failover target rejected psync request");
             }
-            _ => {} // it is tried again
+            (false, false) => {} // it is tried again
         }
     }
 
@@ -244,25 +286,16 @@ impl Link {
 
     // ---- Reading ---------------------------------------------------------------------------------
 
-    /// Reads once, behind what is there; whether something came.
-    fn read(&mut self, stream: &mut TcpStream) -> Result<bool, String> {
-        if self.pos > 0 {
-            self.input.drain(..self.pos);
-            self.pos = 0;
-        }
-        let before = self.input.len();
-        self.input.resize(before + READ_BYTES, 0);
-        let n = match stream.read(&mut self.input[before..]) {
-            Ok(0) => Err("Connection with master lost.".to_owned()),
-            Ok(n) => Ok(n),
+    /// Reads once; whether something came.
+    fn read(&mut self, stream: &mut TcpStream, reader: &mut Reader) -> Result<bool, String> {
+        let n = match reader.fill(READ_BYTES, |room| stream.read(room)) {
+            Ok(0) => return Err("Connection with master lost.".to_owned()),
+            Ok(n) => n,
             Err(error) => match error.kind() {
-                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(0),
-                _ => Err(format!("Error reading from MASTER: {}", reason(&error))),
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => 0,
+                _ => return Err(format!("Error reading from MASTER: {}", reason(&error))),
             },
         };
-        self.input
-            .truncate(before + n.as_ref().copied().unwrap_or(0));
-        let n = n?;
         self.session.bytes_in += n as u64;
         let counter = Counter::ReplicationInputBytes;
         self.state.stats.count(counter, n as u64);
@@ -273,9 +306,13 @@ impl Link {
     }
 
     /// Reads more, for as long as the primary may take.
-    pub(super) fn await_more(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+    pub(super) fn await_more(
+        &mut self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+    ) -> Result<(), String> {
         let started = Instant::now();
-        while !self.read(stream)? {
+        while !self.read(stream, reader)? {
             if !self.is_wanted() {
                 return Err("the primary is no longer wanted".to_owned());
             }
@@ -284,24 +321,6 @@ impl Link {
             }
         }
         Ok(())
-    }
-
-    /// The next line that is not empty: empty ones say that the primary is alive.
-    pub(super) fn line(&mut self, stream: &mut TcpStream) -> Result<String, String> {
-        loop {
-            let unread = &self.input[self.pos..];
-            if let Some(n) = unread.iter().position(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(&unread[..n]).trim_end().to_owned();
-                self.pos += n + 1;
-                if !line.is_empty() {
-                    return Ok(line);
-                }
-            } else if unread.len() > LINE_BYTES_MAX {
-                return Err("the primary sends something else than lines".to_owned());
-            } else {
-                self.await_more(stream)?;
-            }
-        }
     }
 
     fn say(stream: &mut TcpStream, words: &[String]) -> Result<(), String> {
@@ -313,33 +332,34 @@ impl Link {
         sent.map_err(|error| format!("Error writing to MASTER: {}", reason(&error)))
     }
 
-    fn shake_hands(&mut self, stream: &mut TcpStream) -> Result<Step, String> {
+    /// What this server says of itself.
+    fn introduction(&self) -> Introduction {
         let (config, backlog) = (&self.state.config, &self.state.journal.backlog);
         let (ip, port) = config.announced();
         let replid = self.state.role.ids().replid;
-        let about = Introduction {
+        let has_history = backlog.is_on() && !self.is_astray;
+        Introduction {
             login: config.primary_login(),
             port: port.unwrap_or(config.port()),
             ip,
-            history: backlog.is_on().then(|| (replid, backlog.end() + 1)),
+            history: has_history.then(|| (replid, backlog.end() + 1)),
             hands_over: self.state.role.failover.phase() == Phase::Moving,
-        };
-        match &about.history {
-            Some((replid, wanted)) => {
-                log::info!("Trying a partial resynchronization (request {replid}:{wanted}).");
-            }
-            None => log::info!("Partial resynchronization not possible (no cached master)"),
         }
-        let (mut handshake, first) = Handshake::begin(about);
-        Link::say(stream, &first)?;
+    }
+
+    /// Up to the answer to PSYNC.
+    fn shake_hands(
+        &mut self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+    ) -> Result<Answer, String> {
         loop {
-            let line = self.line(stream)?;
-            match handshake.hear(&line) {
-                Step::Send(words) => {
-                    self.has_asked = handshake.has_asked();
-                    Link::say(stream, &words)?;
-                }
-                end => return Ok(end),
+            match reader.read()? {
+                Some(Event::Say(words)) => Link::say(stream, &words)?,
+                Some(Event::Full { replid, offset }) => return Ok(Answer::Full(replid, offset)),
+                Some(Event::Continue { replid }) => return Ok(Answer::Continue(replid)),
+                Some(_) => return Err("the handshake did not end".to_owned()),
+                None => self.await_more(stream, reader)?,
             }
         }
     }
@@ -363,11 +383,10 @@ impl Link {
     // ---- The stream ------------------------------------------------------------------------------
 
     /// Runs what comes until the connection ends.
-    fn follow(&mut self, stream: &mut TcpStream) -> Result<(), String> {
+    fn follow(&mut self, stream: &mut TcpStream, reader: &mut Reader) -> Result<(), String> {
         let mut heard_at = Instant::now();
-        let (mut parser, mut spans) = (Parser::default(), Vec::new());
         loop {
-            self.run_all(stream, &mut parser, &mut spans)?;
+            self.run_all(stream, reader)?;
             if !self.is_wanted() {
                 return Ok(());
             }
@@ -380,7 +399,7 @@ impl Link {
             if since >= ACK || since >= TICK && self.has_more_on_disk() {
                 self.acknowledge(stream)?;
             }
-            match self.read(stream)? {
+            match self.read(stream, reader)? {
                 true => heard_at = Instant::now(),
                 false if heard_at.elapsed() > self.state.config.replication_timeout() => {
                     return Err("MASTER timeout: no data nor PING received...".to_owned());
@@ -390,35 +409,19 @@ impl Link {
         }
     }
 
-    fn run_all(
-        &mut self,
-        stream: &mut TcpStream,
-        parser: &mut Parser,
-        spans: &mut Vec<Span>,
-    ) -> Result<(), String> {
-        let limits = Limits {
-            max_bulk_bytes: usize::MAX,
-            authenticated: true,
-        };
+    fn run_all(&mut self, stream: &mut TcpStream, reader: &mut Reader) -> Result<(), String> {
         self.engine.begin_tick();
-        let mut input = std::mem::take(&mut self.input);
         let mut result = Ok(());
         while result.is_ok() && self.is_wanted() && !self.is_killed() {
-            spans.clear();
-            let mut next = self.pos;
-            match parser.next(&mut input, &mut next, spans, &limits) {
-                Ok(false) => break,
-                Ok(true) => {}
+            result = match reader.read() {
+                Ok(Some(Event::Command { words, raw })) => self.one(stream, &words, raw),
+                Ok(_) => break,
                 Err(error) => {
-                    result = Err(format!("Protocol error from MASTER: {error}"));
-                    break;
+                    self.is_astray = true;
+                    Err(error)
                 }
-            }
-            let words: Vec<&[u8]> = spans.iter().map(|span| span.of(&input)).collect();
-            result = self.one(stream, &words, &input[self.pos..next]);
-            self.pos = next;
+            };
         }
-        self.input = input;
         if self.state.journal.backlog.take_news() {
             self.state.announce_stream();
         }

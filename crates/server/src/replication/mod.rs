@@ -5,8 +5,8 @@ mod disk;
 pub mod handover;
 pub mod handshake;
 mod link;
+pub mod reader;
 mod receive;
-pub mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

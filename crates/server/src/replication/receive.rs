@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::link::Link;
-use super::transfer::Transfer;
+use super::reader::{Event, Reader};
 use crate::error::reason;
 use crate::role::LinkState;
 
@@ -16,8 +16,8 @@ impl Link {
     pub(super) fn full(
         &mut self,
         stream: &mut TcpStream,
-        replid: &str,
-        offset: u64,
+        reader: &mut Reader,
+        (replid, offset): (&str, u64),
     ) -> Result<(), String> {
         log::info!("Full resync from master: {replid}:{offset}");
         self.note(|primary| {
@@ -25,7 +25,7 @@ impl Link {
             primary.snapshot = (0, 0);
         });
         let path = self.temporary()?;
-        let received = self.receive(stream, &path);
+        let received = self.receive(stream, reader, &path);
         let loaded = received.and_then(|n_bytes| {
             log::info!("MASTER <-> REPLICA sync: Flushing old data");
             log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
@@ -48,25 +48,12 @@ impl Link {
     }
 
     /// Writes the snapshot to a file; its length.
-    fn receive(&mut self, stream: &mut TcpStream, path: &PathBuf) -> Result<u64, String> {
-        let line = self.line(stream)?;
-        let wrong = || {
-            format!("Bad protocol from MASTER, the first byte is not '$' (we received '{line}')")
-        };
-        let mut transfer = Transfer::announced(&line).ok_or_else(wrong)?;
-        match &transfer {
-            Transfer::Marked(_) => {
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-                );
-            }
-            Transfer::Sized(n_bytes) => {
-                log::info!(
-                    "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
-                );
-                self.note(|primary| primary.snapshot.0 = *n_bytes);
-            }
-        }
+    fn receive(
+        &mut self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+        path: &PathBuf,
+    ) -> Result<u64, String> {
         let told = |error: std::io::Error| {
             format!(
                 "Write error or short write writing to the DB dump file needed for MASTER <-> \
@@ -79,16 +66,29 @@ impl Link {
         let mut file = file.map_err(told)?;
         let mut n_done = 0;
         loop {
-            let unread = &self.input[self.pos..];
-            let taken = transfer.take(unread);
-            file.write_all(&unread[..taken.n_data]).map_err(told)?;
-            n_done += taken.n_data as u64;
-            self.pos += taken.n_data + taken.n_behind;
-            self.note(|primary| primary.snapshot.1 = n_done);
-            if taken.is_whole {
-                return Ok(n_done);
+            match reader.read()? {
+                Some(Event::Snapshot { n_bytes: None }) => log::info!(
+                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                ),
+                Some(Event::Snapshot {
+                    n_bytes: Some(n_bytes),
+                }) => {
+                    log::info!(
+                        "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
+                    );
+                    self.note(|primary| primary.snapshot.0 = n_bytes);
+                }
+                Some(Event::Piece(piece)) => {
+                    file.write_all(piece).map_err(told)?;
+                    n_done += piece.len() as u64;
+                    self.note(|primary| primary.snapshot.1 = n_done);
+                }
+                Some(Event::Whole) => return Ok(n_done),
+                Some(_) => {
+                    return Err("the primary sends something else than a snapshot".to_owned());
+                }
+                None => self.await_more(stream, reader)?,
             }
-            self.await_more(stream)?;
         }
     }
 

@@ -245,6 +245,8 @@ impl Replica {
 
     /// Puts what is to be sent next into `out`, at most about [`PIECE_BYTES`].
     pub fn next(&self, backlog: &Backlog, out: &mut Vec<u8>) -> Next {
+        // Neither of its locks is taken under the other: INFO asks for both.
+        let is_online = self.facts.lock().is_online;
         let mut feed = self.feed.lock();
         match &mut *feed {
             Feed::None | Feed::Waiting => Next::Nothing,
@@ -264,7 +266,7 @@ impl Replica {
                 match rest {
                     Rest::Pieces => return Next::Nothing,
                     // The end of a snapshot of unknown length is the end of what has come.
-                    Rest::Word if !self.facts.lock().is_online => return Next::Nothing,
+                    Rest::Word if !is_online => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
@@ -308,5 +310,43 @@ impl Replica {
                 Next::Piece
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+
+    #[test]
+    fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
+        let address = Address {
+            group: 0,
+            slot: 0,
+            session: 1,
+        };
+        let replica = Replica::new(address, String::new());
+        replica.begin(b"head", 0);
+        replica.complete(None); // all is sent, and it has not said that it has it
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut out = Vec::new();
+                while !is_done.load(Relaxed) {
+                    replica.next(&Backlog::default(), &mut out);
+                }
+            });
+            for _ in 0..10_000 {
+                let facts = replica.facts.lock();
+                let feed = replica.feed.try_lock_for(Duration::from_secs(5));
+                let is_reached = feed.is_some();
+                drop((feed, facts));
+                is_done.store(!is_reached, Relaxed);
+                assert!(is_reached, "each waits for the other");
+                std::thread::yield_now();
+            }
+            is_done.store(true, Relaxed);
+        });
     }
 }

@@ -1,0 +1,80 @@
+//! Any bytes as what a primary sends: events or an error, the same however the bytes are cut, and little memory
+//! beyond what came.
+//!
+//! The first byte says what the replica introduces itself as, and where the conversation stands; the second is
+//! a seed of the cuts.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use server::replication::handshake::Introduction;
+use server::replication::reader::{Event, Reader};
+
+fn introduction(bits: u8) -> Introduction {
+    let has = |bit: u8| bits & bit != 0;
+    Introduction {
+        login: (String::new(), if has(1) { "secret".to_owned() } else { String::new() }),
+        port: 7000,
+        ip: has(2).then(|| "10.0.0.1".to_owned()),
+        history: has(4).then(|| ("b".repeat(40), 101)),
+        hands_over: has(8),
+    }
+}
+
+/// What brings the conversation to the snapshot, the stream, or nowhere.
+fn prefix(bits: u8) -> Vec<u8> {
+    let name = "a".repeat(40);
+    let greeting = "+OK\r\n".repeat(2 + usize::from(bits & 1) + usize::from(bits >> 1 & 1) + 1);
+    match bits >> 4 & 3 {
+        0 => Vec::new(),
+        1 => format!("{greeting}+FULLRESYNC {name} 7\r\n").into_bytes(),
+        2 => format!("{greeting}+FULLRESYNC {name} 7\r\n$EOF:{name}\r\n").into_bytes(),
+        _ => format!("{greeting}+CONTINUE\r\n").into_bytes(),
+    }
+}
+
+/// Everything that was said, in one text; pieces of a snapshot are one.
+fn talk(about: Introduction, bytes: &[u8], mut piece_bytes: impl FnMut() -> usize) -> Vec<u8> {
+    let (mut reader, _) = Reader::begin(about);
+    let (mut told, mut left) = (Vec::new(), bytes);
+    loop {
+        match reader.read() {
+            Ok(Some(Event::Piece(piece))) => told.extend_from_slice(piece),
+            Ok(Some(Event::Command { words, raw })) => {
+                told.extend_from_slice(format!("{words:?}").as_bytes());
+                told.extend_from_slice(raw);
+            }
+            Ok(Some(event)) => told.extend_from_slice(format!("{event:?}").as_bytes()),
+            Ok(None) if left.is_empty() => return told,
+            Ok(None) => {
+                let (now, later) = left.split_at(piece_bytes().clamp(1, left.len()));
+                let filled = reader.fill(now.len(), |room| {
+                    room.copy_from_slice(now);
+                    Ok::<_, ()>(now.len())
+                });
+                assert_eq!(filled, Ok(now.len()));
+                assert!(reader.n_unused() <= bytes.len());
+                left = later;
+            }
+            Err(why) => {
+                assert!(!why.is_empty() && !why.contains(char::is_control));
+                told.extend_from_slice(why.as_bytes());
+                return told;
+            }
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let [bits, seed, rest @ ..] = input else {
+        return;
+    };
+    let bytes = [&prefix(*bits), rest].concat();
+    let whole = talk(introduction(*bits), &bytes, || usize::MAX);
+    let mut state = u32::from(*seed);
+    let cut = talk(introduction(*bits), &bytes, || {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        (state >> 16) as usize % 9 + 1
+    });
+    assert_eq!(whole, cut);
+});
