@@ -124,7 +124,7 @@ impl State {
     /// error is for the operator.
     pub fn leaked(
         config: Config,
-        (names, catalogue): (&'static [String], &'static Catalogue),
+        (names, catalogue): (&'static [&'static str], &'static Catalogue),
         n_threads: usize,
         supervisor: Supervisor,
     ) -> Result<&'static State, String> {
