@@ -420,6 +420,12 @@ impl Role {
         replicas.iter().filter(counts).count()
     }
 
+    /// Bytes that wait for the sockets of replicas, besides the stream.
+    pub fn unsent_bytes(&self) -> u64 {
+        let replicas = self.replicas();
+        replicas.iter().map(|replica| replica.unsent_bytes()).sum()
+    }
+
     /// Bytes of the stream that are kept for a replica alone: beyond `kept_bytes`.
     pub fn lagging_bytes(&self, backlog: &Backlog, kept_bytes: u64) -> u64 {
         let replicas = self.replicas();

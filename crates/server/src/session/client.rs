@@ -131,6 +131,8 @@ pub struct Client {
     pub facts: Mutex<Facts>,
     /// Bytes that it takes up, as they are counted in [`Clients::memory_bytes`].
     pub charged_bytes: AtomicUsize,
+    /// Of that, what is about to go because the session was killed for memory.
+    pub going_bytes: AtomicUsize,
 }
 
 impl Client {
@@ -270,6 +272,8 @@ pub struct Clients {
     pub n_timed: AtomicU64,
     /// What all sessions take up.
     memory_bytes: AtomicUsize,
+    /// What those take up that are killed for memory and not gone yet.
+    going_bytes: AtomicUsize,
     /// Held by the loop that closes sessions for memory: when that was in vain, Unix time.
     closing: Mutex<u64>,
 }
@@ -291,6 +295,8 @@ impl Clients {
         if let Some(client) = client {
             client.is_killed.store(true, Relaxed);
             self.charge(&client, 0);
+            self.going_bytes
+                .fetch_sub(client.going_bytes.swap(0, Relaxed), Relaxed);
         }
     }
 
@@ -324,6 +330,11 @@ impl Clients {
     /// What all sessions take up, as it was when each last stood still.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes.load(Relaxed)
+    }
+
+    /// What those take up that are killed for memory and not gone yet.
+    pub fn going_bytes(&self) -> usize {
+        self.going_bytes.load(Relaxed)
     }
 
     /// A session takes up so much now. One that is killed and about to go is counted no more.
@@ -363,6 +374,9 @@ impl Clients {
                 break;
             };
             client.is_killed.store(true, Relaxed);
+            let bytes = client.charged_bytes.load(Relaxed);
+            client.going_bytes.store(bytes, Relaxed);
+            self.going_bytes.fetch_add(bytes, Relaxed);
             self.charge(&client, 0);
             shed.push(client);
         }
