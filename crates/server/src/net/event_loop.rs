@@ -413,7 +413,7 @@ impl EventLoop {
         let clients = &self.state.clients;
         let buffers = connection.buffers();
         clients.charge(&connection.session.client, held_bytes(&connection.session, &buffers));
-        clients.memory_bytes() >= limit
+        clients.memory_bytes() > limit
     }
 
     /// Closes the largest connections while all together take up more than `maxmemory-clients`.
@@ -421,7 +421,7 @@ impl EventLoop {
         let Some(limit) = self.state.config.max_client_memory_bytes() else {
             return;
         };
-        if self.state.clients.memory_bytes() < limit {
+        if self.state.clients.memory_bytes() <= limit {
             return;
         }
         for client in self.state.clients.shed(limit, engine.now_ms()) {

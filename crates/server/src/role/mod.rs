@@ -346,6 +346,7 @@ impl Role {
         replica.give_up();
         let mut replicas = self.replicas.lock();
         replicas.retain(|other| !Arc::ptr_eq(other, replica));
+        self.n_good.fetch_min(replicas.len(), Relaxed); // before they are counted anew
         if replicas.is_empty() {
             *self.alone_since.lock() = Some(Instant::now());
         }

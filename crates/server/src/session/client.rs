@@ -351,7 +351,7 @@ impl Clients {
         }
     }
 
-    /// Marks the largest sessions as killed until the rest takes up less than `limit` bytes; those are
+    /// Marks the largest sessions as killed until the rest takes up at most `limit` bytes; those are
     /// to be closed. Those of CLIENT NO-EVICT stay. O(clients * log(clients)), so not for a while
     /// after it did not help, and not by two loops at once.
     pub fn shed(&self, limit: usize, now_ms: u64) -> Vec<Arc<Client>> {
@@ -368,7 +368,7 @@ impl Clients {
         });
         all.sort_by_cached_key(|client| client.charged_bytes.load(Relaxed));
         let mut shed = Vec::new();
-        while self.memory_bytes() >= limit {
+        while self.memory_bytes() > limit {
             let Some(client) = all.pop() else {
                 *in_vain_ms = now_ms;
                 break;
