@@ -407,6 +407,15 @@ impl Owned {
         }
     }
 
+    /// A home that holds these bytes, which it takes over.
+    pub fn of_blob(encoding: Encoding, blob: Vec<u8>) -> Owned {
+        Owned {
+            encoding,
+            payload: OwnedPayload::Blob(blob),
+            scheduled_ms: None,
+        }
+    }
+
     /// Encoding and payload, ready to be put into another home.
     pub fn as_new(self) -> (Encoding, OwnedParts) {
         match self.payload {

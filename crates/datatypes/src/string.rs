@@ -9,7 +9,7 @@ use std::fmt;
 use stdx::number::parse_i64;
 
 use crate::encoding::listpack::{Item, ItemBuffer};
-use crate::home::{Encoding, Home, NewPayload, Payload};
+use crate::home::{Encoding, Home, NewPayload, Owned, Payload};
 
 /// A string for reading: `Int` or `Bytes`, with `text_len`, `text`, `write_to`, `int`, `is`.
 pub type StringRef<'a> = Item<'a>;
@@ -23,6 +23,14 @@ pub fn fresh(text: &[u8]) -> (Encoding, NewPayload<'_>) {
     match parse_i64(text) {
         Some(n) => (Encoding::Int, NewPayload::Int(n)),
         None => (Encoding::Raw, NewPayload::Blob(text)),
+    }
+}
+
+/// The home of a string that is its own. O(1) unless it is a number.
+pub fn owned(text: Vec<u8>) -> Owned {
+    match parse_i64(&text) {
+        Some(n) => Owned::new(Encoding::Int, NewPayload::Int(n)),
+        None => Owned::of_blob(Encoding::Raw, text),
     }
 }
 

@@ -6,7 +6,10 @@
 
 #![allow(unsafe_code)]
 
+mod made;
 mod swap;
+
+pub use made::Made;
 
 use crate::access::{AccessClock, Trace};
 use crate::deadline::DeadlineIndex;
@@ -17,9 +20,7 @@ use crate::shard::{Entries, Room};
 use datatypes::encoding::listpack;
 use datatypes::encoding::table::{Inline, Occupied, Record, Ref, hash};
 use datatypes::hash::{self, HashMut, HashRef};
-use datatypes::home::{
-    Collection, Encoding, Home, Kind, Limits, NewPayload, Owned, OwnedParts, Payload,
-};
+use datatypes::home::{Collection, Encoding, Home, Kind, Limits, NewPayload, Payload};
 use datatypes::list::{ListMut, ListRef};
 use datatypes::set::{self, SetMut, SetRef};
 use datatypes::stream::{self, Stream, StreamMut};
@@ -646,7 +647,11 @@ impl<'a> Db<'a> {
     /// The entry of `key` as it is, with no snapshot told. One walk through its bucket.
     #[inline]
     fn find(&self, key: &[u8]) -> (ShardId, u64, Option<EntryMut<'a>>) {
-        let hash = self.view.hash_of(key);
+        self.find_hashed(key, self.view.hash_of(key))
+    }
+
+    #[inline]
+    fn find_hashed(&self, key: &[u8], hash: u64) -> (ShardId, u64, Option<EntryMut<'a>>) {
         let id = self.view.shard_of(hash);
         let (locked, terms) = (self.view.locked, self.view.terms);
         let mut found = EntryMut::open(locked, id, locked.room(id), hash, key);
@@ -778,44 +783,8 @@ impl<'a> Db<'a> {
                 entry
             });
         }
-        home.set_volatile(new.is_some());
-        locked.shard(id).count_deadline(old, new);
-        if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
-            home.file(deadline_ms);
-        }
+        home.settle_deadline(old, new);
         true
-    }
-
-    /// Replaces the value of `key` by one that was made elsewhere, with the deadlines of its fields;
-    /// whether it held something. O(bytes) of a blob, else O(1).
-    pub fn put_value(&mut self, key: &[u8], value: Owned, expiry: Expiry) -> bool {
-        let fields_ms = value.scheduled_ms;
-        let has_replaced = match value.as_new() {
-            (encoding, OwnedParts::Int(n)) => self.put(key, encoding, NewPayload::Int(n), expiry),
-            (encoding, OwnedParts::Blob(bytes)) => {
-                self.put(key, encoding, NewPayload::Blob(&bytes), expiry)
-            }
-            (encoding, OwnedParts::Big(big)) => {
-                self.put(key, encoding, NewPayload::Big(big), expiry)
-            }
-        };
-        if let (Some(fields_ms), Some(mut home)) = (fields_ms, self.find(key).2) {
-            home.schedule(fields_ms);
-        }
-        has_replaced
-    }
-
-    /// Has `key` look as if it was used so: whichever of the two access clocks note. See
-    /// [`crate::access`].
-    pub fn set_use(&mut self, key: &[u8], idle_s: Option<u64>, counter: Option<u8>) {
-        let clock = self.view.terms.trace.clock;
-        let clock = match clock.counts() {
-            true => counter.map(|counter| clock.counted(counter)),
-            false => idle_s.map(|idle_s| clock.idle_for(idle_s)),
-        };
-        if let (Some(clock), Some(home)) = (clock, self.find(key).2) {
-            home.place.read().set_clock(clock);
-        }
     }
 
     /// Sets a string, as an integer where its text is one. O(bytes).
@@ -1165,6 +1134,15 @@ impl<'a> EntryMut<'a> {
         let was_volatile = self.place.flag();
         self.place.set_flag(is_volatile);
         *self.n_volatile = *self.n_volatile + usize::from(is_volatile) - usize::from(was_volatile);
+    }
+
+    /// Counts and files what the key's deadline has become.
+    fn settle_deadline(&mut self, old: Option<u64>, new: Option<u64>) {
+        self.set_volatile(new.is_some());
+        self.locked.shard(self.id).count_deadline(old, new);
+        if let Some(deadline_ms) = new.filter(|&new| old.is_none_or(|old| new < old)) {
+            self.file(deadline_ms);
+        }
     }
 
     /// Files a deadline; hints that outnumber the volatile keys by two are gathered anew.

@@ -1,21 +1,27 @@
 //! One Lua state: compiles scripts, keeps them by name, runs them.
 
+use std::ffi::c_int;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
+use mlua::state::{GcIncParams, GcMode};
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
 use crate::encode::{EncodeError, encode, one_line};
 use crate::library::{Registered, registered};
 use crate::native::{self, Raised, Shared};
-use crate::raw::Starter;
+use crate::raw::{Starter, What};
 use crate::script::body;
 use crate::slot::Together;
 use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
 
 /// Bytes that scripts may occupy in all.
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
+
+/// How many percent of what was in use after a collection may be in use before the next begins. What
+/// lives is little, and marking it was a tenth of a short script's time at Lua's own 200.
+const GC_PAUSE: c_int = 400;
 
 /// A script's name: the SHA-1 of its source in lower-case hexadecimal digits.
 pub type ScriptName = [u8; 40];
@@ -34,8 +40,8 @@ struct Inner {
     scripts: HashMap<ScriptName, i64>,
     libraries: HashMap<u64, Vec<i64>>,
     starter: Starter,
-    run: Function,
-    run_function: Function,
+    /// The line of the last failure, and whether a command answered it; forgets both.
+    failure: Function,
     load_library: Function,
     functions_env: Table,
     shared: Rc<Shared>,
@@ -186,11 +192,12 @@ impl Inner {
         let native = native::table(&lua, &shared)?;
         native.set("is_insecure", is_insecure)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name("@prelude");
-        let (env, run, functions_env, load_library, run_function) =
-            prelude.call::<(Table, Function, Table, Function, Function)>(native)?;
+        let (env, globals, on_failure, failure, functions_env, load_library) =
+            prelude.call::<(Table, Table, Function, Function, Table, Function)>(native)?;
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
         lua.gc_collect()?; // what compiling the prelude left
+        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(GC_PAUSE)));
         lua.set_memory_limit(bytes_max)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
@@ -198,15 +205,15 @@ impl Inner {
             Some(Err(message)) => Err(Raised::fatal(message)),
             _ => Ok(VmState::Continue),
         })?;
+        let compiled = lua.create_table()?;
         Ok(Inner {
-            compiled: lua.create_table()?,
+            compiled: compiled.clone(),
             last_place: 0,
             bytes_max,
             scripts: HashMap::new(),
             libraries: HashMap::new(),
-            starter: Starter::new(&lua)?,
-            run,
-            run_function,
+            starter: Starter::new(&lua, globals, compiled, on_failure)?,
+            failure,
             load_library,
             functions_env,
             shared,
@@ -248,30 +255,35 @@ impl Inner {
         sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
         self.shared.resp3.set(false);
-        let (run, place, name, source) = match entry {
-            Entry::Script(place, name) => (&self.run, place, &name[..], "user_script"),
-            Entry::Function(place, name) => (&self.run_function, place, name, "user_function"),
+        let (what, place, name, source) = match entry {
+            Entry::Script(place, name) => (What::Script, place, &name[..], "user_script"),
+            Entry::Function(place, name) => (What::Function, place, name, "user_function"),
         };
-        let returned = self
-            .shared
-            .slot
-            .lend(host, || self.starter.run(run, (&self.compiled, place), call));
+        let slot = &self.shared.slot;
+        let returned = slot.lend(host, || self.starter.run(what, place, call));
         self.shared.resume_panic();
-        match returned {
-            Ok((true, value, ..)) => match encode(&value, self.shared.resp3.get(), sink) {
-                Ok(()) => Ok(()),
-                Err(EncodeError::Lua(error)) => Err(internal(&error)),
-                Err(EncodeError::TooDeep) => Err(Failure {
-                    message: b"ERR reached lua stack limit".to_vec(),
-                    from_command: false,
-                }),
-            },
-            Ok((false, message, line, from_command)) => Err(Failure {
-                message: failure_line(&message, name, line.map(|line| (source, line))),
-                from_command: from_command.unwrap_or(false),
-            }),
-            Err(error) => Err(internal(&error)),
-        }
+        let message = match returned.map_err(|error| internal(&error))? {
+            Ok(value) => {
+                return encode(&value, self.shared.resp3.get(), sink).map_err(
+                    |error| match error {
+                        EncodeError::Lua(error) => internal(&error),
+                        EncodeError::TooDeep => Failure {
+                            message: b"ERR reached lua stack limit".to_vec(),
+                            from_command: false,
+                        },
+                    },
+                );
+            }
+            Err(message) => message,
+        };
+        let (line, from_command) = self
+            .failure
+            .call::<(Option<i64>, Option<bool>)>(())
+            .map_err(|error| internal(&error))?;
+        Err(Failure {
+            message: failure_line(&message, name, line.map(|line| (source, line))),
+            from_command: from_command.unwrap_or(false),
+        })
     }
 
     fn load_library(

@@ -347,14 +347,12 @@ local of_strings = getmetatable("")
 of_strings.__index = strings
 of_strings.__metatable = view({ __index = real.string })
 
-local function run(script, keys, argv)
-  real.KEYS, real.ARGV = keys, argv
-  failed_line = nil
-  local ok, value = xpcall(script, on_failure)
-  if ok then
-    return true, value
-  end
-  return false, value, failed_line, from_command
+-- Where the last run failed, and whether a command answered what it failed with. No handler runs when
+-- memory is used up, so nothing may be left from an earlier failure.
+local function failure()
+  local line, command = failed_line, from_command
+  failed_line, from_command = nil, nil
+  return line, command
 end
 
 -- Functions: they have globals of their own, and see little of them while their library loads.
@@ -508,6 +506,7 @@ local function load_library(chunk)
   local all = {}
   registered, functions_meta.__index = all, at_load
   local ok, message = xpcall(chunk, on_failure)
+  failure()
   registered, functions_meta.__index = nil, at_run
   if ok then
     return true, all
@@ -515,15 +514,4 @@ local function load_library(chunk)
   return false, message
 end
 
-local function run_function(f, keys, args)
-  failed_line = nil
-  local ok, value = xpcall(function()
-    return f(keys, args)
-  end, on_failure)
-  if ok then
-    return true, value
-  end
-  return false, value, failed_line, from_command
-end
-
-return env, run, functions_env, load_library, run_function
+return env, real, on_failure, failure, functions_env, load_library

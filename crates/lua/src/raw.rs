@@ -21,52 +21,95 @@ use crate::decode::{Simple, simple};
 use crate::interpreter::Call;
 use crate::native::{FEW_ARGS, Shared};
 
-/// What the functions of the prelude that run something return: whether it succeeded, its result or
-/// the message, the line at which it failed, and whether a command answered that message.
-type Returned = (bool, Value, Option<i64>, Option<bool>);
-
+/// What a run starts with.
 struct Start<'a> {
     place: i64,
+    what: What,
     call: Call<'a>,
 }
 
-/// Begins runs; made once per Lua state. Scripts must not get hold of the function inside.
-pub(crate) struct Starter(Function);
+/// How the compiled function gets the keys and arguments.
+#[derive(Clone, Copy)]
+pub(crate) enum What {
+    /// As the globals `KEYS` and `ARGV`.
+    Script,
+    /// As its arguments.
+    Function,
+}
+
+/// Begins runs; made once per Lua state. Scripts must not get hold of what is inside.
+pub(crate) struct Starter {
+    start: Function,
+    /// The globals of scripts themselves, not a view of them.
+    globals: Table,
+    /// Where compiled functions are kept.
+    compiled: Table,
+    /// Is called with an error where it was raised, and makes a message of it.
+    on_failure: Function,
+}
 
 impl Starter {
-    pub(crate) fn new(lua: &Lua) -> Result<Starter> {
+    pub(crate) fn new(
+        lua: &Lua,
+        globals: Table,
+        compiled: Table,
+        on_failure: Function,
+    ) -> Result<Starter> {
         // SAFETY: the function is called by `run` alone, as it demands.
-        unsafe { lua.create_c_function(start) }.map(Starter)
+        let start = unsafe { lua.create_c_function(start) }?;
+        Ok(Starter {
+            start,
+            globals,
+            compiled,
+            on_failure,
+        })
     }
 
-    /// Calls `run` with the function at `place` of `compiled`, and with the keys and arguments.
+    /// Runs the function at `place` of the compiled ones: its result, or what the handler of errors
+    /// made of one.
     pub(crate) fn run(
         &self,
-        run: &Function,
-        (compiled, place): (&Table, i64),
+        what: What,
+        place: i64,
         call: Call<'_>,
-    ) -> Result<Returned> {
-        let start = Start { place, call };
+    ) -> Result<std::result::Result<Value, Value>> {
+        let start = Start { place, what, call };
         let pointer = LightUserData((&raw const start).cast_mut().cast());
-        self.0.call((pointer, run, compiled))
+        let given = (pointer, &self.on_failure, &self.compiled, &self.globals);
+        let (is_ok, value): (bool, Value) = self.start.call(given)?;
+        Ok(if is_ok { Ok(value) } else { Err(value) })
     }
 }
 
 /// # Safety
 ///
-/// The arguments must be a pointer to a [`Start`], a function and a table.
+/// The arguments must be a pointer to a [`Start`], a function and two tables.
 unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
-    // SAFETY: by the contract; there are twenty free places on the stack, and four are used.
+    // SAFETY: by the contract; there are twenty free places on the stack, and seven are used.
     unsafe {
         let start = &*ffi::lua_touserdata(state, 1).cast::<Start<'_>>();
         ffi::lua_pushnumber(state, start.place as f64);
         ffi::lua_rawget(state, 3);
-        ffi::lua_replace(state, 3);
-        push_strings(state, start.call.keys);
-        push_strings(state, start.call.args);
-        ffi::lua_call(state, 3, ffi::LUA_MULTRET);
-        ffi::lua_gettop(state) - 1
+        let n_args = match start.what {
+            What::Script => {
+                for (name, texts) in [(c"KEYS", start.call.keys), (c"ARGV", start.call.args)] {
+                    ffi::lua_pushstring(state, name.as_ptr());
+                    push_strings(state, texts);
+                    ffi::lua_rawset(state, 4);
+                }
+                0
+            }
+            What::Function => {
+                push_strings(state, start.call.keys);
+                push_strings(state, start.call.args);
+                2
+            }
+        };
+        let status = ffi::lua_pcall(state, n_args, 1, 2);
+        ffi::lua_pushboolean(state, c_int::from(status == ffi::LUA_OK));
+        ffi::lua_insert(state, -2);
     }
+    2
 }
 
 /// Pushes a table of strings.

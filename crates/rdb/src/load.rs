@@ -43,11 +43,7 @@ pub struct Terms<'l> {
 pub fn value<R: Read>(reader: &mut Reader<R>, code: u8, terms: Terms<'_>) -> Result<Owned> {
     let limits = terms.limits;
     match code {
-        kind::STRING => {
-            let text = reader.string()?;
-            let (encoding, payload) = string::fresh(&text);
-            Ok(Owned::new(encoding, payload))
-        }
+        kind::STRING => Ok(string::owned(reader.string()?)),
         kind::LIST => list(reader, limits),
         kind::LIST_ZIPLIST => list_of_ziplists(reader, 1, limits),
         kind::LIST_QUICKLIST => {

@@ -338,6 +338,12 @@ impl<R: Record, D: Directory> Table<R, D> {
         if low < n { low } else { low & (mask >> 1) }
     }
 
+    /// The bucket whose records bucket `n` shares.
+    #[inline]
+    fn buddy(n: usize) -> usize {
+        n - (1 << n.ilog2())
+    }
+
     #[inline]
     fn bucket(&self, idx: usize) -> *mut Bucket {
         let (segment, offset) = locate(idx);
@@ -353,6 +359,37 @@ impl<R: Record, D: Directory> Table<R, D> {
         let n = self.buckets();
         if n != 0 {
             prefetch(self.bucket(Self::address(hash, n)).cast());
+        }
+    }
+
+    /// Asks the processor for the buckets that an insertion of `hash` touches: its own, and the two
+    /// between which the next split divides records.
+    #[inline]
+    pub fn prefetch_insert(&self, hash: u64) {
+        let n = self.buckets();
+        if n == 0 {
+            return;
+        }
+        for bucket in [Self::address(hash, n), Self::buddy(n)] {
+            prefetch(self.bucket(bucket).cast());
+        }
+        if n < self.n_allocated {
+            prefetch(self.bucket(n).cast());
+        }
+    }
+
+    /// Asks the processor for what hangs on the buckets that an insertion of `hash` touches. Reads them.
+    #[inline]
+    pub fn prefetch_chains(&self, hash: u64) {
+        let n = self.buckets();
+        if n == 0 {
+            return;
+        }
+        for bucket in [Self::address(hash, n), Self::buddy(n)] {
+            // SAFETY: both are below n, and the caller's borrow keeps the segments alive.
+            if let Some(next) = unsafe { &*self.bucket(bucket) }.overflow() {
+                prefetch(next.as_ptr().cast());
+            }
         }
     }
 
@@ -509,8 +546,8 @@ impl<R: Record, D: Directory> Table<R, D> {
     /// Moves half of one bucket's records to a new bucket at the end.
     fn split(&mut self) {
         let n = self.buckets();
-        let bit = usize::BITS - 1 - n.leading_zeros();
-        let old = self.bucket(n - (1 << bit));
+        let bit = n.ilog2();
+        let old = self.bucket(Self::buddy(n));
         let new = self.bucket(n);
         self.n_buckets.store(n + 1, Relaxed);
         self.drain_chain(old, &mut |table, tag, word| {
@@ -532,7 +569,7 @@ impl<R: Record, D: Directory> Table<R, D> {
             return;
         }
         let last = n - 1;
-        let buddy = self.bucket(last - (1 << (usize::BITS - 1 - last.leading_zeros())));
+        let buddy = self.bucket(Self::buddy(last));
         let bucket = self.bucket(last);
         self.n_buckets.store(last, Relaxed);
         self.drain_chain(bucket, &mut |table, tag, word| {

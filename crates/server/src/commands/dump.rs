@@ -1,6 +1,6 @@
 //! DUMP and RESTORE: one value as bytes of an RDB file, and back.
 
-use keyspace::db::Expiry;
+use keyspace::db::Made;
 use rdb::payload;
 use resp::reply::Reply;
 
@@ -112,9 +112,8 @@ fn restore(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
         }
         return Ok(());
     }
-    let expiry = deadline_ms.map_or(Expiry::Clear, Expiry::At);
-    ctx.db.put_value(key, value, expiry);
-    ctx.db.set_use(key, options.idle_s, options.frequency);
+    let made = Made::new(key, deadline_ms, value);
+    ctx.db.put_made(made, options.idle_s, options.frequency);
     ctx.changed(Event::generic("restore"), key);
     if let Some(deadline_ms) = deadline_ms.filter(|_| !options.is_absolute) {
         let at = deadline_ms.to_string();

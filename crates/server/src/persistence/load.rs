@@ -17,10 +17,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use datatypes::encoding::table::hash;
-use datatypes::home::{Limits, Owned};
+use datatypes::home::Limits;
 use keyspace::access::AccessClock;
-use keyspace::db::{Db, Expiry, KnownHash, Terms};
+use keyspace::db::{Db, Made, Terms};
 use keyspace::locked::Locked;
 use rdb::error::Reason;
 use rdb::file::{Attributes, Part, Parts};
@@ -160,11 +159,19 @@ pub fn load<R: Read + Send>(
     Ok(n_bytes)
 }
 
-/// A part, the database it belongs to and where it ends, or what is wrong there.
+/// A part, the database it belongs to and where it ends.
 struct Unpacked {
     database: u64,
     offset: u64,
-    part: Result<Part, String>,
+    what: What,
+}
+
+/// What a part is.
+enum What {
+    Key(Made, Attributes),
+    Other(Part),
+    /// What is wrong there.
+    Wrong(String),
 }
 
 /// Hands over the parts of a file, until the end, an error, or nobody wants them any more.
@@ -177,13 +184,18 @@ fn unpack<R: Read>(
     loop {
         let (mut batch, start) = (Vec::new(), parts.offset());
         while batch.len() < BATCH_PARTS && parts.offset() - start < BATCH_BYTES {
-            let next = parts.next(limits);
-            let part = next.map_err(|error| explain(state, &parts, error.reason));
-            let is_last = matches!(part, Ok(Part::End) | Err(_));
+            let what = match parts.next(limits) {
+                Ok(Part::Key(key, attributes, value)) => {
+                    What::Key(Made::new(&key, attributes.deadline_ms, value), attributes)
+                }
+                Ok(part) => What::Other(part),
+                Err(error) => What::Wrong(explain(state, &parts, error.reason)),
+            };
+            let is_last = matches!(what, What::Other(Part::End) | What::Wrong(_));
             batch.push(Unpacked {
                 database: parts.database(),
                 offset: parts.offset(),
-                part,
+                what,
             });
             if is_last {
                 let _ = sender.send(batch); // nobody wants it: the other side has found an error
@@ -222,47 +234,53 @@ impl Loader<'_> {
         add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<u64, LoadError> {
         for batch in batches {
-            let hashes = self.fetch(&batch);
-            for (unpacked, hash) in batch.into_iter().zip(hashes) {
-                let Unpacked {
-                    database,
-                    offset,
-                    part,
-                } = unpacked;
+            self.expect(&batch);
+            for unpacked in batch {
+                let (database, offset) = (unpacked.database, unpacked.offset);
                 let wrong = |what: String| LoadError::Wrong(at_byte(&what, offset));
-                match part.map_err(LoadError::Wrong)? {
+                let part = match unpacked.what {
+                    What::Key(made, attributes) => {
+                        self.key(database, made, attributes).map_err(wrong)?;
+                        continue;
+                    }
+                    What::Wrong(what) => return Err(LoadError::Wrong(what)),
+                    What::Other(part) => part,
+                };
+                match part {
                     Part::End => return Ok(offset),
-                    Part::Passed => {}
+                    Part::Passed | Part::Key(..) => {}
                     Part::About(name, text) => about(self.state, &name, &text),
                     Part::Function(source) => add_library(&source).map_err(|reason| {
                         wrong(format!("a library that cannot be loaded: {reason}"))
                     })?,
                     Part::Emptied(key) => self.empty(&key),
-                    Part::Key(key, attributes, value) => self
-                        .key(database, (&key, hash), attributes, value)
-                        .map_err(wrong)?,
                 }
             }
         }
         Err(LoadError::Wrong("the thread that unpacks it has ended".to_owned()))
     }
 
-    /// Has the buckets of a batch fetched; the hashes of its keys.
-    fn fetch(&self, batch: &[Unpacked]) -> Vec<u64> {
-        let keyspace = self.locked.keyspace();
-        let fetched = batch.iter().map(|unpacked| {
-            let Ok(Part::Key(key, ..)) = &unpacked.part else {
-                return 0;
-            };
-            let hash = hash(key);
-            let database = u16::try_from(unpacked.database).ok();
-            if let Some(shards) = database.and_then(|number| keyspace.existing_shards(number)) {
-                let id = keyspace.shard_of(0, hash);
-                shards[usize::from(id.shard())].prefetch_bucket(hash);
-            }
-            hash
-        });
-        fetched.collect()
+    /// Has what the keys of a batch will touch fetched.
+    fn expect(&self, batch: &[Unpacked]) {
+        let Some(database) = batch.first().and_then(|first| self.known(first.database)) else {
+            return;
+        };
+        let db = Db::new(self.locked, database, self.terms);
+        let keys = || {
+            batch.iter().filter_map(|unpacked| match &unpacked.what {
+                What::Key(made, _) => Some(made),
+                _ => None,
+            })
+        };
+        keys().for_each(|made| db.expect(made));
+        keys().for_each(|made| db.expect_chain(made));
+    }
+
+    /// The number of a database that exists.
+    fn known(&self, database: u64) -> Option<u16> {
+        let n_databases = self.locked.keyspace().n_databases();
+        let database = u16::try_from(database).ok();
+        database.filter(|number| *number < n_databases)
     }
 
     fn empty(&mut self, key: &[u8]) {
@@ -272,36 +290,24 @@ impl Loader<'_> {
         }
     }
 
-    fn key(
-        &mut self,
-        database: u64,
-        (key, hash): (&[u8], u64),
-        attributes: Attributes,
-        value: Owned,
-    ) -> Result<(), String> {
-        let n_databases = self.locked.keyspace().n_databases();
-        let database = u16::try_from(database).ok();
-        let database = database.filter(|number| *number < n_databases);
-        let database = database.ok_or_else(|| {
+    fn key(&mut self, database: u64, made: Made, attributes: Attributes) -> Result<(), String> {
+        let database = self.known(database).ok_or_else(|| {
+            let n_databases = self.locked.keyspace().n_databases();
             format!("it has more databases than the {n_databases} that this server has")
         })?;
-        let is_due = attributes
-            .deadline_ms
+        let is_due = made
+            .deadline_ms()
             .is_some_and(|deadline_ms| deadline_ms <= self.now_ms);
         if is_due && !self.keeps_due {
             self.counts.n_expired += 1;
-            self.state.role.lose_key(database, key);
+            self.state.role.lose_key(database, made.key());
             return Ok(());
         }
-        let known = [KnownHash::new(key, hash)];
         let mut db = Db::new(self.locked, database, self.terms);
-        db.remember_hashes(&known);
-        let expiry = attributes.deadline_ms.map_or(Expiry::Clear, Expiry::At);
-        let has_replaced = db.put_value(key, value, expiry);
-        if has_replaced && !self.merges {
-            return Err(format!("key '{}' stands there twice", shown(self.state, key)));
+        let replaced = db.put_made(made, attributes.idle_s, attributes.frequency);
+        if let Some(key) = replaced.filter(|_| !self.merges) {
+            return Err(format!("key '{}' stands there twice", shown(self.state, &key)));
         }
-        db.set_use(key, attributes.idle_s, attributes.frequency);
         self.counts.n_keys += 1;
         let delay_us = self.state.config.key_load_delay_us();
         if delay_us > 0 {
