@@ -155,7 +155,7 @@ fn differing<'a>(differences: &[Difference<'a>], kind: &str) -> BTreeSet<&'a str
 
 fn write_commands(out: &mut String, differences: &[Difference<'_>]) {
     let differing = differing(differences, "command");
-    let present: BTreeSet<&str> = commands::table().names.iter().map(String::as_str).collect();
+    let present: BTreeSet<&str> = commands::table().names.iter().copied().collect();
     let listed = listed(COMMANDS);
     let n_present = listed
         .iter()
@@ -300,7 +300,7 @@ mod tests {
         let names = &commands::table().names;
         for entry in differences(DIFFERENCES).unwrap() {
             let is_known = match entry.kind {
-                "command" => names.iter().any(|name| name == entry.subject),
+                "command" => names.contains(&entry.subject),
                 "directive" => directives().any(|directive| directive.name == entry.subject),
                 "info" => FIELDS.iter().any(|field| field.name == entry.subject),
                 _ => true,

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::entry::Entry;
-use crate::shard::{Entries, Shard};
+use crate::shard::{Entries, Shard, Shards};
 use crate::snapshot::Snapshot;
 use crate::sync::RawLock;
 use std::sync::OnceLock;
@@ -69,7 +69,7 @@ struct Due(AtomicU64);
 /// The data set.
 pub struct Keyspace {
     layout: Layout,
-    databases: Box<[OnceLock<Box<[Shard]>>]>,
+    databases: Box<[OnceLock<Shards>]>,
     due_ms: Box<[Due]>,
     pub(crate) transaction: RawLock,
     /// The snapshot in progress, if any.
@@ -168,7 +168,7 @@ impl Keyspace {
     #[inline]
     pub(crate) fn shards(&self, database: u16) -> &[Shard] {
         self.databases[usize::from(database)]
-            .get_or_init(|| Shard::many(self.layout.n_shards.into()))
+            .get_or_init(|| Shards::new(self.layout.n_shards.into()))
     }
 
     /// The shards of a database that has had keys.

@@ -4,7 +4,8 @@
 //! be prefetched by anybody. What it holds is reached through `Locked` alone.
 //!
 //! An empty shard is all zeros, so that the shards of a database are memory the system has not had
-//! to provide yet: each page comes with the first key that falls on it.
+//! to provide yet: each page comes with the first key that falls on it. They come from the system and not
+//! from the allocator, whose count is what `maxmemory` limits: nobody can make room there by deleting.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +15,14 @@ use crate::keyspace::ShardId;
 use crate::registry::Registry;
 use crate::sync::{Guarded, RawLock};
 use datatypes::encoding::table::{Inline, Table};
+use std::ops::Deref;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+#[cfg(not(any(loom, miri)))]
+use std::{
+    alloc::{Layout, handle_alloc_error},
+    ptr::null_mut,
+};
 
 /// A shard's table.
 pub type Entries = Table<Entry, Inline>;
@@ -68,19 +76,71 @@ pub struct Shard {
 // SAFETY: the room is only reached by the holder of `lock`, see `room`.
 unsafe impl Sync for Shard {}
 
-impl Shard {
+/// The shards of a database, see the top of the file.
+pub struct Shards {
+    first: NonNull<Shard>,
+    n: usize,
+}
+
+// SAFETY: shards are shared by reference alone, and `Shard` is `Sync`.
+unsafe impl Sync for Shards {}
+// SAFETY: who drops them has them alone, and what they hold may be dropped by any thread.
+unsafe impl Send for Shards {}
+
+impl Shards {
     /// `n` empty shards.
-    pub(crate) fn many(n: usize) -> Box<[Shard]> {
-        #[cfg(loom)]
-        return (0..n).map(|_| Shard::default()).collect();
-        #[cfg(not(loom))]
-        // SAFETY: zeros are an open lock, which `sync` asserts, no deadline, no entries, and a room
-        // of an empty table (see `Table::new`), null boxes and zeros.
-        unsafe {
-            Box::new_zeroed_slice(n).assume_init()
-        }
+    #[cfg(not(any(loom, miri)))]
+    pub(crate) fn new(n: usize) -> Shards {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let layout = Layout::array::<Shard>(n).expect("some hundred shards");
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, which touches no other. Its zeros are an open lock, which `sync`
+        // asserts, no deadline, no entries, and a room of an empty table (see `Table::new`), null
+        // boxes and zeros; a page's alignment is enough for a shard.
+        let first = unsafe { mmap_anonymous(null_mut(), layout.size(), access, MapFlags::PRIVATE) };
+        let first = first.ok().and_then(|first| NonNull::new(first.cast()));
+        let first = first.unwrap_or_else(|| handle_alloc_error(layout));
+        Shards { first, n }
     }
 
+    #[cfg(any(loom, miri))]
+    pub(crate) fn new(n: usize) -> Shards {
+        let shards: Box<[Shard]> = (0..n).map(|_| Shard::default()).collect();
+        let first = NonNull::new(Box::into_raw(shards).cast());
+        Shards {
+            first: first.expect("a box is somewhere"),
+            n,
+        }
+    }
+}
+
+impl Deref for Shards {
+    type Target = [Shard];
+
+    #[inline]
+    fn deref(&self) -> &[Shard] {
+        // SAFETY: `n` shards, which live for as long as this.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.n) }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        let all = std::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.n);
+        // SAFETY: nobody uses them any more, and they go the way they came.
+        unsafe {
+            #[cfg(any(loom, miri))]
+            drop(Box::from_raw(all));
+            #[cfg(not(any(loom, miri)))]
+            {
+                all.drop_in_place();
+                let _ = rustix::mm::munmap(self.first.as_ptr().cast(), self.n * size_of::<Shard>());
+            }
+        }
+    }
+}
+
+impl Shard {
     /// No key of this shard falls due before this Unix time. A hint.
     pub(crate) fn due_ms(&self) -> u64 {
         !self.urgency.load(Relaxed)
@@ -178,8 +238,8 @@ mod tests {
 
     #[test]
     fn zeros_are_an_empty_shard_that_works() {
-        let shards = Shard::many(3);
-        for shard in &shards {
+        let shards = Shards::new(3);
+        for shard in &*shards {
             let made = Shard::default();
             assert_eq!((shard.due_ms(), made.due_ms()), (u64::MAX, u64::MAX));
             assert!(shard.lock.try_lock());

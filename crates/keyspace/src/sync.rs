@@ -27,7 +27,7 @@ const SPINS: u32 = 1;
 #[cfg(not(loom))]
 pub struct RawLock(parking_lot::RawMutex);
 
-/// An open lock is zero, which `Shard::many` relies on.
+/// An open lock is zero, which `Shards::new` relies on.
 #[cfg(not(loom))]
 // SAFETY: a raw mutex is one byte without padding.
 const _: () = assert!(unsafe { std::mem::transmute::<RawLock, u8>(RawLock::new()) } == 0);

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::exec::permit::Origin;
 use crate::exec::{Engine, Meanwhile, Outcome};
 use crate::role::failover::Phase;
+use crate::session::queue::Needs;
 use crate::session::{Replies, Session};
 use crate::state::State;
 
@@ -96,7 +97,8 @@ fn run_plain(
         Ok(admitted) if engine.must_wait(session, admitted.0, request) => Outcome::Postponed,
         Ok(admitted) if session.queue.is_some() && !admitted.0.is_immediate => {
             let may_write = engine.may_write(admitted.0, request);
-            queue(session, (admitted.0, may_write), request, reply);
+            let needs = admitted.0.needs(engine.state(), request);
+            queue(session, (admitted.0, needs, may_write), request, reply);
             Outcome::Done
         }
         Ok(admitted) => {
@@ -155,34 +157,31 @@ fn admit(
         return Err(Error::DebugNotAllowed);
     }
     let state = engine.state();
-    let queue = session.queue.as_ref().filter(|_| command.name == "exec");
-    // What MULTI queues is memory, too, whatever the command; what ends the queue may always run.
-    let grows_queue = session.queue.is_some() && !command.is_immediate;
-    if (command.needs_memory || grows_queue || queue.is_some_and(|queue| queue.needs_memory))
-        && engine.is_memory_full()
-    {
+    let mut needs = command.needs(state, request);
+    if let Some(queue) = session.queue.as_ref().filter(|_| command.name == "exec") {
+        needs = needs.and(queue.needs);
+    }
+    if needs.memory && engine.is_memory_full() {
         return Err(Error::OutOfMemory);
     }
-    let is_write = counts_as_write(command) || queue.is_some_and(|queue| queue.has_writes);
     if state.saving.is_hindered() {
-        not_hindered(state, command, is_write)?;
+        not_hindered(state, command, needs.writing)?;
     }
-    if state.aof.is_failing() && (is_write || command.name == "ping") {
+    if state.aof.is_failing() && (needs.writing || command.name == "ping") {
         return Err(Error::Unwritable(state.aof.failure()));
     }
-    if is_write && state.lacks_replicas() {
+    if needs.writing && state.lacks_replicas() {
         return Err(Error::NoReplicas);
     }
     if state.role.is_replica() {
-        let needs_data = !command.has(Flag::Stale) || queue.is_some_and(|queue| queue.needs_data);
         let client = &session.client;
         let reads_here = || client.reads_here.load(Relaxed);
         if client.follows_redirects.load(Relaxed)
-            && (is_write || command.is_read() && !reads_here())
+            && (needs.writing || command.is_read() && !reads_here())
         {
             return Err(elsewhere(state));
         }
-        fits_replica(state, is_write, needs_data)?;
+        fits_replica(state, needs)?;
     }
     if session.queue.is_some() && command.has(Flag::NoMulti) {
         return Err(Error::Plain("ERR Command not allowed inside a transaction"));
@@ -192,12 +191,6 @@ fn admit(
         return Err(running.busy());
     }
     Ok(admitted)
-}
-
-/// Whether a command is refused where nothing may be written: FUNCTION LOAD is, too.
-#[inline]
-fn counts_as_write(command: &Command) -> bool {
-    command.is_write() || command.has(Flag::Write)
 }
 
 /// Whether a client is to be sent to a server that has not taken over yet: it waits for that.
@@ -218,11 +211,11 @@ fn elsewhere(state: &State) -> Error {
 
 /// Whether a command may run on a replica.
 #[cold]
-fn fits_replica(state: &State, is_write: bool, needs_data: bool) -> Result<(), Error> {
-    if is_write && state.refuses_writes() {
+fn fits_replica(state: &State, needs: Needs) -> Result<(), Error> {
+    if needs.writing && state.refuses_writes() {
         return Err(Error::ReadOnlyReplica);
     }
-    match needs_data && state.is_stale() {
+    match needs.fresh_data && state.is_stale() {
         true => Err(Error::Stale),
         false => Ok(()),
     }
@@ -238,7 +231,8 @@ pub fn apply(
     let row = engine.find(request[0]).ok_or_else(|| unknown(request))?;
     let admitted = resolve_in(row, request)?;
     if session.queue.is_some() && !admitted.0.is_immediate {
-        queue(session, (admitted.0, true), request, reply);
+        let needs = admitted.0.needs(engine.state(), request);
+        queue(session, (admitted.0, needs, true), request, reply);
         return Ok(Outcome::Done);
     }
     Ok(engine.call_apart(session, admitted, request, reply))
@@ -286,15 +280,13 @@ fn refuse(
 
 fn queue(
     session: &mut Session,
-    (command, may_write): (&Command, bool),
+    (command, needs, may_write): (&Command, Needs, bool),
     request: &[&[u8]],
     reply: &mut Reply<'_>,
 ) {
     if let Some(queue) = &mut session.queue {
         queue.may_write |= may_write;
-        queue.has_writes |= counts_as_write(command);
-        queue.needs_memory |= command.needs_memory;
-        queue.needs_data |= !command.has(Flag::Stale);
+        queue.needs = queue.needs.and(needs);
         if command.name == "select" {
             let number = parse_i64(request[1]).and_then(|number| u16::try_from(number).ok());
             queue.selects = number.or(queue.selects);

@@ -73,6 +73,8 @@ pub enum Mail {
         to: Address,
         /// What to tell it.
         notice: Notice,
+        /// What the letter takes up.
+        n_bytes: usize,
     },
 }
 
@@ -112,6 +114,7 @@ struct Mailbox {
 pub struct Mailboxes {
     boxes: Box<[Mailbox]>,
     n_waiting: AtomicUsize,
+    n_notice_bytes: AtomicUsize,
 }
 
 impl Mailboxes {
@@ -120,6 +123,7 @@ impl Mailboxes {
         Mailboxes {
             boxes: (0..n_groups).map(|_| Mailbox::default()).collect(),
             n_waiting: AtomicUsize::new(0),
+            n_notice_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -141,9 +145,27 @@ impl Mailboxes {
     /// Puts a letter into the mailbox of a loop.
     pub fn post(&self, group: usize, mail: Mail) {
         let mailbox = &self.boxes[group];
+        if let Mail::Notice { n_bytes, .. } = &mail {
+            self.count_notice(*n_bytes);
+        }
         mailbox.letters.lock().push(mail);
         mailbox.is_filled.store(true, Ordering::Release);
         mailbox.is_unannounced.store(true, Ordering::Release);
+    }
+
+    /// What notices take up until a loop has tried to send them.
+    pub fn n_notice_bytes(&self) -> usize {
+        self.n_notice_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notices take up so much more.
+    pub fn count_notice(&self, n_bytes: usize) {
+        self.n_notice_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+
+    /// Notices of so many bytes have been sent, as far as they could be.
+    pub fn has_told(&self, n_bytes: usize) {
+        self.n_notice_bytes.fetch_sub(n_bytes, Ordering::Relaxed);
     }
 
     /// Wakes every loop that has got letters. Makes system calls: never under a shard lock.

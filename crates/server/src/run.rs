@@ -11,7 +11,7 @@ use crate::control::Order;
 use crate::dispatch;
 use crate::error::reason;
 use crate::exec::{Engine, last_command};
-use crate::io::process::{allow_clients, forget_code, go_to_background, refuse_huge_pages};
+use crate::io::process::{ProgramPages, allow_clients, go_to_background, refuse_huge_pages};
 use crate::io::supervisor::Supervisor;
 use crate::io::title::Title;
 use crate::logging;
@@ -137,6 +137,7 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
     }
     let title = config.sets_title().then(Title::claim).flatten();
     announce(&loaded);
+    let pages = ProgramPages::find();
     let supervisor = Supervisor::find(config.supervised());
     let pid_file = pid_file(&loaded);
     let state = state(loaded, supervisor)?;
@@ -175,7 +176,7 @@ fn serve(loaded: Loaded, commands: Commands, commit: Option<&'static str>) -> Re
         }
     }
     let threads = start_loops(state, commands).map_err(|error| format!("cannot start: {error}"))?;
-    let saver = start_saver(state, commands, data);
+    let saver = start_saver(state, commands, data, pages);
     std::thread::spawn(move || append::run(state));
     std::thread::spawn(move || replication::run(state, commands));
     let result = acceptor.run();
@@ -265,13 +266,18 @@ fn load_data(state: &'static State, commands: &'static Commands, data: Data) -> 
 }
 
 /// Starts the thread that loads the data and then saves it.
-fn start_saver(state: &'static State, commands: &'static Commands, data: Data) -> JoinHandle<()> {
+fn start_saver(
+    state: &'static State,
+    commands: &'static Commands,
+    data: Data,
+    pages: ProgramPages,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let loaded = load_data(state, commands, data);
         let is_loaded = loaded.is_ok();
         state.control.post(Order::Loaded(loaded));
         if is_loaded {
-            forget_code();
+            pages.forget();
             saver::run(state);
         }
     })

@@ -124,7 +124,7 @@ impl State {
     /// error is for the operator.
     pub fn leaked(
         config: Config,
-        (names, catalogue): (&'static [String], &'static Catalogue),
+        (names, catalogue): (&'static [&'static str], &'static Catalogue),
         n_threads: usize,
         supervisor: Supervisor,
     ) -> Result<&'static State, String> {
@@ -189,13 +189,16 @@ impl State {
     }
 
     /// Bytes that `maxmemory` does not count, since evicting makes them more: what waits for replicas
-    /// beyond the backlog, and for the append-only file.
+    /// beyond the backlog, for the append-only file, and for who tracks; nor what is about to go with
+    /// clients that are closed for memory.
     pub fn n_uncounted_bytes(&self) -> u64 {
         let unwritten = match self.aof.is_fed() {
             true => self.aof.n_waiting_bytes(),
             false => 0,
         };
-        self.journal.backlog.n_surplus_bytes() + unwritten
+        let under_way = self.mailboxes.n_notice_bytes() + self.clients.going_bytes();
+        let replicated = self.journal.backlog.n_surplus_bytes() + self.role.unsent_bytes();
+        replicated + unwritten + under_way as u64
     }
 
     /// Whether writes are refused because the data could not be saved.

@@ -117,6 +117,7 @@ impl Group {
             waiter: Default::default(),
             facts: Default::default(),
             charged_bytes: Default::default(),
+            going_bytes: Default::default(),
         });
         self.state.clients.add(client.clone());
         entry.insert(Party {
@@ -282,7 +283,7 @@ impl Group {
                     self.disconnect(place);
                 }
             }
-            Mail::Notice { to, notice } => {
+            Mail::Notice { to, notice, .. } => {
                 if let Some(place) = self.find(to) {
                     let party = &mut self.parties[place];
                     let mut reply = Reply::new(&mut party.output, party.session.proto);

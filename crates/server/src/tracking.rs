@@ -229,10 +229,12 @@ impl Tracking {
 
     fn tell(&self, key: &[u8], holders: &Holders, author: u64, post: Post<'_>) {
         let keys: Arc<[Box<[u8]>]> = [key.into()].into();
-        for tracker in self.trackers_of(holders.iter()) {
+        let trackers = self.trackers_of(holders.iter());
+        let share = key.len() / trackers.len().max(1);
+        for tracker in trackers {
             let is_own = tracker.is_noloop && tracker.address.session == author;
             if !is_own && !tracker.is_broadcast {
-                post.send(tracker, Some(keys.clone()));
+                post.send(tracker, Some(keys.clone()), share);
             }
         }
     }
@@ -260,6 +262,8 @@ impl Tracking {
         for (prefix, ids) in prefixes {
             let under = || authors.iter().filter(|(key, _)| key.starts_with(&prefix));
             let all: Arc<[Box<[u8]>]> = under().map(|(key, _)| (*key).clone()).collect();
+            let n_bytes: usize = all.iter().map(|key| key.len()).sum();
+            let share = n_bytes / ids.len().max(1);
             for tracker in self.trackers_of(ids.iter()) {
                 let is_own = |author: u64| tracker.is_noloop && author == tracker.address.session;
                 let keys = match under().any(|(_, author)| is_own(*author)) {
@@ -270,7 +274,7 @@ impl Tracking {
                     false => all.clone(),
                 };
                 if !keys.is_empty() {
-                    post.send(tracker, Some(keys));
+                    post.send(tracker, Some(keys), share);
                 }
             }
         }
@@ -288,12 +292,13 @@ impl Tracking {
     pub fn invalidate_all(&self, post: Post<'_>) {
         self.clear();
         let trackers: Vec<Tracker> = self.trackers.read().values().copied().collect();
-        trackers.into_iter().for_each(|one| post.send(one, None));
+        trackers.into_iter().for_each(|one| post.send(one, None, 0));
     }
 }
 
 impl Post<'_> {
-    fn send(self, tracker: Tracker, keys: Option<Arc<[Box<[u8]>]>>) {
+    /// `share` are the bytes of the keys, which several notices share.
+    fn send(self, tracker: Tracker, keys: Option<Arc<[Box<[u8]>]>>, share: usize) {
         let own = tracker.address;
         let (to, notice) = match tracker.redirect {
             None => (
@@ -317,7 +322,12 @@ impl Post<'_> {
         match self.own {
             Some((id, notices)) if id == to.session => notices.borrow_mut().push((id, notice)),
             _ => {
-                let mail = Mail::Notice { to, notice };
+                let n_bytes = 2 * size_of::<Mail>() + share; // mailboxes grow by doubling
+                let mail = Mail::Notice {
+                    to,
+                    notice,
+                    n_bytes,
+                };
                 self.mailboxes.post(to.group.into(), mail);
             }
         }

@@ -302,7 +302,15 @@ fn a_full_memory_refuses_what_may_need_more() {
     assert_eq!(text("GET key", &mut client), "\"value\"");
     let script = "EVAL return(redis.call('set',KEYS[1],'v')) 1 key";
     assert!(text(script, &mut client).starts_with("-OOM"));
+    let mut eval = |source| {
+        let answer = client.call(&["EVAL", source, "0"]).unwrap();
+        client::transcript::render(&answer).trim_end().to_owned()
+    };
+    assert_eq!(eval("#!lua\nreturn 1"), OOM);
+    assert_eq!(eval("#!lua flags=allow-oom\nreturn 1"), ":1");
+    assert_eq!(eval("#!lua flags=no-writes\nreturn 1"), ":1");
     assert_eq!(text("MULTI", &mut client), "+OK");
+    assert_eq!(text("GET key", &mut client), "+QUEUED");
     assert_eq!(text("APPEND key x", &mut client), OOM);
     assert!(text("EXEC", &mut client).starts_with("-EXECABORT"));
     assert_eq!(text("DEL key", &mut client), ":1");

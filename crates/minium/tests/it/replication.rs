@@ -431,6 +431,19 @@ fn what_a_replica_refuses_is_refused_in_scripts_and_functions_too() {
     let script = there.call(&["EVAL", "#!lua\nreturn 1", "0"]).unwrap();
     assert_eq!(render(script), read_only);
     assert_eq!(text("FCALL g 0", &mut there), "\"v\"");
+    for refused in ["FCALL f 0", "SET k w"] {
+        assert_eq!(text("MULTI", &mut there), "+OK");
+        assert_eq!(text("FCALL g 0", &mut there), "+QUEUED");
+        assert_eq!(text(refused, &mut there), read_only);
+        assert!(text("EXEC", &mut there).starts_with("-EXECABORT "));
+        assert_eq!(text("CONFIG SET replica-read-only no", &mut there), "+OK");
+        assert_eq!(text("MULTI", &mut there), "+OK");
+        assert_eq!(text(refused, &mut there), "+QUEUED");
+        assert_eq!(text("CONFIG SET replica-read-only yes", &mut replica.client()), "+OK");
+        let answer = text("EXEC", &mut there);
+        let reason = "-EXECABORT Transaction discarded because of: READONLY ";
+        assert!(answer.starts_with(reason), "{answer}");
+    }
     assert_eq!(text("CONFIG SET replica-serve-stale-data no", &mut there), "+OK");
     drop(primary);
     wait_for("the link is down", || {

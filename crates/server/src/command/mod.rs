@@ -16,8 +16,10 @@ pub use context::{AdminCtx, ReadCtx, WriteCtx};
 pub use traits::{Access, Category, Flag};
 
 use crate::error::Result;
+use crate::session::queue::Needs;
 use crate::state::State;
 use keys::Keys;
+use lua::script::ScriptFlags;
 use resp::reply::Reply;
 use std::borrow::Cow;
 
@@ -53,8 +55,8 @@ pub enum Reach {
 /// An error for a request.
 pub type Objection = fn(&[&[u8]]) -> Option<&'static str>;
 
-/// Whether something is sure of a request.
-pub type Promise = fn(&State, &[&[u8]]) -> bool;
+/// What the script of a request says of itself, if it says anything.
+pub type Declaration = fn(&State, &[&[u8]]) -> Option<ScriptFlags>;
 
 /// Which arguments of a command are channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +110,8 @@ pub struct Command {
     pub databases: Databases,
     /// What a request reads beyond its keys: the error for who may not read all keys.
     pub reads_beyond: Option<Objection>,
-    /// Whether a request promises to change nothing, though its command might.
-    pub promises: Option<Promise>,
+    /// What the script that a request runs says of itself.
+    pub declares: Option<Declaration>,
     /// The grammar of its arguments: see [`syntax`].
     pub syntax: &'static str,
     /// Constant or logarithmic time.
@@ -158,7 +160,7 @@ impl Command {
             channels: Channels::None,
             databases: Databases::Present,
             reads_beyond: None,
-            promises: None,
+            declares: None,
             syntax: "",
             is_fast: false,
             needs_memory: false,
@@ -391,9 +393,9 @@ impl Command {
         self
     }
 
-    /// Whether a request promises to change nothing, though its command might.
-    pub const fn promises(mut self, promises: Promise) -> Command {
-        self.promises = Some(promises);
+    /// What the script that a request runs says of itself.
+    pub const fn declares(mut self, declares: Declaration) -> Command {
+        self.declares = Some(declares);
         self
     }
 
@@ -467,6 +469,24 @@ impl Command {
     #[inline]
     pub fn is_quick(&self) -> bool {
         self.is_fast || self.about.1 == "O(1)"
+    }
+
+    /// What a request needs. FUNCTION LOAD writes, and a script that says anything of itself does
+    /// unless it says otherwise.
+    #[inline]
+    pub fn needs(&self, state: &State, request: &[&[u8]]) -> Needs {
+        match self.declares.and_then(|declares| declares(state, request)) {
+            None => Needs {
+                writing: self.is_write() || self.has(Flag::Write),
+                memory: self.needs_memory,
+                fresh_data: !self.has(Flag::Stale),
+            },
+            Some(flags) => Needs {
+                writing: !flags.no_writes,
+                memory: !flags.no_writes && !flags.allow_oom,
+                fresh_data: !flags.allow_stale,
+            },
+        }
     }
 
     /// Whether `n` arguments, the names included, are a right number.

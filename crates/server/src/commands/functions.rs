@@ -1,5 +1,6 @@
 //! Functions: FCALL, FCALL_RO, FUNCTION.
 
+use lua::script::ScriptFlags;
 use resp::reply::Reply;
 use stdx::glob;
 
@@ -15,7 +16,7 @@ use crate::state::State;
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     Command::admin("fcall", -3, fcall)
-        .promises(promises_no_writes)
+        .declares(declared)
         .numkeys(2)
         .flags(RUNS)
         .access(Access::Modify)
@@ -23,6 +24,7 @@ pub const COMMANDS: &[Command] = &[
         .group("scripting")
         .about("7.0.0", "Depends on the function", "Calls a function."),
     Command::admin("fcall_ro", -3, fcall_ro)
+        .declares(declared)
         .numkeys(2)
         .flags(RUNS_READ_ONLY)
         .access(Access::Read)
@@ -95,12 +97,10 @@ const FUNCTION: &[Command] = &[
         .about("7.0.0", "O(1)", "Tells which function runs, and how many there are."),
 ];
 
-/// Whether the function of a request says that it writes nothing.
-fn promises_no_writes(state: &State, request: &[&[u8]]) -> bool {
-    let found = request
-        .get(1)
-        .and_then(|name| state.scripts.functions.lock().find(name));
-    found.is_some_and(|found| found.function().flags.no_writes)
+/// What the function of a request says of itself.
+fn declared(state: &State, request: &[&[u8]]) -> Option<ScriptFlags> {
+    let found = state.scripts.functions.lock().find(request.get(1)?)?;
+    Some(found.function().flags)
 }
 
 fn call(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {

@@ -141,7 +141,7 @@ fn replication(state: &State) -> ReplicationInfo {
         replicas: role.replicas().iter().map(shown).collect(),
         n_own_keys: role.own_keys.len(),
         failover: role.failover.name(),
-        unsent_bytes: role.replicas().iter().map(|one| one.unsent_bytes()).sum(),
+        unsent_bytes: role.unsent_bytes(),
         lagging_bytes: role.lagging_bytes(backlog, config.replication_backlog_bytes() as u64),
         n_good: (config.replicas_wanted() > 0).then(|| role.n_good()),
         primary,

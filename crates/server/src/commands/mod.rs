@@ -41,11 +41,11 @@ pub mod wait;
 pub mod zset;
 
 use crate::command::Command;
-use crate::command::table::Table;
+use crate::command::table::{self, Table};
 use std::sync::LazyLock;
 
 /// Every family's table.
-pub const FAMILIES: &[&[Command]] = &[
+const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
@@ -103,9 +103,12 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::blocking::COMMANDS,
 ];
 
+static BELOW: [Command; table::n_below(FAMILIES)] = table::numbered_below(FAMILIES);
+static ROWS: [Command; table::n_rows(FAMILIES)] = table::numbered(FAMILIES, &BELOW);
+
 /// All rows, numbered.
 pub fn table() -> &'static Table {
-    static TABLE: LazyLock<Table> = LazyLock::new(|| Table::new(FAMILIES));
+    static TABLE: LazyLock<Table> = LazyLock::new(|| Table::new(&ROWS));
     &TABLE
 }
 

@@ -13,19 +13,21 @@ use crate::stats::counters::Counter;
 /// The commands of this family.
 pub const COMMANDS: &[Command] = &[
     script_row("eval", eval)
-        .promises(promises_no_writes)
+        .declares(declared)
         .syntax("script numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script."),
     script_row("eval_ro", eval_ro)
+        .declares(declared)
         .flags(RUNS_READ_ONLY)
         .access(Access::Read)
         .syntax("script numkeys [key ...] [arg ...]")
         .about("7.0.0", "Depends on the script", "Runs a script that changes nothing."),
     script_row("evalsha", evalsha)
-        .promises(promises_no_writes)
+        .declares(declared_in_cache)
         .syntax("sha1 numkeys [key ...] [arg ...]")
         .about("2.6.0", "Depends on the script", "Runs a script from the cache."),
     script_row("evalsha_ro", evalsha_ro)
+        .declares(declared_in_cache)
         .flags(RUNS_READ_ONLY)
         .access(Access::Read)
         .syntax("sha1 numkeys [key ...] [arg ...]")
@@ -166,20 +168,15 @@ pub fn permit(
     })
 }
 
-/// Whether the script of a request says that it writes nothing.
-fn promises_no_writes(state: &State, request: &[&[u8]]) -> bool {
-    let Some(&script) = request.get(1) else {
-        return false;
-    };
-    let found = match request[0].len() {
-        4 => flags(script),
-        _ => {
-            let name = script.to_ascii_lowercase().try_into();
-            let source = name.ok().and_then(|name| state.scripts.source(&name));
-            source.map_or(Ok(None), |source| flags(&source))
-        }
-    };
-    matches!(found, Ok(Some(flags)) if flags.no_writes)
+/// What the script of an EVAL says of itself.
+fn declared(_: &State, request: &[&[u8]]) -> Option<ScriptFlags> {
+    flags(request.get(1)?).ok()?
+}
+
+/// What the script of an EVALSHA says of itself.
+fn declared_in_cache(state: &State, request: &[&[u8]]) -> Option<ScriptFlags> {
+    let name = request.get(1)?.to_ascii_lowercase().try_into().ok()?;
+    flags(&state.scripts.source(&name)?).ok()?
 }
 
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {

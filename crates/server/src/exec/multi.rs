@@ -172,8 +172,11 @@ impl Engine {
             || command.has(Flag::Write)
             || is_heard
             || command
-                .promises
-                .is_some_and(|promises| !promises(self.state, request))
+                .declares
+                .is_some_and(|declares| match declares(self.state, request) {
+                    None => !command.has(Flag::ReadOnly),
+                    Some(flags) => !flags.no_writes,
+                })
     }
 
     /// Whether CLIENT PAUSE makes a request wait.
@@ -216,8 +219,11 @@ impl Engine {
             return Outcome::Done;
         }
         let may_write = session.queue.as_ref().is_some_and(|queue| queue.may_write);
-        let has_writes = session.queue.as_ref().is_some_and(|queue| queue.has_writes);
-        let is_refused = has_writes && self.state.refuses_writes() && !session.is_primary;
+        let writes = session
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.needs.writing);
+        let is_refused = writes && self.state.refuses_writes() && !session.is_primary;
         if may_write && self.is_paused() || is_refused {
             return Outcome::Busy; // since the gate was passed
         }

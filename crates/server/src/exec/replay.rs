@@ -103,6 +103,7 @@ impl Engine {
             waiter: Default::default(),
             facts: Default::default(),
             charged_bytes: Default::default(),
+            going_bytes: Default::default(),
         })
     }
 

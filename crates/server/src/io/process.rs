@@ -4,7 +4,8 @@
 
 use rustix::mm::Advice;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Descriptors that are open besides those of clients and event loops: files, listeners, signals.
@@ -58,10 +59,7 @@ pub fn go_to_background() -> io::Result<()> {
         _ => std::process::exit(0),
     }
     rustix::process::setsid()?;
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
@@ -90,30 +88,56 @@ pub fn allow_clients(n_clients: usize, n_loops: usize) -> usize {
     usize::try_from(allowed.saturating_sub(reserved)).unwrap_or(n_clients)
 }
 
-/// Gives back the pages of code that are mapped so far. Most of them only start-up needed; what is
-/// needed again is mapped again from the page cache. A server at rest so weighs what it runs, not
-/// what it once ran.
-pub fn forget_code() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
-        return;
-    };
-    for line in maps.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let (range, access) = (words.next(), words.next());
-        let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
-        // Executable pages of a file hold nothing but what is in the file; others may.
-        let (Some(range), Some("r-xp"), true) = (range, access, is_file) else {
-            continue;
+/// Where the program's files are mapped and hold nothing but what is in the file: code and constants.
+#[derive(Debug, Default)]
+pub struct ProgramPages(Vec<(usize, usize)>);
+
+impl ProgramPages {
+    /// Those of now. To be asked before there are threads, so that what is found stays where it is: a
+    /// library that is loaded meanwhile may be half of what it will be.
+    pub fn find() -> ProgramPages {
+        let mut found = ProgramPages::default();
+        let Ok(file) = File::open("/proc/self/smaps") else {
+            return found;
         };
-        let bound = |text: &str| usize::from_str_radix(text, 16).ok();
-        let bounds = range.split_once('-');
-        if let Some((from, to)) = bounds.and_then(|(a, b)| Some((bound(a)?, bound(b)?))) {
-            let pages = std::ptr::with_exposed_provenance_mut(from);
-            // SAFETY: a private, executable mapping of a file, never written: its pages are those of
-            // the file before and after.
+        // Line by line: the whole text would take more than is given back.
+        let mut lines = BufReader::with_capacity(4096, file);
+        let mut line = String::with_capacity(256);
+        let mut range = None;
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            let mut words = line.split_ascii_whitespace();
+            match (words.next(), words.next()) {
+                (Some("Anonymous:"), Some("0")) => found.0.extend(range.take()),
+                (Some(bounds), Some("r-xp" | "r--p")) => {
+                    let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
+                    range = bounds_of(bounds).filter(|_| is_file);
+                }
+                (Some(_), Some(access)) if access.ends_with('p') => range = None,
+                _ => {}
+            }
+            line.clear();
+        }
+        found
+    }
+
+    /// Gives them back. Most of them only start-up needed; what is needed again is mapped again from the
+    /// page cache. A server at rest so weighs what it runs, not what it once ran.
+    pub fn forget(&self) {
+        for (from, to) in &self.0 {
+            let pages = std::ptr::with_exposed_provenance_mut(*from);
+            // SAFETY: a private mapping of a file of the program, which stays for as long as the process
+            // lives; nobody may write to it, and nobody had written to it: its pages are those of the
+            // file before and after.
             let _ = unsafe { rustix::mm::madvise(pages, to - from, Advice::LinuxDontNeed) };
         }
     }
+}
+
+/// `from-to` in hexadecimal digits.
+fn bounds_of(range: &str) -> Option<(usize, usize)> {
+    let (from, to) = range.split_once('-')?;
+    let bound = |digits| usize::from_str_radix(digits, 16).ok();
+    Some((bound(from)?, bound(to)?))
 }
 
 /// Keeps the kernel from backing this process with huge pages.

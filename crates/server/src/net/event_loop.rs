@@ -87,6 +87,8 @@ pub struct EventLoop {
     replicas: Vec<usize>,
     /// What is on its way to one of them. Empty in between.
     piece: Vec<u8>,
+    /// What the notices of this tick take up, until they are sent.
+    n_told_bytes: usize,
     /// When blocked commands give up: Unix time, place, session.
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
@@ -132,6 +134,7 @@ impl EventLoop {
             listed: Vec::new(),
             replicas: Vec::new(),
             piece: Vec::new(),
+            n_told_bytes: 0,
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
@@ -337,6 +340,7 @@ impl EventLoop {
             waiter: Default::default(),
             facts: Default::default(),
             charged_bytes: Default::default(),
+            going_bytes: Default::default(),
         });
         self.state.clients.add(client.clone());
         if self.state.control.is_ending() {
@@ -401,12 +405,23 @@ impl EventLoop {
         self.connections.get(idx).is_none()
     }
 
+    /// Whether clients take up too much, with what this one has been answered so far.
+    fn is_crowded(&self, connection: &mut Connection) -> bool {
+        let Some(limit) = self.state.config.max_client_memory_bytes() else {
+            return false;
+        };
+        let clients = &self.state.clients;
+        let buffers = connection.buffers();
+        clients.charge(&connection.session.client, held_bytes(&connection.session, &buffers));
+        clients.memory_bytes() > limit
+    }
+
     /// Closes the largest connections while all together take up more than `maxmemory-clients`.
     fn shed(&mut self, engine: &mut Engine) {
         let Some(limit) = self.state.config.max_client_memory_bytes() else {
             return;
         };
-        if self.state.clients.memory_bytes() < limit {
+        if self.state.clients.memory_bytes() <= limit {
             return;
         }
         for client in self.state.clients.shed(limit, engine.now_ms()) {
@@ -512,6 +527,7 @@ impl EventLoop {
                 }
             }
         }
+        replica.note_output(connection.output.capacity() + self.piece.capacity());
         if has_more {
             self.state.mailboxes.post(self.group, Mail::Feed); // others have their turn first
         }
@@ -538,10 +554,15 @@ impl EventLoop {
         });
         let n_kept = if is_fresh { 0 } else { buffer.len() };
         if buffer.is_empty() {
-            buffer.resize(READ_BYTES, 0); // the first time; an idle server needs none
+            buffer = vec![0; READ_BYTES]; // the first time, of pages that nobody has touched
         } else if !is_fresh {
-            // Grows by a quarter of what has come, up to what the request is known to lack.
-            let room = connection.parser.hint().min(n_kept / 4).max(READ_BYTES);
+            // Grows by a quarter of what has come, up to what the request is known to lack: the buffer of
+            // a long one is then as long as the request.
+            let growth = (n_kept / 4).max(READ_BYTES);
+            let room = match connection.parser.hint() {
+                hint if hint > 0 && n_kept > READ_BYTES => hint.min(growth),
+                _ => READ_BYTES,
+            };
             buffer.reserve_exact(room);
             buffer.resize(n_kept + room, 0);
         }
@@ -573,6 +594,9 @@ impl EventLoop {
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
         if self.settle(engine, idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
             self.read_again(idx);
+        }
+        if engine.has_memory_limit() && self.state.is_out_of_memory() {
+            self.shed(engine); // before keys are evicted for what clients take up
         }
     }
 
@@ -729,6 +753,10 @@ impl EventLoop {
             if is_over || !is_alive || is_hoarding {
                 return (pos, is_alive && !is_hoarding, None);
             }
+            if self.is_crowded(connection) {
+                self.read_again(connection.session.client.address.slot as usize);
+                return (pos, true, None);
+            }
         }
     }
 
@@ -836,7 +864,11 @@ impl EventLoop {
     // ---- Letters -------------------------------------------------------------------------------
 
     fn open_letters(&mut self, engine: &mut Engine) {
-        self.letters.extend(self.state.mailboxes.take(self.group));
+        let letters = self.state.mailboxes.take(self.group);
+        match self.letters.is_empty() {
+            true => self.letters = letters.into(), // and nothing is kept of those before
+            false => self.letters.extend(letters),
+        }
         while let Some(mail) = self.letters.pop_front() {
             self.open(engine, mail);
         }
@@ -885,7 +917,14 @@ impl EventLoop {
                     self.close(engine, idx);
                 }
             }
-            Mail::Notice { to, notice } => self.notify(to, &notice),
+            Mail::Notice {
+                to,
+                notice,
+                n_bytes,
+            } => {
+                self.n_told_bytes += n_bytes;
+                self.notify(to, &notice);
+            }
         }
     }
 
@@ -911,8 +950,12 @@ impl EventLoop {
     fn notify(&mut self, to: Address, notice: &Notice) {
         if let Some((idx, connection)) = self.find(to) {
             let (session, output) = (&mut connection.session, &mut connection.output);
+            let before = output.capacity();
             let mut reply = Reply::new(output, session.proto);
             session.write_notice(notice, &mut reply);
+            let n_bytes = output.capacity() - before;
+            self.state.mailboxes.count_notice(n_bytes);
+            self.n_told_bytes += n_bytes;
             self.list(idx);
         }
     }
@@ -945,6 +988,8 @@ impl EventLoop {
                 self.take_stock(idx);
             }
         }
+        let n_told_bytes = std::mem::take(&mut self.n_told_bytes);
+        self.state.mailboxes.has_told(n_told_bytes);
     }
 
     /// Notes that replies wait for the append-only file, which is settled once for a tick.

@@ -346,6 +346,7 @@ impl Role {
         replica.give_up();
         let mut replicas = self.replicas.lock();
         replicas.retain(|other| !Arc::ptr_eq(other, replica));
+        self.n_good.fetch_min(replicas.len(), Relaxed); // before they are counted anew
         if replicas.is_empty() {
             *self.alone_since.lock() = Some(Instant::now());
         }
@@ -418,6 +419,12 @@ impl Role {
             is_so && replica.is_online()
         };
         replicas.iter().filter(counts).count()
+    }
+
+    /// Bytes that wait for the sockets of replicas, besides the stream.
+    pub fn unsent_bytes(&self) -> u64 {
+        let replicas = self.replicas();
+        replicas.iter().map(|replica| replica.unsent_bytes()).sum()
     }
 
     /// Bytes of the stream that are kept for a replica alone: beyond `kept_bytes`.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -80,6 +81,8 @@ pub struct Replica {
     /// See [`ReplicaFacts`].
     pub facts: Mutex<ReplicaFacts>,
     feed: Mutex<Feed>,
+    /// What its connection holds of what it is sent.
+    output_bytes: AtomicUsize,
     room: Condvar,
     pub(super) since: Instant,
 }
@@ -111,6 +114,7 @@ impl Replica {
             peer,
             facts: Mutex::default(),
             feed: Mutex::new(Feed::None),
+            output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
             since: Instant::now(),
         }
@@ -164,12 +168,18 @@ impl Replica {
         }
     }
 
-    /// Bytes of a snapshot that wait for its socket.
+    /// Bytes that are there for it alone and wait for its socket.
     pub fn unsent_bytes(&self) -> u64 {
-        match &*self.feed.lock() {
-            Feed::Payload { n_bytes, .. } => *n_bytes as u64,
+        let of_snapshot = match &*self.feed.lock() {
+            Feed::Payload { n_bytes, .. } => *n_bytes,
             _ => 0,
-        }
+        };
+        (of_snapshot + self.output_bytes.load(Relaxed)) as u64
+    }
+
+    /// Its connection holds so much.
+    pub fn note_output(&self, n_bytes: usize) {
+        self.output_bytes.store(n_bytes, Relaxed);
     }
 
     /// Bytes of the stream that it lacks.

@@ -131,6 +131,8 @@ pub struct Client {
     pub facts: Mutex<Facts>,
     /// Bytes that it takes up, as they are counted in [`Clients::memory_bytes`].
     pub charged_bytes: AtomicUsize,
+    /// Of that, what is about to go because the session was killed for memory.
+    pub going_bytes: AtomicUsize,
 }
 
 impl Client {
@@ -270,6 +272,8 @@ pub struct Clients {
     pub n_timed: AtomicU64,
     /// What all sessions take up.
     memory_bytes: AtomicUsize,
+    /// What those take up that are killed for memory and not gone yet.
+    going_bytes: AtomicUsize,
     /// Held by the loop that closes sessions for memory: when that was in vain, Unix time.
     closing: Mutex<u64>,
 }
@@ -291,6 +295,8 @@ impl Clients {
         if let Some(client) = client {
             client.is_killed.store(true, Relaxed);
             self.charge(&client, 0);
+            self.going_bytes
+                .fetch_sub(client.going_bytes.swap(0, Relaxed), Relaxed);
         }
     }
 
@@ -326,6 +332,11 @@ impl Clients {
         self.memory_bytes.load(Relaxed)
     }
 
+    /// What those take up that are killed for memory and not gone yet.
+    pub fn going_bytes(&self) -> usize {
+        self.going_bytes.load(Relaxed)
+    }
+
     /// A session takes up so much now. One that is killed and about to go is counted no more.
     pub fn charge(&self, client: &Client, bytes: usize) {
         let bytes = match client.is_killed.load(Relaxed) {
@@ -340,7 +351,7 @@ impl Clients {
         }
     }
 
-    /// Marks the largest sessions as killed until the rest takes up less than `limit` bytes; those are
+    /// Marks the largest sessions as killed until the rest takes up at most `limit` bytes; those are
     /// to be closed. Those of CLIENT NO-EVICT stay. O(clients * log(clients)), so not for a while
     /// after it did not help, and not by two loops at once.
     pub fn shed(&self, limit: usize, now_ms: u64) -> Vec<Arc<Client>> {
@@ -357,12 +368,15 @@ impl Clients {
         });
         all.sort_by_cached_key(|client| client.charged_bytes.load(Relaxed));
         let mut shed = Vec::new();
-        while self.memory_bytes() >= limit {
+        while self.memory_bytes() > limit {
             let Some(client) = all.pop() else {
                 *in_vain_ms = now_ms;
                 break;
             };
             client.is_killed.store(true, Relaxed);
+            let bytes = client.charged_bytes.load(Relaxed);
+            client.going_bytes.store(bytes, Relaxed);
+            self.going_bytes.fetch_add(bytes, Relaxed);
             self.charge(&client, 0);
             shed.push(client);
         }

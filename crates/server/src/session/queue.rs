@@ -43,6 +43,28 @@ impl Queued {
     }
 }
 
+/// What must be so for a request to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// Writing is allowed.
+    pub writing: bool,
+    /// There is memory.
+    pub memory: bool,
+    /// The data is not stale.
+    pub fresh_data: bool,
+}
+
+impl Needs {
+    /// What both need.
+    pub fn and(self, other: Needs) -> Needs {
+        Needs {
+            writing: self.writing || other.writing,
+            memory: self.memory || other.memory,
+            fresh_data: self.fresh_data || other.fresh_data,
+        }
+    }
+}
+
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -50,14 +72,10 @@ pub struct Queue {
     bytes: usize,
     /// A command was refused: EXEC will refuse, too.
     pub is_aborted: bool,
-    /// A command may change data.
-    pub has_writes: bool,
+    /// What its commands need.
+    pub needs: Needs,
     /// A command, or a script, may change something that is journaled.
     pub may_write: bool,
-    /// A command may need memory.
-    pub needs_memory: bool,
-    /// One of them depends on data that is not stale.
-    pub needs_data: bool,
     /// The database that the last queued SELECT selects.
     pub selects: Option<u16>,
 }

@@ -9,6 +9,7 @@
 //! Reading sums the blocks. Resetting never writes to a block, which would race with its owner: it
 //! remembers the sums of that moment, and later readings subtract them.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::{Cell, Histogram};
@@ -117,7 +118,9 @@ struct CommandCounters {
 #[repr(align(128))]
 pub struct ThreadCounters {
     counters: [AtomicU64; N_COUNTERS],
-    commands: Box<[CommandCounters]>,
+    n_commands: usize,
+    /// Absent until the thread counts a command.
+    commands: OnceLock<Box<[CommandCounters]>>,
 }
 
 fn bump(cell: &AtomicU64, by: u64) {
@@ -128,10 +131,15 @@ impl ThreadCounters {
     fn new(n_commands: usize) -> ThreadCounters {
         ThreadCounters {
             counters: Default::default(),
-            commands: (0..n_commands)
-                .map(|_| CommandCounters::default())
-                .collect(),
+            n_commands,
+            commands: OnceLock::new(),
         }
+    }
+
+    #[inline]
+    fn of_command(&self, command: usize) -> Option<&CommandCounters> {
+        let fresh = || (0..self.n_commands).map(|_| CommandCounters::default());
+        self.commands.get_or_init(|| fresh().collect()).get(command)
     }
 
     /// Adds to a counter.
@@ -148,7 +156,7 @@ impl ThreadCounters {
     /// Counts a command that ran, by the command's number.
     #[inline]
     pub fn command_ran(&self, command: usize, duration_ns: u64, failed: bool) {
-        if let Some(counters) = self.commands.get(command) {
+        if let Some(counters) = self.of_command(command) {
             bump(&counters.calls, 1);
             bump(&counters.duration_ns, duration_ns);
             bump(&counters.failed, u64::from(failed));
@@ -158,14 +166,14 @@ impl ThreadCounters {
     /// Counts `n` runs of a command that took so long each, for an epoch of histograms.
     #[inline]
     pub fn command_took(&self, command: usize, time_ns: u64, n: u64, epoch: u64) {
-        if let Some(counters) = self.commands.get(command) {
+        if let Some(counters) = self.of_command(command) {
             counters.histogram.add(time_ns, n, epoch);
         }
     }
 
     /// Counts a command that was refused before it ran.
     pub fn command_rejected(&self, command: usize) {
-        if let Some(counters) = self.commands.get(command) {
+        if let Some(counters) = self.of_command(command) {
             bump(&counters.rejected, 1);
         }
     }
@@ -227,7 +235,7 @@ impl Counters {
         let cells = self
             .threads
             .iter()
-            .filter_map(|thread| thread.commands.get(command));
+            .filter_map(|thread| thread.commands.get()?.get(command));
         cells.for_each(|counters| counters.histogram.add_to(&mut sum, epoch));
         sum
     }
@@ -236,7 +244,8 @@ impl Counters {
     pub fn commands(&self) -> Vec<CommandTotals> {
         let mut totals = vec![CommandTotals::default(); self.n_commands];
         for thread in &self.threads {
-            for (sum, cells) in totals.iter_mut().zip(&thread.commands) {
+            let commands = thread.commands.get().into_iter().flatten();
+            for (sum, cells) in totals.iter_mut().zip(commands) {
                 sum.calls += cells.calls.load(Ordering::Relaxed);
                 sum.duration_ns += cells.duration_ns.load(Ordering::Relaxed);
                 sum.rejected += cells.rejected.load(Ordering::Relaxed);

@@ -38,7 +38,7 @@ use snapshot::ActivityInfo;
 /// All statistics of one server.
 pub struct Stats {
     counters: Counters,
-    names: &'static [String],
+    names: &'static [&'static str],
     startup_bytes: OnceLock<u64>,
     next_sample_ms: AtomicU64,
     baseline: Mutex<Baseline>,
@@ -81,7 +81,7 @@ pub struct Peak {
 
 impl Stats {
     /// Statistics of so many event loops, and of commands with these full names by their numbers.
-    pub fn new(n_threads: usize, names: &'static [String]) -> Stats {
+    pub fn new(n_threads: usize, names: &'static [&'static str]) -> Stats {
         Stats {
             counters: Counters::new(n_threads + 1, names.len()),
             names,
@@ -186,7 +186,7 @@ impl Stats {
     /// Sums of each command since the last reset, with its full name. O(threads * commands).
     pub fn commands(&self) -> Vec<(&'static str, CommandTotals)> {
         let totals = self.baseline.lock().commands_since(&self.counters);
-        let names = self.names.iter().map(String::as_str);
+        let names = self.names.iter().copied();
         names.zip(totals).collect()
     }
 

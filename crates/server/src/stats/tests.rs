@@ -9,8 +9,7 @@ use super::snapshot::{DatabaseInfo, Snapshot};
 use super::table::{FIELDS, Section, human_bytes};
 
 fn stats(n_threads: usize) -> Stats {
-    let names = ["config|get", "get", "set"].map(String::from).to_vec();
-    Stats::new(n_threads, names.leak())
+    Stats::new(n_threads, &["config|get", "get", "set"])
 }
 
 #[test]
