@@ -45,6 +45,30 @@ fn set(client: &mut Connection, key: &str, options: &str) -> String {
 }
 
 #[test]
+fn telling_who_tracks_what_was_evicted_evicts_no_more() {
+    let server = Server::start(&["--threads", "2", "--latency-tracking", "no"]);
+    let mut client = server.client();
+    let mut trackers: Vec<Connection> = (0..10).map(|_| server.client()).collect();
+    for tracker in &mut trackers {
+        tracker.call(&["HELLO", "3"]).unwrap();
+        assert_eq!(text("CLIENT TRACKING ON", tracker), "OK");
+    }
+    for i in 0..300 {
+        let key = format!("{i}{}", "x".repeat(1000));
+        assert_eq!(text(&format!("SET {key} x"), &mut client), "OK");
+        for tracker in &mut trackers {
+            assert_eq!(text(&format!("GET {key}"), tracker), "x");
+        }
+    }
+    let limit = used_bytes(&mut client) - 40_000;
+    let how =
+        format!("maxmemory-eviction-tenacity 100 maxmemory-policy allkeys-lru maxmemory {limit}");
+    assert_eq!(text(&format!("CONFIG SET {how}"), &mut client), "OK");
+    let n_left: u64 = text("DBSIZE", &mut client).parse().unwrap();
+    assert!((100..300).contains(&n_left), "{n_left} of 300 keys");
+}
+
+#[test]
 fn memory_stays_at_the_limit_and_what_is_used_stays() {
     for policy in ["allkeys-lru", "allkeys-lfu"] {
         let server = Server::start(&["--threads", "1", "--lfu-log-factor", "0"]);

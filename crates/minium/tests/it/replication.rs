@@ -347,6 +347,14 @@ fn a_writable_replica_lets_its_own_keys_go_and_hides_those_of_the_primary() {
     }
     wait_for("what it wrote itself is gone", || (text("DBSIZE", &mut there) == ":1").then_some(()));
     text("SELECT 0", &mut there);
+    text("SET shared v PX 30", &mut there);
+    text("SET shared w PX 100000", &mut client);
+    assert_eq!(text("WAIT 1 20000", &mut client), ":1");
+    wait_for("what the primary has changed is no longer the replica's", || {
+        (field("slave_expires_tracked_keys", &mut there) == "0").then_some(())
+    });
+    text("DEL shared", &mut client);
+    assert_eq!(text("WAIT 1 20000", &mut client), ":1");
     wait_for("the primary's key is hidden", || {
         (text("EXISTS theirs again", &mut there) == ":0").then_some(())
     });

@@ -166,8 +166,9 @@ impl Engine {
         if self.state.tracking.is_active() {
             self.effects.touched.push((NOBODY, key.into()));
         }
-        if self.effects.is_recorded {
-            self.unit.add(database, command);
+        // A script that keeps its own commands from readers does not keep this from them.
+        if self.effects.is_recorded || self.unit.is_kept_out() && self.state.journal.has_readers() {
+            self.unit.add_for_all(database, command);
         }
     }
 }

@@ -34,12 +34,8 @@ impl Engine {
                 departed: &self.departed,
             };
             self.effects.is_recorded = state.journal.has_readers();
-            // It goes when it is looked at; the primary may have changed it meanwhile.
-            let deadline_ms = View::new(&locked, database, terms).deadline_ms(&key);
-            state
-                .role
-                .own_keys
-                .note(database, &key, deadline_ms.flatten());
+            // It goes when it is looked at. If it stays, the primary has changed it, whose key it is now.
+            View::new(&locked, database, terms).deadline_ms(&key);
             self.settle_departed(&locked);
             self.release(locked);
         }

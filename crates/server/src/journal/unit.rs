@@ -82,6 +82,19 @@ impl Unit {
         self.turn_to(present);
     }
 
+    /// Adds a command that everybody reads, whoever reads what stands around it.
+    pub fn add_for_all<T: AsRef<[u8]>>(&mut self, database: u16, words: &[T]) {
+        let present = self.present();
+        self.turn_to(Audience::ALL);
+        self.add(database, words);
+        self.turn_to(present);
+    }
+
+    /// Whether somebody does not read what is added now.
+    pub fn is_kept_out(&self) -> bool {
+        self.present() != Audience::ALL
+    }
+
     /// Takes over what another one has.
     pub fn take_over(&mut self, other: &mut Unit) {
         let (n_before, n_commands) = (self.bytes.len(), self.commands.len());

@@ -422,6 +422,23 @@ fn a_script_writes_for_the_file_for_the_replicas_or_for_both() {
 }
 
 #[test]
+fn a_due_key_that_a_silent_script_meets_is_gone_for_the_readers_too() {
+    let server = Server::new(1, &[("enable-debug-command", "yes")]);
+    let mut group = server.group(0);
+    let place = group.connect();
+    let reader = server.state.journal.attach(1 << 20);
+    let script =
+        b"redis.set_repl(redis.REPL_NONE) redis.call('GET', 'k') redis.call('SET', 'b', 1)";
+    for line in ["DEBUG SET-ACTIVE-EXPIRE 0", "SET k v PX 5"] {
+        send(&mut group, place, &words(line));
+    }
+    group.advance(10);
+    reader.take().unwrap();
+    group.call(place, &[b"EVAL", script, b"0"]);
+    assert_eq!(requests(&reader.take().unwrap()), [words("DEL k")]);
+}
+
+#[test]
 fn what_goes_by_itself_is_told_of_as_the_directives_say_each_key_for_itself() {
     let server = Server::new(1, &[]);
     let mut group = server.group(0);
