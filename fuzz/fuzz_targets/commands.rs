@@ -58,7 +58,7 @@ impl Trial {
     fn new() -> Trial {
         let server = Server::new(1, DIRECTIVES);
         let group = server.group(0);
-        let rows = server::commands::FAMILIES.iter().flat_map(|family| family.iter());
+        let rows = server::commands::table().rows.iter();
         let names = rows.map(|row| row.name).filter(|name| !LEFT_OUT.contains(name));
         let names = names.collect();
         Trial { server, group, names }

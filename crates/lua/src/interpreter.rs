@@ -20,8 +20,12 @@ use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
 pub const MEMORY_BYTES_MAX: usize = 1 << 30;
 
 /// How many percent of what was in use after a collection may be in use before the next begins. What
-/// lives is little, and marking it was a tenth of a short script's time at Lua's own 200.
+/// lives is little, and marking it was a tenth of a short script's time at Lua's own 200, which is right
+/// again once a script has taken much: what is garbage counts for the limit.
 const GC_PAUSE: c_int = 400;
+const GC_PAUSE_LARGE: c_int = 200;
+/// What is much.
+const LARGE_BYTES: usize = 16 << 20;
 
 /// A script's name: the SHA-1 of its source in lower-case hexadecimal digits.
 pub type ScriptName = [u8; 40];
@@ -184,6 +188,10 @@ fn internal(error: &mlua::Error) -> Failure {
     }
 }
 
+fn pause(lua: &Lua, percent: c_int) {
+    lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(percent)));
+}
+
 impl Inner {
     fn new(seed: u32, bytes_max: usize, is_insecure: bool) -> mlua::Result<Inner> {
         let libraries = StdLib::TABLE | StdLib::OS | StdLib::STRING | StdLib::MATH;
@@ -197,13 +205,19 @@ impl Inner {
         lua.load("math.randomseed(...)").call::<()>(seed)?;
         lua.set_globals(env)?;
         lua.gc_collect()?; // what compiling the prelude left
-        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(GC_PAUSE)));
+        pause(&lua, GC_PAUSE);
         lua.set_memory_limit(bytes_max)?;
         let ticking = Rc::clone(&shared);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
-        lua.set_global_hook(every, move |_, _| match ticking.slot.with(|host| host.tick()) {
-            Some(Err(message)) => Err(Raised::fatal(message)),
-            _ => Ok(VmState::Continue),
+        lua.set_global_hook(every, move |lua, _| {
+            if !ticking.is_large.get() && lua.used_memory() > LARGE_BYTES {
+                ticking.is_large.set(true);
+                pause(lua, GC_PAUSE_LARGE);
+            }
+            match ticking.slot.with(|host| host.tick()) {
+                Some(Err(message)) => Err(Raised::fatal(message)),
+                _ => Ok(VmState::Continue),
+            }
         })?;
         let compiled = lua.create_table()?;
         Ok(Inner {
@@ -239,6 +253,10 @@ impl Inner {
         host: &mut dyn Host,
         sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
+        if self.shared.is_large.get() && self.lua.used_memory() <= LARGE_BYTES {
+            self.shared.is_large.set(false);
+            pause(&self.lua, GC_PAUSE);
+        }
         let result = self.start_in(entry, call, host, sink);
         if result.is_err() && self.lua.used_memory() > self.bytes_max / 2 {
             // The next script should find room, whatever this one has left.

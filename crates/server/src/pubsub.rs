@@ -141,8 +141,13 @@ impl PubSub {
     }
 }
 
+/// The most that stands around a word: its header and its end.
+const AROUND_BYTES: usize = 16;
+
 fn post(subscribers: &[Address], words: &[&[u8]], mailboxes: &Mailboxes) {
-    let mut bytes = Vec::new();
+    // Growing step by step was a quarter of a PUBLISH to one subscriber.
+    let n_bytes = words.iter().map(|word| word.len() + AROUND_BYTES).sum();
+    let mut bytes = Vec::with_capacity(n_bytes);
     let mut push = Reply::new(&mut bytes, Proto::Resp3);
     push.push(words.len());
     words.iter().for_each(|word| push.bulk(word));

@@ -226,8 +226,11 @@ impl Follower<'_> {
 
     /// What was written up to now arrives.
     fn drain(&mut self) -> Result<(), String> {
-        let (started, end) = (Instant::now(), self.end());
-        while end.is_some_and(|end| self.target.applied < end) {
+        let started = Instant::now();
+        let end = self.end().ok_or(
+            "The source does not say where its stream ends: its last writes may be missing",
+        )?;
+        while self.target.applied < end {
             if started.elapsed() > DRAINED_WITHIN {
                 return Err("The last writes of the source do not arrive".to_owned());
             }
@@ -235,14 +238,8 @@ impl Follower<'_> {
         }
         self.acknowledge();
         let n_done = grouped(self.target.n_done);
-        self.progress.say(match end {
-            Some(end) => {
-                format!("The target has everything up to offset {end} ({n_done} commands).")
-            }
-            None => {
-                "The source does not say where its stream ends; what it sent is there.".to_owned()
-            }
-        });
+        self.progress
+            .say(format!("The target has everything up to offset {end} ({n_done} commands)."));
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub struct Source<'a> {
     replid: String,
     /// Where in the stream the next command begins.
     pub offset: u64,
+    /// When something came last.
+    heard: Instant,
 }
 
 /// What the source sends after the handshake.
@@ -56,6 +58,7 @@ impl<'a> Source<'a> {
             reader,
             replid: String::new(),
             offset: 0,
+            heard: Instant::now(),
         };
         match source.shake_hands(&first)? {
             Answer::Everything { replid, offset } => {
@@ -96,6 +99,7 @@ impl<'a> Source<'a> {
         let history = (self.replid.clone(), self.offset + 1);
         let (reader, first) = Reader::begin(introduction(self.side, Some(history)));
         self.reader = reader;
+        self.heard = Instant::now();
         self.shake_hands(&first)
     }
 
@@ -134,14 +138,23 @@ impl<'a> Source<'a> {
         self.say(&["REPLCONF".to_owned(), "ACK".to_owned(), offset.to_string()])
     }
 
-    /// Reads once, behind what is there; 0 if nothing came within a tick.
+    /// Reads once, behind what is there; 0 if nothing came within a tick. A source that has been silent for
+    /// long is lost: one that lives says so each few seconds.
     pub fn read(&mut self) -> Result<usize, String> {
         let stream = &mut self.stream;
         match self.reader.fill(READ_BYTES, |room| stream.read(room)) {
             Ok(0) => Err(format!("{} closed the connection", self.side.named())),
-            Ok(n) => Ok(n),
+            Ok(n) => {
+                self.heard = Instant::now();
+                Ok(n)
+            }
             Err(error) => match error.kind() {
-                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(0),
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                    match self.heard.elapsed() > PATIENCE {
+                        true => Err(format!("{} sends nothing any more", self.side.named())),
+                        false => Ok(0),
+                    }
+                }
                 _ => Err(format!("{} is lost: {error}", self.side.named())),
             },
         }
@@ -149,13 +162,9 @@ impl<'a> Source<'a> {
 
     /// Reads more, for as long as the source may take.
     fn await_more(&mut self) -> Result<(), String> {
-        let started = Instant::now();
         while self.read()? == 0 {
             if self.stop.load(Relaxed) {
                 return Err(INTERRUPTED.to_owned());
-            }
-            if started.elapsed() > PATIENCE {
-                return Err(format!("{} sends nothing any more", self.side.named()));
             }
         }
         Ok(())

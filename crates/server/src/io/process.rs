@@ -107,7 +107,8 @@ impl ProgramPages {
         while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
             let mut words = line.split_ascii_whitespace();
             match (words.next(), words.next()) {
-                (Some("Anonymous:"), Some("0")) => found.0.extend(range.take()),
+                (Some("Anonymous:"), Some(n)) if n != "0" => range = None,
+                (Some("Swap:"), Some("0")) => found.0.extend(range.take()),
                 (Some(bounds), Some("r-xp" | "r--p")) => {
                     let is_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
                     range = bounds_of(bounds).filter(|_| is_file);

@@ -45,6 +45,8 @@ const REPLY_BLOCK_BYTES: usize = 16 * 1024;
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Unsent replies at which a connection is closed that has not said who it is.
 const UNKNOWN_UNSENT_BYTES_MAX: u64 = 1024;
+/// Bytes by which a buffer of many short words grows at most.
+const GROWTH_BYTES_MAX: usize = 1 << 20;
 /// Commands that find their locks busy again, after which the others wait for the next turn: each try
 /// takes some ten microseconds.
 const BUSY_TRIES: usize = 8;
@@ -556,12 +558,11 @@ impl EventLoop {
         if buffer.is_empty() {
             buffer = vec![0; READ_BYTES]; // the first time, of pages that nobody has touched
         } else if !is_fresh {
-            // Grows by a quarter of what has come, up to what the request is known to lack: the buffer of
-            // a long one is then as long as the request.
-            let growth = (n_kept / 4).max(READ_BYTES);
+            // Grows by a quarter of what has come, up to what a long word is known to lack; by less where
+            // many short ones come.
             let room = match connection.parser.hint() {
-                hint if hint > 0 && n_kept > READ_BYTES => hint.min(growth),
-                _ => READ_BYTES,
+                hint if hint >= READ_BYTES => hint.min((n_kept / 4).max(READ_BYTES)),
+                _ => (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX),
             };
             buffer.reserve_exact(room);
             buffer.resize(n_kept + room, 0);
@@ -754,8 +755,11 @@ impl EventLoop {
                 return (pos, is_alive && !is_hoarding, None);
             }
             if self.is_crowded(connection) {
-                self.read_again(connection.session.client.address.slot as usize);
-                return (pos, true, None);
+                self.shed(engine);
+                if connection.session.client.is_killed.load(Relaxed) {
+                    *replies = Vec::new(); // its connection is closed now
+                    return (pos, false, None);
+                }
             }
         }
     }

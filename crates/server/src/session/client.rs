@@ -373,12 +373,15 @@ impl Clients {
                 *in_vain_ms = now_ms;
                 break;
             };
-            client.is_killed.store(true, Relaxed);
-            let bytes = client.charged_bytes.load(Relaxed);
-            client.going_bytes.store(bytes, Relaxed);
-            self.going_bytes.fetch_add(bytes, Relaxed);
-            self.charge(&client, 0);
-            shed.push(client);
+            let by_id = self.by_id.lock(); // it is not removed meanwhile
+            if by_id.contains_key(&client.address.session) {
+                client.is_killed.store(true, Relaxed);
+                let bytes = client.charged_bytes.load(Relaxed);
+                client.going_bytes.store(bytes, Relaxed);
+                self.going_bytes.fetch_add(bytes, Relaxed);
+                self.charge(&client, 0);
+                shed.push(client.clone());
+            }
         }
         shed
     }

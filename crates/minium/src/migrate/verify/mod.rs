@@ -243,7 +243,14 @@ impl Verifier<'_> {
 
     /// Waits until the target has all that the source has at this moment.
     fn await_source(&mut self) -> Result<(), String> {
-        let (started, end) = (Instant::now(), stream_end(self.sides[0], &mut self.control)?);
+        let started = Instant::now();
+        let end = match stream_end(self.sides[0], &mut self.control) {
+            Ok(end) => end,
+            Err(_) => {
+                self.control = self.sides[0].connect()?; // it was idle for too long, perhaps
+                stream_end(self.sides[0], &mut self.control)?
+            }
+        };
         while self.shared.applied.load(Relaxed) < end {
             if self.shared.stop.load(Relaxed) || started.elapsed() > PATIENCE {
                 return Err(
