@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keyspace::keyspace::{Keyspace, Layout};
 
@@ -92,7 +92,7 @@ pub struct State {
     pub expires_actively: AtomicBool,
     /// DEBUG PAUSE-CRON: event loops do nothing of their own accord.
     pub is_cron_paused: AtomicBool,
-    /// Threads in DEBUG SLEEP: the link to the primary sleeps, too.
+    /// Threads in DEBUG SLEEP: the other loops and the link to the primary sleep, too.
     pub n_asleep: AtomicUsize,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what is refused in scripts.
     pub scripts_reach_all: AtomicBool,
@@ -384,6 +384,14 @@ impl State {
         self.mailboxes.wake_all(); // keys may run out again
         let _ = self.adjust_oom_score();
         Ok(true)
+    }
+
+    /// Waits while DEBUG SLEEP makes the server look dead.
+    #[inline]
+    pub fn sleep_along(&self) {
+        while self.n_asleep.load(Relaxed) > 0 && !self.is_stopping.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Tells the loops that send to replicas that there is more. Who calls it wakes them.

@@ -125,3 +125,42 @@ fn a_save_that_the_end_interrupts_leaves_no_file() {
         assert!(left.is_empty(), "{command}: {left:?}");
     }
 }
+
+#[test]
+fn a_second_sigint_ends_a_save_at_once_and_leaves_no_file() {
+    let folder = folder("insisted");
+    let flags = ["--save", "900 1", "--rdb-key-save-delay", "100000000"];
+    let mut server = Server::start_in(&folder, &flags);
+    text("MSET a 1 b 2 c 3", &mut server.client());
+    let is_temporary = |name: &String| name.starts_with("temp-");
+    let n_left = || {
+        files(&folder)
+            .iter()
+            .filter(|name| is_temporary(name))
+            .count()
+    };
+    signal("INT", server.process.id());
+    wait_for("the file is begun", || (n_left() == 1).then_some(()));
+    signal("INT", server.process.id());
+    assert_eq!(exit_code(&mut server.process), Some(1));
+    assert_eq!(n_left(), 0);
+}
+
+#[test]
+fn debug_sleep_holds_every_loop() {
+    let server = Server::start(&["--threads", "3", "--enable-debug-command", "yes"]);
+    let others: Vec<_> = (0..6).map(|_| server.client()).collect();
+    let mut sleeper = server.socket();
+    sleeper.write_all(b"DEBUG SLEEP 0.5\r\n").unwrap();
+    std::thread::scope(|scope| {
+        for mut other in others {
+            scope.spawn(move || {
+                wait_for("it sleeps", || {
+                    let before = Instant::now();
+                    text("PING", &mut other);
+                    (before.elapsed().as_millis() > 100).then_some(())
+                });
+            });
+        }
+    });
+}

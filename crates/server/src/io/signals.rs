@@ -6,7 +6,6 @@ use signal_hook::low_level::pipe;
 use signal_hook::{SigId, flag};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// The signals that ask the server to stop.
 pub struct StopSignals {
@@ -14,19 +13,21 @@ pub struct StopSignals {
     pub terminate: UnixStream,
     /// Readable after SIGINT.
     pub interrupt: UnixStream,
+    /// Holds a byte for each SIGINT; blocks.
+    pub insistence: Option<std::os::unix::net::UnixStream>,
 }
 
-/// From here on SIGTERM and the first SIGINT are told of, a second SIGINT ends the process at once,
-/// and SIGHUP is ignored. So is SIGXFSZ: a file that may not grow is an error of who writes. (SIGPIPE is ignored by every Rust program.)
+/// From here on SIGTERM and SIGINT are told of, and SIGHUP is ignored. So is SIGXFSZ: a file that may not grow
+/// is an error of who writes. (SIGPIPE is ignored by every Rust program.)
 pub fn watch() -> io::Result<StopSignals> {
-    let was_interrupted = Arc::new(AtomicBool::new(false));
-    flag::register_conditional_shutdown(SIGINT, 1, was_interrupted.clone())?;
-    flag::register(SIGINT, was_interrupted)?;
+    let (insistence, writer) = std::os::unix::net::UnixStream::pair()?;
+    pipe::register(SIGINT, writer)?;
     flag::register(SIGHUP, Arc::default())?;
     flag::register(SIGXFSZ, Arc::default())?;
     Ok(StopSignals {
         terminate: readable_after(SIGTERM)?.1,
         interrupt: readable_after(SIGINT)?.1,
+        insistence: Some(insistence),
     })
 }
 

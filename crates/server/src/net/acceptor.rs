@@ -12,8 +12,9 @@ use crate::persistence::ending;
 use crate::state::State;
 use crate::stats::counters::Counter;
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::Duration;
 
 const ORDERS: Token = Token(usize::MAX);
@@ -29,7 +30,7 @@ pub struct Acceptor {
     state: &'static State,
     poll: Poll,
     listeners: Listeners,
-    _signals: StopSignals,
+    signals: StopSignals,
     next: usize,
     /// Accepting failed; waiting connections cause no further event.
     must_retry: bool,
@@ -53,10 +54,26 @@ impl Acceptor {
             state,
             poll,
             listeners,
-            _signals: signals,
+            signals,
             next: 0,
             must_retry: false,
         })
+    }
+
+    /// After the first SIGINT: the second ends the process at once, whatever this thread is doing.
+    fn heed_insistence(&mut self) {
+        let Some(mut signals) = self.signals.insistence.take() else {
+            return;
+        };
+        let thread = thread::Builder::new().name("insistence".to_owned());
+        let spawned = thread.spawn(move || {
+            if signals.read_exact(&mut [0; 2]).is_ok() {
+                ending::at_once();
+            }
+        });
+        if let Err(error) = spawned {
+            log::warn!("A second SIGINT will not be heeded: {}", reason(&error));
+        }
     }
 
     /// Says where it listens, and that the server is ready.
@@ -95,6 +112,7 @@ impl Acceptor {
                     }
                     INTERRUPT => {
                         log::warn!("Received SIGINT scheduling shutdown...");
+                        self.heed_insistence();
                         self.may_stop(self.state.config.shutdown_on_sigint())
                     }
                     ORDERS => !self.obey()?,

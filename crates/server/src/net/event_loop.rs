@@ -151,6 +151,7 @@ impl EventLoop {
         while !self.state.is_stopping.load(Relaxed) {
             let timeout = self.timeout(engine);
             self.await_sockets(&mut events, timeout)?;
+            self.state.sleep_along();
             self.woken_at = Instant::now();
             engine.begin_tick();
             // What happened before a request came is told before its reply.

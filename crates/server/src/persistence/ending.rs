@@ -225,6 +225,15 @@ fn everything(state: &State) -> Result<Locked<'_>, Refusal> {
     }
 }
 
+/// Ends the process without a save; only what is half written goes.
+pub fn at_once() {
+    log::warn!("You insist... exiting now.");
+    for prefix in [save::IN_FOREGROUND, save::IN_BACKGROUND] {
+        let _ = std::fs::remove_file(save::temporary_name(prefix)); // there need not be one
+    }
+    std::process::exit(1);
+}
+
 /// Waits for the saver, which was told to end, and removes what it leaves half written.
 pub fn clean_up(state: &State, saver: &JoinHandle<()>) {
     let started = Instant::now();

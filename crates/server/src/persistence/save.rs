@@ -215,7 +215,7 @@ pub fn at_once(state: &State, locked: &Locked<'_>) -> Result<(), String> {
 fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     locked.take_everything();
     let cut = state.saving.cut();
-    let mut saved = Saved::create(state, &temporary_name("temp"))?;
+    let mut saved = Saved::create(state, &temporary_name(IN_FOREGROUND))?;
     let (manner, sizes) = (manner(state), sizes(state));
     let mut writer = Writer::new(manner.packs);
     write_head(&mut writer, state, Form::Snapshot);
@@ -234,6 +234,7 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
         View::new(locked, size.0, terms).each(&mut |entry| {
             write_entry(&mut writer, manner, entry);
             if result.is_ok() {
+                std::thread::sleep(Duration::from_micros(state.config.key_save_delay_us()));
                 result = saved.flush(&mut writer, CHUNK_BYTES);
             }
         });
@@ -243,6 +244,9 @@ fn write_all(state: &State, locked: &Locked<'_>) -> io::Result<()> {
     state.saving.put(cut, || saved.commit())?;
     Ok(())
 }
+
+/// What the name of a file begins with that is written while everybody waits.
+pub const IN_FOREGROUND: &str = "temp";
 
 /// What the name of a file begins with that is written in the background.
 pub const IN_BACKGROUND: &str = "temp-bg";
