@@ -24,6 +24,8 @@ use crate::read::Reader;
 use crate::save;
 use crate::write::Writer;
 
+/// Names in a cluster, those of imports too, are so long.
+const NODE_NAME_BYTES: usize = 40;
 /// Files of older versions have no checksum.
 const VERSION_WITH_CHECKSUM: u16 = 5;
 
@@ -235,6 +237,9 @@ impl<R: Read> Parts<R> {
                     return Ok(Part::Passed);
                 }
                 code::SLOT_IMPORT => {
+                    if self.reader.string()?.len() != NODE_NAME_BYTES {
+                        return self.reader.corrupt("Invalid slot import job name length");
+                    }
                     let what = "a hash slot that is being imported";
                     return self.reader.fail(Reason::Unsupported(what));
                 }

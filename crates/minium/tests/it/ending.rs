@@ -164,3 +164,16 @@ fn debug_sleep_holds_every_loop() {
         }
     });
 }
+
+#[test]
+fn an_end_by_signal_waits_while_nothing_happens_by_itself_and_can_be_taken_back() {
+    let mut server = Server::start(&["--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    assert_eq!(text("DEBUG PAUSE-CRON 1", &mut client), "+OK");
+    signal("TERM", server.process.id());
+    wait_for("it is told", || (text("SHUTDOWN ABORT", &mut client) == "+OK").then_some(()));
+    assert_eq!(text("DEBUG PAUSE-CRON 0", &mut client), "+OK");
+    assert_eq!(text("SET key value", &mut client), "+OK");
+    signal("TERM", server.process.id());
+    assert_eq!(exit_code(&mut server.process), Some(0));
+}

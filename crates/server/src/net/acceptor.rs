@@ -135,7 +135,8 @@ impl Acceptor {
             is_forced: asked.is_forced,
             is_immediate: asked.is_immediate,
         };
-        if ending::must_wait(self.state, manner) {
+        let is_paused = self.state.is_cron_paused.load(Relaxed);
+        if is_paused || ending::must_wait(self.state, manner) {
             ending::wait_for_replicas(self.state, manner, None);
             return false;
         }

@@ -80,6 +80,9 @@ pub fn look(state: &'static State) -> bool {
     let Some(mut ending) = state.control.waiting_end.lock().clone() else {
         return false;
     };
+    if state.is_cron_paused.load(Relaxed) {
+        return false;
+    }
     if ending.stream_end.is_none() {
         ending.stream_end = end_of_stream(state);
         if let Some(waiting) = &mut *state.control.waiting_end.lock() {
