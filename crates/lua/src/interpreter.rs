@@ -37,8 +37,6 @@ pub struct Interpreter {
 }
 
 struct Inner {
-    /// Where the compiled functions are: mlua can keep only some thousand handles.
-    compiled: Table,
     last_place: i64,
     bytes_max: usize,
     scripts: HashMap<ScriptName, i64>,
@@ -221,7 +219,6 @@ impl Inner {
         })?;
         let compiled = lua.create_table()?;
         Ok(Inner {
-            compiled: compiled.clone(),
             last_place: 0,
             bytes_max,
             scripts: HashMap::new(),
@@ -348,13 +345,13 @@ impl Inner {
     /// Keeps a compiled function; its place.
     fn keep(&mut self, function: &Function) -> mlua::Result<i64> {
         self.last_place += 1;
-        self.compiled.raw_set(self.last_place, function)?;
+        self.starter.compiled.raw_set(self.last_place, function)?;
         Ok(self.last_place)
     }
 
     fn drop_compiled(&self, place: i64) {
         // Setting an entry that exists to nil needs no memory, so it does not fail.
-        let _ = self.compiled.raw_set(place, Value::Nil);
+        let _ = self.starter.compiled.raw_set(place, Value::Nil);
     }
 }
 

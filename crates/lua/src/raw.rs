@@ -42,8 +42,8 @@ pub(crate) struct Starter {
     start: Function,
     /// The globals of scripts themselves, not a view of them.
     globals: Table,
-    /// Where compiled functions are kept.
-    compiled: Table,
+    /// Where the compiled functions are: mlua can keep only some thousand handles.
+    pub(crate) compiled: Table,
     /// Is called with an error where it was raised, and makes a message of it.
     on_failure: Function,
 }
