@@ -18,6 +18,7 @@ fn introduction(bits: u8) -> Introduction {
         ip: has(2).then(|| "10.0.0.1".to_owned()),
         history: has(4).then(|| ("b".repeat(40), 101)),
         hands_over: has(8),
+        ..Introduction::default()
     }
 }
 

@@ -42,6 +42,8 @@ struct Row {
     n_written: u64,
     n_resumed: u64,
     n_copied: u64,
+    /// Snapshots that came through a connection of their own.
+    n_apart: usize,
     n_equal: usize,
 }
 
@@ -56,9 +58,9 @@ pub fn run(args: Vec<String>) -> Result<(), String> {
     };
     let folder = std::env::temp_dir().join(format!("replication-{}", std::process::id()));
     println!(
-        "| primary | replica | written meanwhile | resumed after 3 cuts | copied whole | equal answers |"
+        "| primary | replica | written meanwhile | resumed after 3 cuts | copied whole | of them apart | equal answers |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     let mut n_wrong = 0;
     for primary in &kinds {
         for replica in &kinds {
@@ -66,7 +68,10 @@ pub fn run(args: Vec<String>) -> Result<(), String> {
                 continue;
             }
             for form in &FORMS[..2] {
-                n_wrong += usize::from(!tell((primary, replica), form, &folder));
+                n_wrong += usize::from(!tell((primary, replica), form, &folder, true));
+            }
+            if knows_channel(primary) && knows_channel(replica) {
+                n_wrong += usize::from(!tell((primary, replica), &FORMS[0], &folder, false));
             }
         }
     }
@@ -105,51 +110,68 @@ fn refusal(primary: &Kind, replica: &Kind, form: &Form) -> Option<&'static str> 
         _ if primary.name != OURS => None,
         ("Redis 7.0", true) => Some("Can't handle RDB format version 12"),
         ("Redis 7.0", false) => Some("Can't handle RDB format version 11"),
-        ("Valkey 9.1", true) => Some("Can't handle RDB format version 12"),
         _ => None,
     }
 }
 
+/// Whether it has `repl-rdb-channel`, which is on unless somebody says no.
+fn knows_channel(kind: &Kind) -> bool {
+    matches!(kind.name.as_str(), OURS | "Redis 8.2")
+}
+
 /// Prints the line of a pair; whether it is as it should be.
-fn tell((primary, replica): (&Kind, &Kind), form: &Form, folder: &Path) -> bool {
+fn tell((primary, replica): (&Kind, &Kind), form: &Form, folder: &Path, may_part: bool) -> bool {
     let fields = match form.has_field_deadlines {
         true => ", deadlines of fields",
         false => "",
     };
-    let head = format!("| {}{fields} | {} |", primary.name, replica.name);
+    let way = if may_part { "" } else { ", one connection" };
+    let head = format!("| {}{fields}{way} | {} |", primary.name, replica.name);
+    let is_apart = may_part && knows_channel(primary) && knows_channel(replica);
     let refusal = refusal(primary, replica, form);
     let _ = fs::remove_dir_all(folder); // of the last pair
-    match (pair(primary, replica, form, folder), refusal) {
+    match (pair(primary, replica, form, folder, may_part), refusal) {
         (Ok(row), None) => {
             let Row {
                 n_written,
                 n_resumed,
                 n_copied,
+                n_apart,
                 n_equal,
             } = row;
-            println!("{head} {n_written} | {n_resumed} | {n_copied} | {n_equal} |");
-            true
+            println!("{head} {n_written} | {n_resumed} | {n_copied} | {n_apart} | {n_equal} |");
+            is_apart == (n_apart > 0)
         }
         (Err(why), Some(refusal)) if why.contains(refusal) => {
-            println!("{head} refused: {refusal} | | | |");
+            println!("{head} refused: {refusal} | | | | |");
             true
         }
         (Ok(_), Some(refusal)) => {
-            println!("{head} not refused any more: {refusal} | | | |");
+            println!("{head} not refused any more: {refusal} | | | | |");
             false
         }
         (Err(why), _) => {
-            println!("{head} {why} | | | |");
+            println!("{head} {why} | | | | |");
             false
         }
     }
 }
 
-fn pair(primary: &Kind, replica: &Kind, form: &Form, folder: &Path) -> Result<Row, String> {
+fn pair(
+    primary: &Kind,
+    replica: &Kind,
+    form: &Form,
+    folder: &Path,
+    may_part: bool,
+) -> Result<Row, String> {
     let start = |kind: &Kind, part: &str| {
         let own = folder.join(part);
         fs::create_dir_all(&own).map_err(|error| error.to_string())?;
-        Server::start(&kind.binary, &own, &FLAGS)
+        let more: &[&str] = match may_part {
+            true => &[],
+            false => &["--repl-rdb-channel", "no"],
+        };
+        Server::start(&kind.binary, &own, &[&FLAGS, more].concat())
     };
     let is_old = primary.name == "Redis 7.0";
     let (mut primary, mut replica) = (start(primary, "primary")?, start(replica, "replica")?);
@@ -168,7 +190,11 @@ fn pair(primary: &Kind, replica: &Kind, form: &Form, folder: &Path) -> Result<Ro
         format!("{why}: {}", reason(&text))
     })?;
     let n_equal = wait_for_equal(&mut primary, &mut replica, is_old)?;
+    let text = fs::read_to_string(&log).unwrap_or_default();
     Ok(Row {
+        n_apart: text
+            .matches("Starting to stream replication buffer")
+            .count(),
         n_written: n_written.load(Relaxed),
         n_resumed: count(&mut primary, "sync_partial_ok"),
         n_copied: count(&mut primary, "sync_full"),

@@ -42,9 +42,13 @@ pub struct Attributes {
 
 // ---- Writing -----------------------------------------------------------------------------------
 
-/// Begins a file. `version` is one of [`code::VERSION_PLAIN`] and [`code::VERSION`].
+/// Begins a file. `version` is one of [`code::VERSION_PLAIN`], [`code::VERSION`] and [`code::VERSION_VALKEY`].
 pub fn header(writer: &mut Writer, version: u16) {
-    writer.raw(format!("REDIS{version:04}").as_bytes());
+    let text = match version {
+        code::VERSION_VALKEY => format!("VALKEY{version:03}"),
+        _ => format!("REDIS{version:04}"),
+    };
+    writer.raw(text.as_bytes());
 }
 
 /// Says something about the file.
@@ -92,7 +96,7 @@ pub fn key(
         writer.byte(code::FREQ);
         writer.byte(frequency);
     }
-    writer.byte(save::code(encoding, payload));
+    writer.byte(save::code(writer, encoding, payload));
     writer.string(key);
 }
 

@@ -22,7 +22,7 @@ const FOOTER_BYTES: usize = 2 + CHECKSUM_BYTES;
 /// The payload of a value. O(bytes).
 pub fn of_value(encoding: Encoding, value: Payload<'_>, packs: bool) -> Vec<u8> {
     let mut writer = Writer::new(packs);
-    writer.byte(save::code(encoding, value));
+    writer.byte(save::code(&writer, encoding, value));
     save::value(&mut writer, encoding, value);
     signed(writer)
 }

@@ -7,6 +7,7 @@
 //!   HashPack              16   listpack              HashPackEx 25  first deadline | listpack
 //!   HashTable              4   n | field, value ..
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
+//!   either, for Valkey    22   n | field, value, deadline or -1 ..   if a field has one
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
 //!   Stream                21   see `stream.rs`, also for 26 and 27
@@ -28,9 +29,14 @@ use crate::write::Writer;
 const NODE_PLAIN: u64 = 1;
 const NODE_PACKED: u64 = 2;
 
-/// The code of a value's type and form.
-pub fn code(encoding: Encoding, payload: Payload<'_>) -> u8 {
+/// The code of a value's type and form, as this writer writes it.
+pub fn code(writer: &Writer, encoding: Encoding, payload: Payload<'_>) -> u8 {
     match encoding {
+        Encoding::HashPackEx | Encoding::HashTable
+            if writer.is_valkeys && first_deadline(encoding, payload).is_some() =>
+        {
+            kind::HASH_VALKEY
+        }
         Encoding::Int | Encoding::Raw | Encoding::Edited => kind::STRING,
         Encoding::ListPack | Encoding::QuickList => kind::LIST_QUICKLIST_2,
         Encoding::IntSet => kind::SET_INTSET,
@@ -83,6 +89,7 @@ fn blob(writer: &mut Writer, encoding: Encoding, bytes: &[u8]) {
             writer.length(1);
             writer.length(NODE_PACKED);
         }
+        Encoding::HashPackEx if writer.is_valkeys => return pack_for_valkey(writer, bytes),
         Encoding::HashPackEx => {
             let first_ms = first_deadline(encoding, Payload::Blob(bytes));
             writer.milliseconds(first_ms.unwrap_or(0));
@@ -90,6 +97,15 @@ fn blob(writer: &mut Writer, encoding: Encoding, bytes: &[u8]) {
         _ => {}
     }
     writer.string(bytes);
+}
+
+/// Valkey's packs know no deadlines: fields one by one.
+fn pack_for_valkey(writer: &mut Writer, bytes: &[u8]) {
+    let payload = Payload::Blob(bytes);
+    let hash = HashRef::new(Encoding::HashPackEx, payload).unwrap_or(HashRef::EMPTY);
+    let first_ms = hash.next_deadline();
+    writer.length(hash.len() as u64);
+    hash.iter().for_each(|one| field(writer, first_ms, one));
 }
 
 fn zset(writer: &mut Writer, tree: &ZsetTree) {
@@ -106,7 +122,7 @@ pub fn open(writer: &mut Writer, collection: &Collection) {
         Collection::Zset(tree) => writer.length(tree.len() as u64),
         Collection::Stream(one) => writer.length(one.n_blocks() as u64),
         Collection::Hash(table) => {
-            if let Some(first_ms) = table.next_deadline() {
+            if let Some(first_ms) = table.next_deadline().filter(|_| !writer.is_valkeys) {
                 writer.milliseconds(first_ms);
             }
             writer.length(table.len() as u64);
@@ -147,8 +163,12 @@ pub fn item(writer: &mut Writer, item: Item<'_>) {
     writer.string(item.text(&mut ItemBuffer::new()));
 }
 
-/// Writes a field with its value; before them its deadline, if `first_ms` says that one of them has one.
+/// Writes a field with its value; before them its deadline, if `first_ms` says that one of them has one,
+/// or behind them for Valkey.
 pub fn field(writer: &mut Writer, first_ms: Option<u64>, field: Field<'_>) {
+    if writer.is_valkeys && first_ms.is_some() {
+        return field_of_valkey(writer, field);
+    }
     if let Some(first_ms) = first_ms {
         let after = |deadline_ms: u64| deadline_ms.saturating_sub(first_ms) + 1;
         writer.length(field.deadline_ms.map_or(0, after));

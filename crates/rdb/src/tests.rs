@@ -217,6 +217,29 @@ fn every_encoding_comes_back_as_it_was() {
 }
 
 #[test]
+fn the_form_for_valkey_has_no_code_that_it_does_not_know() {
+    let limits = Limits::default();
+    let mut n_volatile = 0;
+    for n in [1, 2, 5, 60, 200, 700] {
+        for home in &values(n, &limits) {
+            let (encoding, payload) = (home.encoding(), home.payload());
+            let mut writer = Writer::of_form(true, true);
+            let code = crate::save::code(&writer, encoding, payload);
+            let has_deadlines = home.scheduled_ms.is_some();
+            n_volatile += usize::from(has_deadlines);
+            assert_eq!(code == kind::HASH_VALKEY, has_deadlines, "{code}");
+            writer.byte(code);
+            crate::save::value(&mut writer, encoding, payload);
+            let read = value(&writer.out, VERSION_VALKEY, &limits);
+            if code <= kind::HASH_VALKEY {
+                assert_eq!(content(&read.unwrap()), content(home));
+            }
+        }
+    }
+    assert_eq!(n_volatile, 6, "one for each size");
+}
+
+#[test]
 fn small_encodings_give_way_where_the_limits_are_lower() {
     let limits = Limits::default();
     let low = Limits {

@@ -25,6 +25,8 @@ pub struct Writer {
     pub out: Vec<u8>,
     /// Long strings are packed if that makes them shorter.
     pub packs: bool,
+    /// Hashes whose fields have deadlines are written as Valkey writes them.
+    pub is_valkeys: bool,
 }
 
 impl Writer {
@@ -33,6 +35,15 @@ impl Writer {
         Writer {
             out: Vec::new(),
             packs,
+            is_valkeys: false,
+        }
+    }
+
+    /// The same, in the form of Valkey's version if `is_valkeys`.
+    pub fn of_form(packs: bool, is_valkeys: bool) -> Writer {
+        Writer {
+            is_valkeys,
+            ..Writer::new(packs)
         }
     }
 

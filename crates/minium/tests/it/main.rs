@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test crate: only its #[test] functions are exempt by themselves
 
 mod aof;
+mod apart;
 mod aof_tools;
 mod debug;
 mod ending;

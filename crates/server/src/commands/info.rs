@@ -122,6 +122,7 @@ fn replication(state: &State) -> ReplicationInfo {
             .heard_at
             .map_or(-1, |at| at.elapsed().as_secs() as i64),
         snapshot: (primary.link == LinkState::Sync).then_some(primary.snapshot),
+        kept: primary.kept,
         up_s: primary.up_since.map(|since| since.elapsed().as_secs()),
         down_s: primary.down_since.map(|since| since.elapsed().as_secs()),
         read: primary.read.max(backlog.end()),
@@ -138,7 +139,7 @@ fn replication(state: &State) -> ReplicationInfo {
         backlog: backlog
             .is_on()
             .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
-        replicas: role.replicas().iter().map(shown).collect(),
+        replicas: role.followers().iter().map(shown).collect(),
         n_own_keys: role.own_keys.len(),
         failover: role.failover.name(),
         unsent_bytes: role.unsent_bytes(),
@@ -243,7 +244,7 @@ fn listeners(state: &State) -> Vec<String> {
 pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
     let mut info = ClientsInfo {
         connected: (state.n_clients.load(Relaxed) as u64)
-            .saturating_sub(state.role.replicas().len() as u64),
+            .saturating_sub(state.role.followers().len() as u64),
         max: state.config.max_clients() as u64,
         blocked: state.clients.n_blocked(),
         waited_keys: state.clients.n_waited_keys(),

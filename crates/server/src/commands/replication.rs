@@ -16,6 +16,9 @@ use crate::role::failover::Plan;
 use crate::role::replica::Replica;
 use crate::session::Replies;
 
+const NEITHER_0_NOR_1: Error =
+    Error::Plain("ERR value is out of range, value must between 0 and 1");
+
 const FOLLOWING: &[Flag] = &[
     Flag::Admin,
     Flag::NoAsyncLoading,
@@ -213,7 +216,7 @@ fn role(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Resu
     reply.array(3);
     reply.bulk(b"master");
     reply.int(backlog.end() as i64);
-    let mut replicas = role.replicas();
+    let mut replicas = role.followers();
     replicas.retain(|replica| replica.is_online());
     reply.array(replicas.len());
     for replica in replicas {
@@ -253,7 +256,7 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     if args.eat(b"getack") {
         return Ok(()); // the link answers its primary; nobody else is told
     }
-    let replica = replica(ctx);
+    let (replica, role) = (replica(ctx), &ctx.state.role);
     let mut facts = replica.facts.lock();
     while !args.is_empty() {
         let name = args.take()?.to_ascii_lowercase();
@@ -275,11 +278,26 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
             b"capa" => {
                 facts.takes_eof |= value.eq_ignore_ascii_case(b"eof");
                 facts.takes_psync |= value.eq_ignore_ascii_case(b"psync2");
+                facts.takes_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
+                facts.reads_redis |= value.eq_ignore_ascii_case(b"rdb-redis");
             }
             b"rdb-only" => match number()? {
                 n @ (0 | 1) => facts.is_snapshot_only = n == 1,
-                _ => return Err(Error::Plain("ERR value is out of range")),
+                _ => return Err(NEITHER_0_NOR_1),
             },
+            b"rdb-channel" => match number()? {
+                1 => _ = facts.channel_of.get_or_insert_default(),
+                0 => facts.channel_of = None,
+                _ => return Err(NEITHER_0_NOR_1),
+            },
+            b"main-ch-client-id" => {
+                let id = number()?;
+                let is_known = u64::try_from(id).is_ok_and(|id| role.apart(id).is_some());
+                if !is_known {
+                    return Err(Error::Owned(format!("ERR Unrecognized RDB client id: {id}")));
+                }
+                facts.channel_of = Some(id.unsigned_abs());
+            }
             b"rdb-filter-only" => {
                 let mut parts = value
                     .split(|byte| *byte == b' ')
@@ -291,7 +309,12 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
                     return Err(Error::Owned(line));
                 }
             }
-            b"version" => {}
+            b"version" => {
+                let text = String::from_utf8_lossy(value);
+                let first = text.split('.').next().and_then(|first| first.parse().ok());
+                let unknown = Error::Plain("ERR Unrecognized version format");
+                facts.version = first.ok_or(unknown)?;
+            }
             other => {
                 let text = String::from_utf8_lossy(other);
                 return Err(Error::Owned(format!("ERR Unrecognized REPLCONF option: {text}")));
@@ -321,6 +344,7 @@ fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
     facts.acked_at = Some(Instant::now());
     facts.is_online = true;
     drop(facts);
+    replica.has_loaded();
     ctx.state.serve_waits(); // the loop wakes who was served at the end of its turn
     Ok(())
 }
@@ -362,7 +386,32 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             ctx.session.client.peer
         );
     }
+    let facts = replica.facts.lock().clone();
+    if let Some(session) = facts.channel_of {
+        let main = role.apart(session).filter(|_| facts.is_snapshot_only);
+        let nobody = Error::Plain("ERR No replica waits for this snapshot");
+        replica.set_main(main.ok_or(nobody)?);
+    } else if facts.takes_channel
+        && facts.takes_eof
+        && !facts.is_snapshot_only
+        && !facts.wants_functions_only
+        && state.config.uses_rdb_channel()
+        && state.config.syncs_without_disk()
+    {
+        return part(ctx, &replica, reply);
+    }
     begin(ctx, true)
+}
+
+/// Has a replica open another connection for its snapshot. This one gets the stream, from the cut on.
+fn part(ctx: &mut AdminCtx<'_>, replica: &Arc<Replica>, reply: &mut Reply<'_>) -> Result<()> {
+    let id = ctx.session.client.address.session;
+    log::info!("Replica {} is to get the snapshot apart", ctx.session.client.peer);
+    reply.simple(&format!("RDBCHANNELSYNC {id}"));
+    ctx.session.replies = Replies::LastToReplica;
+    replica.part();
+    ctx.state.role.add(replica, false);
+    Ok(())
 }
 
 /// PSYNC ... FAILOVER: the primary hands over to this replica.

@@ -591,6 +591,22 @@ impl Config {
         self.flag(const { slot("repl-diskless-sync") })
     }
 
+    /// `repl-rdb-channel`.
+    pub fn uses_rdb_channel(&self) -> bool {
+        self.flag(const { slot("repl-rdb-channel") })
+    }
+
+    /// `replica-full-sync-buffer-limit`, or what it stands for if it is 0: what a primary may keep for a
+    /// replica. `None` if there is no limit.
+    pub fn full_sync_buffer_bytes(&self) -> Option<u64> {
+        let own = self.number(const { slot("replica-full-sync-buffer-limit") }) as u64;
+        let limit = match own {
+            0 => self.output_limit(OutputClass::Replica).hard_bytes,
+            own => own,
+        };
+        (limit > 0).then_some(limit)
+    }
+
     /// `replicaof`: the primary's host and port, if there is one. Copies.
     pub fn primary(&self) -> Option<(String, u16)> {
         let text = self.string(const { slot("replicaof") });

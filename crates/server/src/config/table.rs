@@ -170,7 +170,7 @@ pub const DIRECTIVES: &[Directive] = &[
     boolean("disable-thp", "yes").fixed(),
     boolean("dual-channel-replication-enabled", "no")
         .valkey()
-        .tuning("snapshot and stream use one connection"),
+        .tuning("Valkey's protocol is not spoken: with it, snapshot and stream use one connection"),
     boolean("dynamic-hz", "yes").tuning("event loops have no fixed pace; the value is only shown"),
     boolean("enable-debug-assert", "no")
         .fixed()
@@ -319,15 +319,12 @@ pub const DIRECTIVES: &[Directive] = &[
         .valkey()
         .refused(&["no"], "multipath TCP is not used"),
     integer("repl-ping-replica-period", "10", 1, INT).alias("repl-ping-slave-period"),
-    boolean("repl-rdb-channel", "yes")
-        .hidden()
-        .tuning("snapshot and stream use one connection"),
+    boolean("repl-rdb-channel", "yes").hidden(),
     integer("repl-timeout", "60", 1, INT),
     text("replica-announce-ip", "").alias("slave-announce-ip"),
     integer("replica-announce-port", "0", 0, 65_535).alias("slave-announce-port"),
     boolean("replica-announced", "yes"),
-    memory("replica-full-sync-buffer-limit", "0", 0, HALF)
-        .tuning("what is written during a snapshot counts for client-output-buffer-limit"),
+    memory("replica-full-sync-buffer-limit", "0", 0, HALF),
     boolean("replica-ignore-disk-write-errors", "no")
         .tuning("a replica that cannot write its append-only file goes on"),
     boolean("replica-ignore-maxmemory", "yes").alias("slave-ignore-maxmemory"),

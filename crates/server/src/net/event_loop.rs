@@ -366,6 +366,8 @@ impl EventLoop {
             self.replicas.retain(|other| *other != idx);
             self.state.role.remove(replica);
             self.state.role.trim(&self.state.journal.backlog); // what was kept for it goes with it
+            self.state.announce_stream(); // another connection may have lost its purpose
+            self.state.mailboxes.wake();
         }
         engine.end_session(&mut connection.session);
         self.state.clients.remove(connection.session.id());
@@ -524,6 +526,7 @@ impl EventLoop {
                     has_more = false;
                     break;
                 }
+                Next::Done => return self.close(engine, idx),
                 Next::Broken(why) => {
                     log::warn!("Replica {} is closed: {why}", connection.session.client.peer);
                     return self.close(engine, idx);

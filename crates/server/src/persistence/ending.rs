@@ -42,11 +42,11 @@ pub fn must_wait(state: &State, manner: Manner) -> bool {
 }
 
 fn n_replicas(state: &State) -> usize {
-    state.role.replicas().len()
+    state.role.followers().len()
 }
 
 fn n_in_sync(state: &State, stream_end: u64) -> usize {
-    let replicas = state.role.replicas();
+    let replicas = state.role.followers();
     let has_all = |replica: &&Arc<Replica>| replica.facts.lock().acked >= stream_end;
     replicas.iter().filter(has_all).count()
 }
@@ -146,7 +146,7 @@ fn go_on(state: &State) -> bool {
 
 /// Says which replicas lack something.
 fn log_replicas(state: &State) {
-    let replicas = state.role.replicas();
+    let replicas = state.role.followers();
     if replicas.is_empty() {
         return;
     }

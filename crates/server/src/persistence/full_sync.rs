@@ -125,7 +125,7 @@ fn make(
     let mut job = Job {
         names: ("", ""), // it has none
         syncs_often: false,
-        form: Form::Replicas,
+        form: form_for(&receivers),
         must_stop: &must_stop,
         at_cut: &mut begin,
     };
@@ -176,7 +176,7 @@ fn functions_alone(
     let is_direct = matches!(place, Place::Replicas);
     begin_all(state, replicas, is_direct.then_some(mark), fresh);
     let mut head = Writer::new(false);
-    save::write_head(&mut head, state, Form::Replicas);
+    save::write_head(&mut head, state, form_for(replicas));
     let takes_checksum = state.config.takes_checksum();
     let mut out = Out {
         state,
@@ -187,6 +187,14 @@ fn functions_alone(
     };
     let written = out.write(&head.out).and_then(|()| finish(out, mark));
     written.map_err(|error| reason(&error))
+}
+
+/// What these read, who all read the same.
+fn form_for(replicas: &[Arc<Replica>]) -> Form {
+    let mut all = replicas.iter();
+    Form::Replicas {
+        of_valkey: all.any(|replica| replica.facts.lock().is_of_valkey()),
+    }
 }
 
 /// A file that is gone when nobody has it open any more.

@@ -34,9 +34,15 @@ pub struct Manner {
     pub uses: Option<Moment>,
     /// Long strings are packed.
     pub packs: bool,
+    /// Hashes whose fields have deadlines are written as Valkey writes them.
+    pub is_valkeys: bool,
 }
 
 impl Manner {
+    fn writer(self) -> Writer {
+        Writer::of_form(self.packs, self.is_valkeys)
+    }
+
     /// What is said of this key.
     pub fn attributes(self, entry: &Entry) -> Attributes {
         let (counted, timed) = (self.uses.filter(Moment::counts), self.uses);
@@ -92,10 +98,10 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn new(packs: bool) -> Stretch {
+    fn new(manner: Manner) -> Stretch {
         Stretch {
             segments: Vec::new(),
-            writer: Writer::new(packs),
+            writer: manner.writer(),
             database: None,
             n_bytes: 0,
         }
@@ -210,8 +216,8 @@ impl Gather {
         Gather {
             manner,
             inner: Mutex::new(Gathered {
-                out: Stretch::new(manner.packs),
-                held: Stretch::new(manner.packs),
+                out: Stretch::new(manner),
+                held: Stretch::new(manner),
                 streamed: None,
                 open: HashMap::new(),
                 open_bytes: 0,
@@ -286,10 +292,10 @@ impl Sink for Gather {
     }
 
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
-        let mut writer = Writer::new(self.manner.packs);
+        let mut writer = self.manner.writer();
         let value = (entry.encoding(), entry.payload());
         file::key(&mut writer, self.manner.attributes(entry), entry.key(), value);
-        let mut foot = Writer::new(self.manner.packs);
+        let mut foot = self.manner.writer();
         if let Payload::Big(collection) = value.1 {
             save::open(&mut writer, collection);
             save::close(&mut foot, collection);
@@ -333,7 +339,7 @@ impl Sink for Gather {
         let inner = &mut *self.inner.lock();
         if let Some(streamed) = inner.streamed.take_if(|streamed| streamed.id == id) {
             inner.out.writer.raw(&streamed.foot);
-            let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner.packs));
+            let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner));
             inner.out.append(held);
         } else if let Some(open) = inner.close(id) {
             let writer = inner.whole().select(open.database);

@@ -12,7 +12,7 @@ use keyspace::db::{Terms, View};
 use keyspace::eviction::Preference;
 use keyspace::locked::Locked;
 use keyspace::snapshot::{Sink, Walk};
-use rdb::code::{VERSION, VERSION_PLAIN};
+use rdb::code::{VERSION, VERSION_PLAIN, VERSION_VALKEY};
 use rdb::crc::Checksum;
 use rdb::file;
 use rdb::write::Writer;
@@ -46,8 +46,11 @@ pub enum Form {
     Snapshot,
     /// The same, as the base of the append-only file.
     Base,
-    /// The same, for replicas.
-    Replicas,
+    /// The same, for replicas; those of Valkey have a version of their own.
+    Replicas {
+        /// They are of Valkey 9 or later.
+        of_valkey: bool,
+    },
     /// Commands, as the base of the append-only file.
     Commands,
 }
@@ -116,7 +119,7 @@ impl Saved {
         self.file.write(&sum.to_le_bytes())?;
         match self.form {
             Form::Snapshot => self.file.commit(),
-            Form::Base | Form::Commands | Form::Replicas => self.file.name(), // as above
+            Form::Base | Form::Commands | Form::Replicas { .. } => self.file.name(), // as above
         }
     }
 }
@@ -131,16 +134,17 @@ fn manner(state: &State) -> Manner {
     Manner {
         uses: is_saved.then(|| Moment::new(now_ms, state.config.frequency())),
         packs: state.config.packs_strings(),
+        is_valkeys: false,
     }
 }
 
 /// What stands before the keys.
 pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     let has_deadlines = state.keyspace.may_hold_field_deadlines();
-    let version = if has_deadlines {
-        VERSION
-    } else {
-        VERSION_PLAIN
+    let version = match form {
+        _ if !has_deadlines => VERSION_PLAIN,
+        Form::Replicas { of_valkey: true } => VERSION_VALKEY,
+        _ => VERSION,
     };
     file::header(writer, version);
     file::about(writer, "redis-ver", REDIS_VERSION);
@@ -148,7 +152,9 @@ pub(super) fn write_head(writer: &mut Writer, state: &State, form: Form) {
     file::about(writer, "ctime", &unix_time().as_secs().to_string());
     let used_bytes = memory::allocated().map_or(0, |allocated| allocated.used_bytes);
     file::about(writer, "used-mem", &used_bytes.to_string());
-    if form == Form::Replicas || form == Form::Snapshot && state.journal.backlog.is_on() {
+    if matches!(form, Form::Replicas { .. })
+        || form == Form::Snapshot && state.journal.backlog.is_on()
+    {
         let (ids, offset) = (state.role.ids(), state.journal.backlog.end());
         if state.role.is_replica() {
             let database = state.role.stream_database.load(Relaxed);
@@ -328,10 +334,13 @@ pub(super) fn cut(state: &'static State, job: &mut Job<'_>) -> Result<Cut, Strin
         }
         n_rounds += 1;
     };
-    let manner = manner(state);
+    let manner = Manner {
+        is_valkeys: job.form == Form::Replicas { of_valkey: true },
+        ..manner(state)
+    };
     let is_summed = state.config.sums_appended();
     let gather: Arc<dyn Gathering> = match job.form {
-        Form::Snapshot | Form::Base | Form::Replicas => Arc::new(Gather::new(manner)),
+        Form::Snapshot | Form::Base | Form::Replicas { .. } => Arc::new(Gather::new(manner)),
         Form::Commands => Arc::new(Restater::new(is_summed)),
     };
     let sink: Arc<dyn Sink> = gather.clone();
@@ -408,7 +417,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     };
     // Bases of the append-only file have names of their own.
     let is_put = match job.form {
-        Form::Base | Form::Commands | Form::Replicas => place().map(|()| true)?,
+        Form::Base | Form::Commands | Form::Replicas { .. } => place().map(|()| true)?,
         Form::Snapshot => state.saving.put(cut.number, place)?,
     };
     Ok(is_put.then_some(cut.changes))

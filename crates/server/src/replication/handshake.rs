@@ -5,8 +5,14 @@
 //!   AUTH [user] password                +OK                    if there is a password
 //!   REPLCONF listening-port N           +OK or an error, which does not matter
 //!   REPLCONF ip-address A               likewise               if it is announced
-//!   REPLCONF capa eof capa psync2 version V   likewise; V is a Valkey's, whose primaries choose the format by it
+//!   REPLCONF capa eof capa psync2 capa rdb-redis version V
+//!                                       likewise; V is a Valkey's, whose primaries choose the format by it, and
+//!                                       rdb-redis tells a Minium that Redis's is read as well
 //!   PSYNC replid offset                 +FULLRESYNC replid offset | +CONTINUE [replid] | an error
+//!                                       | +RDBCHANNELSYNC id, if capa rdb-channel-repl was said, too
+//!   then, on another connection:
+//!   REPLCONF capa eof rdb-only 1 rdb-channel 1 main-ch-client-id id listening-port N
+//!   PSYNC ? -1                          +FULLRESYNC replid offset
 //! ```
 
 /// What a replica says of itself.
@@ -20,6 +26,10 @@ pub struct Introduction {
     pub ip: Option<String>,
     /// The history that it has, and the first byte that it lacks, counted from 1.
     pub history: Option<(String, u64)>,
+    /// It can get the snapshot through a connection of its own.
+    pub takes_channel: bool,
+    /// This is such a connection, for the one that the primary knows under this number.
+    pub channel_of: Option<u64>,
     /// The other side is to take over: FAILOVER.
     pub hands_over: bool,
 }
@@ -35,6 +45,11 @@ pub enum Step {
         replid: String,
         /// The offset of the snapshot.
         offset: u64,
+    },
+    /// The snapshot comes through another connection that names this number, and the stream through this one.
+    Apart {
+        /// The number.
+        id: u64,
     },
     /// The stream follows where it was left.
     Continue {
@@ -117,12 +132,29 @@ impl Handshake {
 
     fn tell_port(&mut self) -> Step {
         let port = self.about.port.to_string();
+        if let Some(id) = self.about.channel_of {
+            let id = id.to_string();
+            let words = [
+                "REPLCONF",
+                "capa",
+                "eof",
+                "rdb-only",
+                "1",
+                "rdb-channel",
+                "1",
+            ];
+            let names = ["main-ch-client-id", &id, "listening-port", &port];
+            return self.say(Said::Capabilities, &[&words[..], &names].concat());
+        }
         self.say(Said::Port, &["REPLCONF", "listening-port", &port])
     }
 
     fn tell_capabilities(&mut self) -> Step {
-        let capabilities = ["REPLCONF", "capa", "eof", "capa", "psync2"];
-        let words = [&capabilities[..], &["version", VALKEY_UNDERSTOOD]].concat();
+        let capabilities = ["eof", "psync2", "rdb-redis", "rdb-channel-repl"];
+        let n = capabilities.len() - usize::from(!self.about.takes_channel);
+        let named = capabilities[..n].iter().flat_map(|name| ["capa", name]);
+        let mut words = vec!["REPLCONF"];
+        words.extend(named.chain(["version", VALKEY_UNDERSTOOD]));
         self.say(Said::Capabilities, &words)
     }
 
@@ -164,6 +196,10 @@ fn answered(line: &str, has_history: bool) -> Step {
                 _ => wrong(),
             }
         }
+        Some("+RDBCHANNELSYNC") => match words.next().and_then(|id| id.parse().ok()) {
+            Some(id) => Step::Apart { id },
+            None => wrong(),
+        },
         Some("+CONTINUE") if has_history => Step::Continue {
             replid: words.next().filter(is_name).map(str::to_owned),
         },
@@ -203,7 +239,7 @@ mod tests {
         let expected = [
             "PING",
             "REPLCONF listening-port 7000",
-            "REPLCONF capa eof capa psync2 version 9.0.0",
+            "REPLCONF capa eof capa psync2 capa rdb-redis version 9.0.0",
             "PSYNC ? -1",
         ];
         assert_eq!(said, expected);
@@ -224,6 +260,7 @@ mod tests {
             ip: Some("10.0.0.1".into()),
             history: Some(("b".repeat(40), 101)),
             hands_over: true,
+            ..Introduction::default()
         };
         let answers = [
             "-NOAUTH Authentication required.",
@@ -241,12 +278,42 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_may_come_through_another_connection() {
+        let about = Introduction {
+            port: 7000,
+            takes_channel: true,
+            ..Introduction::default()
+        };
+        let (said, end) = talk(about.clone(), &["+PONG", "+OK", "+OK", "+RDBCHANNELSYNC 8"]);
+        let all = "capa eof capa psync2 capa rdb-redis capa rdb-channel-repl version 9.0.0";
+        assert_eq!(said[2], format!("REPLCONF {all}"));
+        assert_eq!(end, Step::Apart { id: 8 });
+        let other = Introduction {
+            channel_of: Some(8),
+            login: (String::new(), "secret".into()),
+            ..about
+        };
+        let full = format!("+FULLRESYNC {} 0", "a".repeat(40));
+        let (said, end) = talk(other, &["+PONG", "+OK", "+OK", &full]);
+        let expected = [
+            "PING",
+            "AUTH secret",
+            "REPLCONF capa eof rdb-only 1 rdb-channel 1 main-ch-client-id 8 listening-port 7000",
+            "PSYNC ? -1",
+        ];
+        assert_eq!(said, expected);
+        assert!(matches!(end, Step::Full { offset: 0, .. }));
+    }
+
+    #[test]
     fn what_is_no_answer_ends_it() {
         for answers in [
             &["-LOADING Redis is loading"][..],
             &["+PONG", "+OK", "+OK", "-NOMASTERLINK no"],
             &["+PONG", "+OK", "+OK", "+FULLRESYNC short 1"],
             &["+PONG", "+OK", "+OK", "+FULLRESYNC"],
+            &["+PONG", "+OK", "+OK", "+RDBCHANNELSYNC"],
+            &["+PONG", "+OK", "+OK", "+RDBCHANNELSYNC -1"],
             &["+PONG", "+OK", "+OK", "$5"],
         ] {
             let (_, end) = talk(Introduction::default(), answers);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use resp::reply::{Proto, Reply};
 
+use super::apart::Kept;
 use super::disk::Durable;
 use super::handshake::Introduction;
 use super::reader::{Event, Reader};
@@ -41,7 +42,7 @@ const WORTH: Duration = Duration::from_secs(10);
 /// How long a command whose locks are busy waits.
 const BUSY: Duration = Duration::from_micros(50);
 /// Bytes read at a time.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 /// Where this thread's random numbers start.
 const SEED: u64 = 0x6c69_6e6b;
 
@@ -54,7 +55,10 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
         {
             log::warn!("{why}");
         }
-        link.note(|primary| primary.link = LinkState::Connect);
+        link.note(|primary| {
+            primary.link = LinkState::Connect;
+            primary.kept.0 = 0;
+        });
         link.hide();
         link.leave_block();
         let patience = link.patience();
@@ -65,12 +69,16 @@ pub fn run(state: &'static State, commands: &'static Commands, generation: u64) 
 }
 
 /// The answer to PSYNC.
-enum Answer {
+pub(super) enum Answer {
     /// History and offset of the snapshot that follows.
     Full(String, u64),
+    /// The snapshot comes through another connection, which names this number; the stream through this one.
+    Apart(u64),
     /// The name that the history has now, if it has another one.
     Continue(Option<String>),
 }
+
+type IsLost = Box<dyn Fn() -> bool + Send>;
 
 pub(super) struct Link {
     pub(super) state: &'static State,
@@ -92,6 +100,10 @@ pub(super) struct Link {
     is_copied: bool,
     /// Copies that were lost before, or just after, they were there, one after the other.
     n_vain: u32,
+    /// What came of the stream while the snapshot did.
+    pub(super) kept: Kept,
+    /// Whether the connection that the stream comes through is lost, while another one is read.
+    is_lost: Option<IsLost>,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -113,12 +125,22 @@ impl Link {
             followed_since: None,
             is_copied: false,
             n_vain: 0,
+            kept: Kept::default(),
+            is_lost: None,
             shown: None,
         }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
         self.state.role.generation() == self.generation && !self.state.is_stopping.load(Relaxed)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn set_lost(&mut self, is_lost: Option<IsLost>) {
+        self.is_lost = is_lost;
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
@@ -186,6 +208,7 @@ impl Link {
         self.sleep_along();
         log::info!("Connecting to MASTER {}:{}", primary.host, primary.port);
         self.note(|primary| primary.link = LinkState::Connecting);
+        self.kept = Kept::default(); // of the last connection
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
         self.note(|primary| primary.link = LinkState::Handshake);
@@ -204,6 +227,11 @@ impl Link {
             Answer::Full(replid, offset) => {
                 self.is_copied = true;
                 self.full(&mut stream, &mut reader, (&replid, offset))?;
+                self.is_astray = false;
+            }
+            Answer::Apart(id) => {
+                self.is_copied = true;
+                self.full_apart(&stream, &primary, id)?;
                 self.is_astray = false;
             }
             Answer::Continue(replid) => {
@@ -261,7 +289,7 @@ impl Link {
         }
     }
 
-    fn connect(&self, primary: &Primary) -> Result<TcpStream, String> {
+    pub(super) fn connect(&self, primary: &Primary) -> Result<TcpStream, String> {
         let failed = |error: std::io::Error| {
             format!("Error condition on socket for SYNC: {}", reason(&error))
         };
@@ -288,7 +316,18 @@ impl Link {
 
     /// Reads once; whether something came.
     fn read(&mut self, stream: &mut TcpStream, reader: &mut Reader) -> Result<bool, String> {
-        let n = match reader.fill(READ_BYTES, |room| stream.read(room)) {
+        let n_kept = self.kept.len();
+        let kept = &mut self.kept;
+        let read = |room: &mut [u8]| match kept.take(room) {
+            0 => stream.read(room),
+            n => Ok(n),
+        };
+        let n = reader.fill(READ_BYTES, read);
+        if n_kept > 0 {
+            let n_kept = self.kept.len();
+            self.note(|primary| primary.kept.0 = n_kept);
+        }
+        let n = match n {
             Ok(0) => return Err("Connection with master lost.".to_owned()),
             Ok(n) => n,
             Err(error) => match error.kind() {
@@ -316,6 +355,9 @@ impl Link {
             if !self.is_wanted() {
                 return Err("the primary is no longer wanted".to_owned());
             }
+            if self.is_lost.as_ref().is_some_and(|is_lost| is_lost()) {
+                return Err("Connection with master lost.".to_owned());
+            }
             if started.elapsed() > self.state.config.replication_timeout() {
                 return Err("Timeout connecting to the MASTER...".to_owned());
             }
@@ -323,7 +365,7 @@ impl Link {
         Ok(())
     }
 
-    fn say(stream: &mut TcpStream, words: &[String]) -> Result<(), String> {
+    pub(super) fn say(stream: &mut TcpStream, words: &[String]) -> Result<(), String> {
         let mut bytes = format!("*{}\r\n", words.len());
         for word in words {
             bytes.push_str(&format!("${}\r\n{word}\r\n", word.len()));
@@ -333,7 +375,7 @@ impl Link {
     }
 
     /// What this server says of itself.
-    fn introduction(&self) -> Introduction {
+    pub(super) fn introduction(&self) -> Introduction {
         let (config, backlog) = (&self.state.config, &self.state.journal.backlog);
         let (ip, port) = config.announced();
         let replid = self.state.role.ids().replid;
@@ -343,12 +385,14 @@ impl Link {
             port: port.unwrap_or(config.port()),
             ip,
             history: has_history.then(|| (replid, backlog.end() + 1)),
+            takes_channel: config.uses_rdb_channel(),
+            channel_of: None,
             hands_over: self.state.role.failover.phase() == Phase::Moving,
         }
     }
 
     /// Up to the answer to PSYNC.
-    fn shake_hands(
+    pub(super) fn shake_hands(
         &mut self,
         stream: &mut TcpStream,
         reader: &mut Reader,
@@ -357,6 +401,7 @@ impl Link {
             match reader.read()? {
                 Some(Event::Say(words)) => Link::say(stream, &words)?,
                 Some(Event::Full { replid, offset }) => return Ok(Answer::Full(replid, offset)),
+                Some(Event::Apart { id }) => return Ok(Answer::Apart(id)),
                 Some(Event::Continue { replid }) => return Ok(Answer::Continue(replid)),
                 Some(_) => return Err("the handshake did not end".to_owned()),
                 None => self.await_more(stream, reader)?,

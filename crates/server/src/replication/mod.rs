@@ -1,6 +1,7 @@
 //! The driver of replication: a thread that looks after replicas and begins snapshots for them, and one
 //! that follows the primary while there is one. What they know is in [`crate::role`].
 
+mod apart;
 mod disk;
 pub mod handover;
 pub mod handshake;
@@ -103,12 +104,16 @@ impl Keeper {
         }
     }
 
-    /// Closes replicas that have said nothing for `repl-timeout`.
+    /// Closes replicas that have said nothing, or have not come for their snapshot, for `repl-timeout`.
     fn drop_silent(&self, replicas: &[Arc<Replica>]) {
         let limit = self.state.config.replication_timeout();
-        for replica in replicas.iter().filter(|replica| replica.is_online()) {
-            let acked_at = replica.facts.lock().acked_at;
-            if acked_at.is_some_and(|at| at.elapsed() > limit) {
+        for replica in replicas {
+            let heard_at = match replica.is_apart() {
+                true => Some(replica.since),
+                false if !replica.is_online() => None,
+                false => replica.facts.lock().acked_at,
+            };
+            if heard_at.is_some_and(|at| at.elapsed() > limit) {
                 log::warn!("Disconnecting timedout replica (streaming sync): {}", replica.peer);
                 let to = replica.address;
                 self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
@@ -132,9 +137,13 @@ impl Keeper {
         if longest < delay && (n_enough == 0 || waiting.len() < n_enough) {
             return;
         }
-        // Those who want a part of it have a snapshot of their own.
-        let wants_functions = waiting[0].facts.lock().wants_functions_only;
-        waiting.retain(|replica| replica.facts.lock().wants_functions_only == wants_functions);
+        // Those who want a part of it, or read another form, have a snapshot of their own.
+        let wish = |replica: &Replica| {
+            let facts = replica.facts.lock();
+            (facts.wants_functions_only, facts.is_of_valkey())
+        };
+        let first = wish(&waiting[0]);
+        waiting.retain(|replica| wish(replica) == first);
         state.role.is_serving.store(true, Relaxed);
         std::thread::spawn(move || {
             full_sync::serve(state, waiting);

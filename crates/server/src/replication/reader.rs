@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lines of the handshake ─► +FULLRESYNC ─► $length | $EOF:mark ─► snapshot ─┐
-//!                       └───► +CONTINUE ───────────────────────────────────►  └─► commands
+//!                       └───► +CONTINUE, +RDBCHANNELSYNC ──────────────────►  └─► commands
 //! ```
 //!
 //! The events are the same wherever the bytes are cut. Nothing is kept of a snapshot but what may be the
@@ -39,6 +39,11 @@ pub enum Event<'a> {
     Continue {
         /// The name that the history has now, if it has another one.
         replid: Option<String>,
+    },
+    /// The snapshot comes through another connection, and the stream through this one.
+    Apart {
+        /// What the other one is to name.
+        id: u64,
     },
     /// The snapshot begins.
     Snapshot {
@@ -169,6 +174,10 @@ impl Reader {
             Step::Full { replid, offset } => {
                 self.phase = Phase::Header;
                 Event::Full { replid, offset }
+            }
+            Step::Apart { id } => {
+                self.phase = Phase::Stream(Parser::default());
+                Event::Apart { id }
             }
             Step::Continue { replid } => {
                 self.phase = Phase::Stream(Parser::default());

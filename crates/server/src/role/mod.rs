@@ -64,6 +64,8 @@ pub struct Primary {
     pub down_since: Option<Instant>,
     /// Bytes of the snapshot that is coming, if known, and those that came.
     pub snapshot: (u64, u64),
+    /// Bytes of the stream that came besides the snapshot and were not run yet, and the most that they were.
+    pub kept: (u64, u64),
     /// The offset up to which its stream was read.
     pub read: u64,
 }
@@ -185,6 +187,7 @@ impl Role {
             up_since: None,
             down_since: Some(Instant::now()),
             snapshot: (0, 0),
+            kept: (0, 0),
             read: 0,
         });
         desk.generation += 1;
@@ -346,6 +349,8 @@ impl Role {
         replica.give_up();
         let mut replicas = self.replicas.lock();
         replicas.retain(|other| !Arc::ptr_eq(other, replica));
+        let others = replicas.iter();
+        others.for_each(|other| other.follow_into_the_end(replica));
         self.n_good.fetch_min(replicas.len(), Relaxed); // before they are counted anew
         if replicas.is_empty() {
             *self.alone_since.lock() = Some(Instant::now());
@@ -360,6 +365,21 @@ impl Role {
     /// All replicas. Copies.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.lock().clone()
+    }
+
+    /// All replicas, each once: without connections that are there for a snapshot alone. Copies.
+    pub fn followers(&self) -> Vec<Arc<Replica>> {
+        let mut followers = self.replicas();
+        followers.retain(|replica| !replica.is_channel());
+        followers
+    }
+
+    /// The replica that waits for the connection of its snapshot, by the number of its session.
+    pub fn apart(&self, session: u64) -> Option<Arc<Replica>> {
+        let is_it = |replica: &Arc<Replica>| replica.address.session == session;
+        self.replicas()
+            .into_iter()
+            .find(|replica| is_it(replica) && replica.is_apart())
     }
 
     /// Those that wait for a snapshot, and for how long the first has waited.

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +15,8 @@ use crate::mailbox::Address;
 
 /// Bytes of a snapshot that may wait for one replica's socket.
 const PAYLOAD_BYTES_MAX: usize = 4 << 20;
+/// The Valkey whose hashes have fields with deadlines, and whose snapshots have a version of their own.
+const VALKEY_WITH_DEADLINES: u32 = 9;
 /// Bytes handed to a loop at a time.
 pub const PIECE_BYTES: usize = 64 << 10;
 
@@ -24,6 +26,8 @@ enum Feed {
     None,
     /// It asked for everything; the snapshot is not begun.
     Waiting,
+    /// It asked for everything, and gets the snapshot through another connection, which has not begun.
+    Apart,
     /// The snapshot: what was made of it, or what stands before the file that it is in.
     Payload {
         queue: VecDeque<Arc<[u8]>>,
@@ -33,6 +37,8 @@ enum Feed {
     },
     /// The stream, from this offset on.
     Stream(u64),
+    /// Nothing more: it was the connection of a snapshot, and all of that went out.
+    Sent,
     /// It could not be given what it needs.
     Broken,
 }
@@ -58,6 +64,14 @@ pub struct ReplicaFacts {
     pub takes_eof: bool,
     /// REPLCONF capa psync2, or any PSYNC at all.
     pub takes_psync: bool,
+    /// REPLCONF capa rdb-redis: it reads Redis's snapshots, whatever it says of its version.
+    pub reads_redis: bool,
+    /// REPLCONF version, which only a Valkey says, and who reads its snapshots: the first number.
+    pub version: u32,
+    /// REPLCONF capa rdb-channel-repl: it can get the snapshot through a connection of its own.
+    pub takes_channel: bool,
+    /// REPLCONF rdb-channel and main-ch-client-id: this is such a connection, for the session with this number.
+    pub channel_of: Option<u64>,
     /// REPLCONF rdb-only: it wants a snapshot and no stream.
     pub is_snapshot_only: bool,
     /// REPLCONF rdb-filter-only functions.
@@ -72,6 +86,13 @@ pub struct ReplicaFacts {
     pub is_online: bool,
 }
 
+impl ReplicaFacts {
+    /// Whether it reads Valkey's version of a snapshot and not Redis's.
+    pub fn is_of_valkey(&self) -> bool {
+        self.version >= VALKEY_WITH_DEADLINES && !self.reads_redis
+    }
+}
+
 /// A session that follows this server.
 pub struct Replica {
     /// Where its session is.
@@ -81,10 +102,15 @@ pub struct Replica {
     /// See [`ReplicaFacts`].
     pub facts: Mutex<ReplicaFacts>,
     feed: Mutex<Feed>,
+    /// It gets the stream already, and has not said yet that it has loaded the snapshot.
+    is_loading: AtomicBool,
+    /// Who gets the stream of this snapshot, if that is not this connection.
+    main: OnceLock<Arc<Replica>>,
     /// What its connection holds of what it is sent.
     output_bytes: AtomicUsize,
     room: Condvar,
-    pub(super) since: Instant,
+    /// When it came.
+    pub since: Instant,
 }
 
 impl std::fmt::Debug for Replica {
@@ -102,6 +128,8 @@ pub enum Next {
     Piece,
     /// Nothing for now.
     Nothing,
+    /// Nothing any more: it may be closed.
+    Done,
     /// It cannot go on and must be closed, for this reason.
     Broken(&'static str),
 }
@@ -114,6 +142,8 @@ impl Replica {
             peer,
             facts: Mutex::default(),
             feed: Mutex::new(Feed::None),
+            is_loading: AtomicBool::new(false),
+            main: OnceLock::new(),
             output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
             since: Instant::now(),
@@ -145,24 +175,65 @@ impl Replica {
     /// The state as INFO names it.
     pub fn state(&self) -> &'static str {
         match &*self.feed.lock() {
-            Feed::None | Feed::Waiting | Feed::Broken => "wait_bgsave",
+            Feed::None | Feed::Waiting | Feed::Apart | Feed::Broken => "wait_bgsave",
             Feed::Payload {
                 rest: Rest::Pieces, ..
             } => "wait_bgsave",
-            Feed::Payload { .. } => "send_bulk",
+            Feed::Payload { .. } | Feed::Sent => "send_bulk",
+            Feed::Stream(_) if self.is_loading.load(Relaxed) => "send_bulk_and_stream",
             Feed::Stream(_) => "online",
         }
     }
 
-    /// Whether it gets the stream.
+    /// Whether it follows the stream.
     pub fn is_online(&self) -> bool {
-        matches!(*self.feed.lock(), Feed::Stream(_))
+        !self.is_loading.load(Relaxed) && matches!(*self.feed.lock(), Feed::Stream(_))
+    }
+
+    /// It has said how far it is, so it has loaded what it got.
+    pub fn has_loaded(&self) {
+        self.is_loading.store(false, Relaxed);
+    }
+
+    /// Whether it waits for the connection of its snapshot.
+    pub fn is_apart(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Apart)
+    }
+
+    /// Has it wait for that.
+    pub fn part(&self) {
+        *self.feed.lock() = Feed::Apart;
+    }
+
+    /// Whether this is the connection of a snapshot whose stream goes to another.
+    pub fn is_channel(&self) -> bool {
+        self.main.get().is_some()
+    }
+
+    /// The stream of this one's snapshot goes to `main`. False if it was told so already.
+    pub fn set_main(&self, main: Arc<Replica>) -> bool {
+        self.main.set(main).is_ok()
+    }
+
+    /// At the cut: the stream goes to who waits for it, if that is not this connection. False if he is gone.
+    fn begin_main(&self, offset: u64) -> bool {
+        let Some(main) = self.main.get() else {
+            return true;
+        };
+        let mut feed = main.feed.lock();
+        let waits = matches!(*feed, Feed::Apart);
+        if waits {
+            main.is_loading.store(true, Relaxed);
+            *feed = Feed::Stream(offset);
+        }
+        waits
     }
 
     /// The first offset that it still needs.
     pub(super) fn needs(&self) -> Option<u64> {
         match &*self.feed.lock() {
-            Feed::None | Feed::Waiting | Feed::Broken => None,
+            Feed::None | Feed::Waiting | Feed::Apart | Feed::Sent | Feed::Broken => None,
+            Feed::Payload { .. } if self.is_channel() => None, // who gets the stream says it
             Feed::Payload { then, .. } => Some(*then),
             Feed::Stream(at) => Some(*at),
         }
@@ -204,6 +275,9 @@ impl Replica {
 
     /// Begins the snapshot, behind `head`; the stream follows from `then` on.
     pub fn begin(&self, head: &[u8], then: u64) {
+        if !self.begin_main(then) {
+            return self.give_up();
+        }
         self.facts.lock().is_online = false;
         *self.feed.lock() = Feed::Payload {
             queue: VecDeque::from([head.into()]),
@@ -247,10 +321,20 @@ impl Replica {
         }
     }
 
-    /// It can get nothing more.
+    /// It can get nothing more; nor can who would have gone on behind its snapshot.
     pub fn give_up(&self) {
-        *self.feed.lock() = Feed::Broken;
+        let before = std::mem::replace(&mut *self.feed.lock(), Feed::Broken);
         self.room.notify_all();
+        if let (Some(main), false) = (self.main.get(), matches!(before, Feed::Sent)) {
+            main.give_up();
+        }
+    }
+
+    /// Gives up the snapshot whose stream goes to `main`.
+    pub(super) fn follow_into_the_end(&self, main: &Arc<Replica>) {
+        if self.main.get().is_some_and(|own| Arc::ptr_eq(own, main)) {
+            self.give_up();
+        }
     }
 
     /// Puts what is to be sent next into `out`, at most about [`PIECE_BYTES`].
@@ -259,7 +343,8 @@ impl Replica {
         let is_online = self.facts.lock().is_online;
         let mut feed = self.feed.lock();
         match &mut *feed {
-            Feed::None | Feed::Waiting => Next::Nothing,
+            Feed::None | Feed::Waiting | Feed::Apart => Next::Nothing,
+            Feed::Sent => Next::Done,
             Feed::Broken => Next::Broken("its snapshot could not be made"),
             Feed::Payload {
                 queue,
@@ -275,12 +360,21 @@ impl Replica {
                 }
                 match rest {
                     Rest::Pieces => return Next::Nothing,
+                    Rest::Word if self.is_channel() => {
+                        *feed = Feed::Sent;
+                        return Next::Done;
+                    }
                     // The end of a snapshot of unknown length is the end of what has come.
                     Rest::Word if !is_online => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
                         match file.read_at(out, *at) {
+                            Ok(0) if self.is_channel() => {
+                                out.clear();
+                                *feed = Feed::Sent;
+                                return Next::Done;
+                            }
                             Ok(0) => out.clear(),
                             Ok(n) => {
                                 out.truncate(n);

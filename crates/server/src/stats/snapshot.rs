@@ -279,6 +279,8 @@ pub struct PrimaryInfo {
     pub heard_s: i64,
     /// A snapshot is on its way: its bytes, if they are known, and those that came.
     pub snapshot: Option<(u64, u64)>,
+    /// Bytes of the stream that wait for the snapshot, and the most that they were.
+    pub kept: (u64, u64),
     /// Seconds since the link came up.
     pub up_s: Option<u64>,
     /// Seconds since the link went down.

@@ -214,6 +214,14 @@ pub const FIELDS: &[Field] = &[
         Some((i128::from(s.process?.rss_bytes) - i128::from(used_bytes)).to_string())
     }),
     memory("mem_clients_normal", |s| number(s.clients.memory_bytes)),
+    memory("mem_replica_full_sync_buffer", |s| {
+        number(
+            s.replication
+                .primary
+                .as_ref()
+                .map_or(0, |primary| primary.kept.0),
+        )
+    }),
     memory("mem_clients_slaves", |s| {
         number(s.replication.lagging_bytes + s.replication.unsent_bytes)
     }),
@@ -361,6 +369,12 @@ pub const FIELDS: &[Field] = &[
     replication("slave_repl_offset", |s| {
         s.replication.primary.as_ref()?;
         number(s.replication.offset)
+    }),
+    replication("replica_full_sync_buffer_size", |s| {
+        number(s.replication.primary.as_ref()?.kept.0)
+    }),
+    replication("replica_full_sync_buffer_peak", |s| {
+        number(s.replication.primary.as_ref()?.kept.1)
     }),
     replication("master_sync_total_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.0)),
     replication("master_sync_read_bytes", |s| number(s.replication.primary.as_ref()?.snapshot?.1)),

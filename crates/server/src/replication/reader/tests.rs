@@ -52,7 +52,8 @@ fn about() -> Introduction {
         port: 7000,
         ip: Some("10.0.0.1".to_owned()),
         history: Some(("b".repeat(40), 101)),
-        hands_over: false,
+        takes_channel: true,
+        ..Introduction::default()
     }
 }
 
@@ -69,6 +70,7 @@ fn conversations() -> Vec<Vec<u8>> {
         format!("{GREETING}+FULLRESYNC {name} 77\r\n${}\r\n{body}{STREAM}", body.len()),
         format!("{GREETING}\n+CONTINUE\r\n{STREAM}"),
         format!("{GREETING}+CONTINUE {name}\r\n{STREAM}"),
+        format!("{GREETING}+RDBCHANNELSYNC 12\r\n{STREAM}"),
     ]
     .into_iter()
     .map(String::into_bytes)
@@ -245,7 +247,7 @@ impl Replica {
                     self.n_full += 1;
                 }
                 Some(Event::Command { raw, .. }) => self.data.extend_from_slice(raw),
-                Some(Event::Continue { .. } | Event::Snapshot { .. }) => {}
+                Some(Event::Continue { .. } | Event::Snapshot { .. } | Event::Apart { .. }) => {}
                 None => {
                     let n = (1 + chance.below(40)).min(on_the_way.len()).min(n_left);
                     if n == 0 {

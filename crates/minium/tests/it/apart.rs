@@ -1,0 +1,285 @@
+//! Snapshots through a connection of their own: what is written meanwhile, and what is left when either
+//! connection is lost.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
+
+use crate::replicas::{field, follow, start, wait_for_link, wait_for_same};
+use crate::{Server, signal, text, wait_for};
+
+/// A primary whose snapshots take seconds, with so many keys.
+fn slow_primary(n_keys: usize, more: &[&str]) -> Server {
+    let primary = start(more);
+    let mut client = primary.client();
+    text(&format!("DEBUG POPULATE {n_keys} key 100"), &mut client);
+    text("SET data new", &mut client);
+    text("CONFIG SET rdb-key-save-delay 500", &mut client);
+    primary
+}
+
+fn ask_to_follow(replica: &Server, port: u16) {
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+}
+
+/// Waits until the replica gets a snapshot and keeps what is written meanwhile.
+fn wait_for_kept(primary: &Server, replica: &Server) {
+    let (mut one, mut other) = (primary.client(), replica.client());
+    wait_for("the replica keeps what comes", || {
+        text("INCR n", &mut one);
+        let kept = field("replica_full_sync_buffer_size", &mut other);
+        kept.parse::<u64>().is_ok_and(|n| n > 0).then_some(())
+    });
+}
+
+#[test]
+fn the_stream_comes_while_the_snapshot_does() {
+    for threads in ["1", "4"] {
+        let (primary, replica) = (slow_primary(6000, &["--threads", threads]), start(&[]));
+        ask_to_follow(&replica, primary.port);
+        wait_for_kept(&primary, &replica);
+        let (mut one, mut other) = (primary.client(), replica.client());
+        let info = text("INFO replication", &mut one);
+        assert!(info.contains("connected_slaves:1"), "{info}");
+        assert!(info.contains("state=send_bulk_and_stream"), "{info}");
+        assert_eq!(text("GET data", &mut other), "(nil)", "nothing of it is seen before");
+        assert_eq!(text("WAIT 1 10", &mut one), ":0", "it has nothing yet");
+        text("MULTI", &mut one);
+        text("SELECT 5", &mut one);
+        text("SET inside value", &mut one);
+        text("EXEC", &mut one);
+        text("CONFIG SET rdb-key-save-delay 0", &mut one);
+        wait_for_link(&replica);
+        wait_for_same(&primary, &replica);
+        assert_eq!(text("WAIT 1 20000", &mut one), ":1");
+        assert_eq!(field("sync_full", &mut one), "1");
+        assert_eq!(field("replica_full_sync_buffer_size", &mut other), "0");
+        assert_ne!(field("replica_full_sync_buffer_peak", &mut other), "0");
+        wait_for("the second connection is gone", || {
+            let n = text("CLIENT LIST TYPE replica", &mut one)
+                .matches("id=")
+                .count();
+            (n == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn either_side_can_do_without() {
+    for (of_primary, of_replica) in [("no", "yes"), ("yes", "no")] {
+        let primary = slow_primary(2000, &["--repl-rdb-channel", of_primary]);
+        let replica = start(&["--repl-rdb-channel", of_replica]);
+        ask_to_follow(&replica, primary.port);
+        let mut client = primary.client();
+        wait_for("the snapshot is on its way", || {
+            text("INCR n", &mut client);
+            let info = text("INFO replication", &mut client);
+            info.contains("state=wait_bgsave").then_some(())
+        });
+        text("CONFIG SET rdb-key-save-delay 0", &mut client);
+        wait_for_same(&primary, &replica);
+        assert_eq!(field("replica_full_sync_buffer_peak", &mut replica.client()), "0");
+    }
+}
+
+#[test]
+fn what_is_beyond_the_limit_waits_at_the_primary() {
+    let primary = slow_primary(6000, &[]);
+    let replica = start(&["--replica-full-sync-buffer-limit", "100kb"]);
+    ask_to_follow(&replica, primary.port);
+    wait_for_kept(&primary, &replica);
+    let (mut one, mut other) = (primary.client(), replica.client());
+    let value = "x".repeat(50_000);
+    for i in 0..400 {
+        text(&format!("SET long:{i} {value}"), &mut one);
+    }
+    wait_for("the limit is reached", || {
+        (field("replica_full_sync_buffer_size", &mut other) == "102400").then_some(())
+    });
+    text("CONFIG SET rdb-key-save-delay 0", &mut one);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("replica_full_sync_buffer_peak", &mut other), "102400");
+    assert_eq!(field("sync_full", &mut one), "1");
+}
+
+#[test]
+fn the_primary_need_not_keep_what_the_replica_keeps() {
+    let limit = "replica 1mb 1mb 1";
+    let primary = slow_primary(
+        20_000,
+        &[
+            "--repl-backlog-size",
+            "16kb",
+            "--client-output-buffer-limit",
+            limit,
+        ],
+    );
+    let replica = start(&[]);
+    ask_to_follow(&replica, primary.port);
+    wait_for_kept(&primary, &replica);
+    let (mut one, mut other) = (primary.client(), replica.client());
+    let value = "x".repeat(50_000);
+    for i in 0..200 {
+        text(&format!("SET long:{i} {value}"), &mut one);
+        wait_for("the replica reads on", || {
+            let n: u64 = field("repl_backlog_histlen", &mut one).parse().unwrap();
+            (n < 500_000).then_some(())
+        });
+    }
+    wait_for("the replica has it", || {
+        let n: u64 = field("replica_full_sync_buffer_size", &mut other)
+            .parse()
+            .unwrap();
+        (n > 10_000_000).then_some(())
+    });
+    assert!(text("INFO replication", &mut one).contains("state=send_bulk_and_stream"));
+    text("CONFIG SET rdb-key-save-delay 0", &mut one);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_full", &mut one), "1");
+}
+
+#[test]
+fn who_loses_one_connection_loses_both_and_begins_anew() {
+    for way in ["primary", "replica"] {
+        let (primary, replica) = (slow_primary(6000, &[]), start(&[]));
+        text("SET data old", &mut replica.client());
+        ask_to_follow(&replica, primary.port);
+        wait_for_kept(&primary, &replica);
+        let mut client = primary.client();
+        match way {
+            "primary" => {
+                let list = text("CLIENT LIST TYPE replica", &mut client);
+                let id = list
+                    .split("id=")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next());
+                text(&format!("CLIENT KILL ID {}", id.unwrap()), &mut client);
+            }
+            _ => {
+                text("REPLICAOF NO ONE", &mut replica.client());
+                assert_eq!(text("GET data", &mut replica.client()), "\"old\"");
+                ask_to_follow(&replica, primary.port);
+            }
+        }
+        wait_for("it asks again", || (field("sync_full", &mut client) == "2").then_some(()));
+        let data = text("GET data", &mut replica.client());
+        assert!(data == "\"old\"" || data == "\"new\"", "{data}");
+        text("CONFIG SET rdb-key-save-delay 0", &mut client);
+        wait_for_same(&primary, &replica);
+        assert_eq!(text("GET data", &mut replica.client()), "\"new\"");
+    }
+}
+
+#[test]
+fn a_primary_that_dies_meanwhile_leaves_the_old_data() {
+    let (primary, replica) = (slow_primary(6000, &[]), start(&[]));
+    let mut client = replica.client();
+    text("SET data old", &mut client);
+    ask_to_follow(&replica, primary.port);
+    wait_for_kept(&primary, &replica);
+    signal("KILL", primary.process.id());
+    wait_for("the replica has noticed", || {
+        let info = text("INFO replication", &mut client);
+        info.contains("master_sync_in_progress:0").then_some(())
+    });
+    assert_eq!(text("GET data", &mut client), "\"old\"");
+    assert_eq!(text("DBSIZE", &mut client), ":1");
+}
+
+#[test]
+fn nobody_gets_the_snapshot_of_another() {
+    let primary = start(&[]);
+    let mut client = primary.client();
+    for line in [
+        "REPLCONF main-ch-client-id 1",
+        "REPLCONF rdb-channel 1 main-ch-client-id x",
+        "REPLCONF rdb-channel 1 main-ch-client-id -1",
+        "REPLCONF rdb-channel 2",
+    ] {
+        assert!(text(line, &mut client).starts_with("-ERR"), "{line}");
+    }
+    assert_eq!(text("REPLCONF capa eof rdb-only 1 rdb-channel 1", &mut client), "+OK");
+    assert!(text("PSYNC ? -1", &mut client).starts_with("-ERR"));
+}
+
+/// Passes connections on; what comes from the target ends after so many bytes, of both together.
+fn proxy(target: u16, n_left: Arc<AtomicI64>, n_cuts: Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for from in listener.incoming() {
+            let (Ok(mut from), Ok(mut to)) = (from, TcpStream::connect(("127.0.0.1", target)))
+            else {
+                return;
+            };
+            let (mut back, mut there) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            let (n_left, n_cuts) = (n_left.clone(), n_cuts.clone());
+            std::thread::spawn(move || {
+                let mut room = [0; 512];
+                while let Ok(n @ 1..) = back.read(&mut room) {
+                    let before = n_left.fetch_sub(n as i64, SeqCst);
+                    let n_passed = before.clamp(0, n as i64) as usize;
+                    if there.write_all(&room[..n_passed]).is_err() {
+                        break;
+                    }
+                    if n_passed < n {
+                        n_cuts.fetch_add(1, SeqCst);
+                        break;
+                    }
+                }
+                let _ = there.shutdown(std::net::Shutdown::Both);
+                let _ = back.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_sync_cut_anywhere_leaves_the_old_data_or_the_new() {
+    let primary = start(&[]);
+    let mut one = primary.client();
+    for i in 0..40 {
+        text(&format!("SET key:{i} new"), &mut one);
+    }
+    let (n_left, n_cuts) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let port = proxy(primary.port, n_left.clone(), n_cuts.clone());
+    let (mut n_old, mut n_new) = (0, 0);
+    for n_bytes in (0..1200).step_by(40) {
+        let replica = start(&["--repl-timeout", "2"]);
+        let mut other = replica.client();
+        for i in 0..40 {
+            text(&format!("SET key:{i} old"), &mut other);
+        }
+        let before = n_cuts.load(SeqCst);
+        n_left.store(n_bytes, SeqCst);
+        ask_to_follow(&replica, port);
+        wait_for("it is cut, or there", || {
+            text("INCR n", &mut one);
+            let is_up = text("INFO replication", &mut other).contains("master_link_status:up");
+            (is_up || n_cuts.load(SeqCst) > before).then_some(())
+        });
+        text("REPLICAOF NO ONE", &mut other);
+        let keys: Vec<String> = (0..40).map(|i| format!("key:{i}")).collect();
+        let all = wait_for("it has loaded what it has", || {
+            let all = text(&format!("MGET {}", keys.join(" ")), &mut other);
+            (!all.starts_with("-LOADING")).then_some(all)
+        });
+        match (all.matches("old").count(), all.matches("new").count()) {
+            (40, 0) => n_old += 1,
+            (0, 40) => n_new += 1,
+            _ => panic!("a mix after {n_bytes} bytes: {all}"),
+        }
+    }
+    assert!(n_old > 5 && n_new > 0, "{n_old} were cut and {n_new} were not");
+    n_left.store(i64::MAX, SeqCst);
+    let replica = start(&[]);
+    ask_to_follow(&replica, port);
+    wait_for_same(&primary, &replica);
+    follow(&replica, &primary);
+}
