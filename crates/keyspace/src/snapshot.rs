@@ -270,6 +270,7 @@ impl<'k> Walk<'k> {
             let snapshot = &self.keyspace.snapshot;
             // An exchange since the last look has the walk start over, at the next step.
             while room.walk_mark != snapshot.mark() && !snapshot.is_swapped.load(Relaxed) {
+                room.table.prefetch_scan(self.cursor);
                 self.cursor = room.table.scan(self.cursor, &mut |entry| {
                     n_seen += 1;
                     n_bytes += bytes_about(&entry);

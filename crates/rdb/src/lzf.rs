@@ -24,14 +24,14 @@ const REFERENCE_MAX: usize = 264;
 const PACKED_BYTES_MAX: usize = 1 << 31;
 
 struct Packer {
-    seen: Box<[u32]>,
-    /// The position of the next string's first byte; smaller ones belong to earlier strings.
+    seen: Box<[u32; TABLE_LEN]>,
+    /// The position of the next text's first byte; smaller ones belong to earlier texts.
     base: u32,
 }
 
 thread_local! {
     static PACKER: RefCell<Packer> = RefCell::new(Packer {
-        seen: vec![0; TABLE_LEN].into(),
+        seen: Box::new([0; TABLE_LEN]),
         base: 1,
     });
 }
@@ -50,7 +50,7 @@ pub fn pack(text: &[u8], max: usize, out: &mut Vec<u8>) -> Option<usize> {
     done
 }
 
-/// The slot of the three bytes that end in the low bits of `word`.
+/// The slot of three bytes.
 fn slot(word: u32) -> usize {
     (word >> (24 - TABLE_BITS)).wrapping_sub(word.wrapping_mul(5)) as usize & (TABLE_LEN - 1)
 }
@@ -59,59 +59,101 @@ fn word_at(text: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([0, text[at], text[at + 1], text[at + 2]])
 }
 
+/// The two bytes from `at` on, which a third is put behind.
+fn first_two(text: &[u8], at: usize) -> u32 {
+    match text.get(at..at + 2) {
+        Some(&[one, two]) => u32::from_be_bytes([0, 0, one, two]),
+        _ => 0,
+    }
+}
+
 impl Packer {
+    /// Literals are counted as they are met, and copied when a reference or the end follows them.
     fn pack(&mut self, text: &[u8], max: usize, out: &mut Vec<u8>) -> Option<usize> {
-        let base = match self.base.checked_add(text.len() as u32) {
-            Some(next) => std::mem::replace(&mut self.base, next),
-            None => {
-                self.seen.fill(0);
-                self.base = 1 + text.len() as u32;
-                1
-            }
-        };
+        let base = self.begin(text.len() as u32);
         let start = out.len();
-        let end = text.len();
-        let mut literals = Literals::begin(out);
-        let mut at = 0;
-        while at + 2 < end {
-            let seen = &mut self.seen[slot(word_at(text, at))];
+        let (mut at, mut run) = (0, Run::begin(0, 1, max));
+        let mut word = first_two(text, at);
+        while let Some(&third) = text.get(at + 2) {
+            word = (word << 8 | u32::from(third)) & 0xff_ffff;
+            let seen = &mut self.seen[slot(word)];
             let back_to = std::mem::replace(seen, base + at as u32);
-            // The first byte of a string is never referred to.
-            let before = (back_to > base).then(|| (back_to - base) as usize);
-            let found = before.filter(|&before| {
-                at - before - 1 < BACK_MAX && text[before..before + 3] == text[at..at + 3]
-            });
-            let Some(before) = found else {
-                if out.len() - start >= max {
+            // The first byte of a text is never referred to.
+            let before = back_to.wrapping_sub(base) as usize;
+            let is_found =
+                back_to > base && at - before - 1 < BACK_MAX && word_at(text, before) == word;
+            if !is_found {
+                if at >= run.last {
                     return None;
                 }
-                literals.push(text[at], out);
                 at += 1;
                 continue;
-            };
-            if out.len() - start - usize::from(literals.is_empty()) + 4 >= max {
+            }
+            if run.n_out(at) - usize::from(run.is_even(at)) + 4 >= max {
                 return None;
             }
+            push_literals(&text[run.start..at], out);
             let len = reference_len(text, before, at);
-            literals.end(out);
             push_reference(at - before - 1, len - 2, out);
-            literals = Literals::begin(out);
             at += len;
-            if at + 2 >= end {
+            run = Run::begin(at, out.len() - start + 1, max);
+            if at + 2 >= text.len() {
                 break;
             }
             for near in [at - 2, at - 1] {
                 self.seen[slot(word_at(text, near))] = base + near as u32;
             }
+            word = first_two(text, at);
         }
-        if out.len() - start + 3 > max {
+        if run.n_out(at) + 3 > max {
             return None;
         }
-        for &byte in &text[at..] {
-            literals.push(byte, out);
-        }
-        literals.end(out);
+        push_literals(&text[run.start..], out);
         Some(out.len() - start)
+    }
+
+    /// The position of the first byte of a text of `len` bytes.
+    fn begin(&mut self, len: u32) -> u32 {
+        match self.base.checked_add(len) {
+            Some(next) => std::mem::replace(&mut self.base, next),
+            None => {
+                self.seen.fill(0);
+                self.base = 1 + len;
+                1
+            }
+        }
+    }
+}
+
+/// Bytes that are kept as they are, from `start` on. The original appends each as it is met, and gives up
+/// by what it has appended, so that is counted here: one byte for each, and one before each 32.
+struct Run {
+    start: usize,
+    /// What is appended with none of them, the first head included.
+    n_before: usize,
+    /// Where the original gives up.
+    last: usize,
+}
+
+impl Run {
+    fn begin(start: usize, n_before: usize, max: usize) -> Run {
+        let room = max.saturating_sub(n_before);
+        let last = start + room - room / (LITERALS_MAX + 1);
+        Run {
+            start,
+            n_before,
+            last,
+        }
+    }
+
+    fn n_out(&self, at: usize) -> usize {
+        let n = at - self.start;
+        self.n_before + n + n / LITERALS_MAX
+    }
+
+    /// Whether a head was appended last.
+    fn is_even(&self, at: usize) -> bool {
+        (at - self.start).is_multiple_of(LITERALS_MAX)
     }
 }
 
@@ -147,39 +189,11 @@ fn push_reference(back: usize, n: usize, out: &mut Vec<u8>) {
     out.push(back as u8);
 }
 
-/// A run of bytes as they are, whose length stands before it.
-struct Literals {
-    head: usize,
-    len: usize,
-}
-
-impl Literals {
-    fn begin(out: &mut Vec<u8>) -> Literals {
-        out.push(0);
-        Literals {
-            head: out.len() - 1,
-            len: 0,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn push(&mut self, byte: u8, out: &mut Vec<u8>) {
-        out.push(byte);
-        self.len += 1;
-        if self.len == LITERALS_MAX {
-            out[self.head] = (self.len - 1) as u8;
-            *self = Literals::begin(out);
-        }
-    }
-
-    fn end(&self, out: &mut Vec<u8>) {
-        match self.len {
-            0 => out.truncate(self.head),
-            len => out[self.head] = (len - 1) as u8,
-        }
+/// Appends bytes as they are.
+fn push_literals(literals: &[u8], out: &mut Vec<u8>) {
+    for run in literals.chunks(LITERALS_MAX) {
+        out.push(run.len() as u8 - 1);
+        out.extend_from_slice(run);
     }
 }
 

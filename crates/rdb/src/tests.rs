@@ -519,3 +519,26 @@ fn the_checksum_is_the_originals() {
     let dumped = b"\x00\x01a\x0c\x00t\x88\xdb[u\x1c\xe3\xfd";
     assert_eq!(content(&restored(dumped, &Limits::default()).unwrap()), ["a"]);
 }
+
+#[test]
+fn what_is_packed_later_has_the_bytes_of_what_is_packed_at_once() {
+    let write = |writer: &mut Writer| {
+        writer.length(3);
+        writer.string(b"short");
+        writer.string(&[b'a'; 300]);
+        writer.string(b"0123456789abcdefghijklmnopqrstuvwxyz"); // nothing is saved by packing it
+        writer.string(b"-1234");
+        writer.string(&b"text of some length, ".repeat(5_000));
+    };
+    for packs in [false, true] {
+        let (mut now, mut later) = (Writer::new(packs), Writer::deferring(packs));
+        write(&mut now);
+        write(&mut now);
+        let mut behind = Writer::deferring(packs);
+        write(&mut later);
+        write(&mut behind);
+        later.append(&behind);
+        assert_eq!(now.out.len() < 10_000, packs);
+        assert_eq!(later.into_bytes(), now.into_bytes());
+    }
+}

@@ -7,6 +7,8 @@
 //!          | C3 length(packed) length(text) packed                  from 21 bytes on
 //! ```
 
+use std::ops::Range;
+
 use stdx::number::parse_i64;
 
 use crate::lzf;
@@ -15,6 +17,8 @@ use crate::lzf;
 const INTEGER_BYTES_MAX: usize = 11;
 /// Texts beyond this many bytes may be packed.
 const UNPACKED_BYTES_MAX: usize = 20;
+/// A length has at most so many bytes.
+const LENGTH_BYTES_MAX: usize = 9;
 /// What packing must save to be worth it.
 const SAVED_BYTES_MIN: usize = 4;
 
@@ -23,17 +27,82 @@ const SAVED_BYTES_MIN: usize = 4;
 pub struct Writer {
     /// What was written.
     pub out: Vec<u8>,
-    /// Long strings are packed if that makes them shorter.
-    pub packs: bool,
+    packing: Packing,
+}
+
+/// What happens to long strings.
+#[derive(Debug, Default)]
+enum Packing {
+    #[default]
+    Never,
+    /// They are packed if that makes them shorter.
+    AtOnce,
+    /// They stand as they are, without a length, at these places.
+    Later(Vec<Range<usize>>),
 }
 
 impl Writer {
     /// A writer that packs long strings, or does not.
     pub fn new(packs: bool) -> Writer {
+        let packing = match packs {
+            true => Packing::AtOnce,
+            false => Packing::Never,
+        };
         Writer {
             out: Vec::new(),
-            packs,
+            packing,
         }
+    }
+
+    /// One that packs them in [`Writer::into_bytes`]: until then they are only copied.
+    pub fn deferring(packs: bool) -> Writer {
+        let packing = match packs {
+            true => Packing::Later(Vec::new()),
+            false => Packing::Never,
+        };
+        Writer {
+            out: Vec::new(),
+            packing,
+        }
+    }
+
+    /// One that has written these bytes.
+    pub fn holding(out: Vec<u8>) -> Writer {
+        Writer {
+            out,
+            packing: Packing::Never,
+        }
+    }
+
+    /// What was written, with everything packed that is to be. O(bytes).
+    pub fn into_bytes(self) -> Vec<u8> {
+        let Packing::Later(texts) = self.packing else {
+            return self.out;
+        };
+        if texts.is_empty() {
+            return self.out;
+        }
+        let mut writer = Writer::new(true);
+        writer
+            .out
+            .reserve(self.out.len() + texts.len() * LENGTH_BYTES_MAX);
+        let mut done = 0;
+        for text in texts {
+            writer.raw(&self.out[done..text.start]);
+            writer.string(&self.out[text.clone()]);
+            done = text.end;
+        }
+        writer.raw(&self.out[done..]);
+        writer.out
+    }
+
+    /// Appends what another one that defers, or one that does not pack, has written.
+    pub fn append(&mut self, other: &Writer) {
+        if let (Packing::Later(texts), Packing::Later(more)) = (&mut self.packing, &other.packing) {
+            let at = self.out.len();
+            texts.extend(more.iter().map(|text| text.start + at..text.end + at));
+        }
+        self.raw(&other.out);
     }
 
     /// Appends one byte.
@@ -69,8 +138,14 @@ impl Writer {
         if text.len() <= INTEGER_BYTES_MAX && self.integer(text) {
             return;
         }
-        if self.packs && text.len() > UNPACKED_BYTES_MAX && self.packed(text) {
-            return;
+        if text.len() > UNPACKED_BYTES_MAX {
+            if let Packing::Later(texts) = &mut self.packing {
+                texts.push(self.out.len()..self.out.len() + text.len());
+                return self.raw(text);
+            }
+            if matches!(self.packing, Packing::AtOnce) && self.packed(text) {
+                return;
+            }
         }
         self.length(text.len() as u64);
         self.raw(text);

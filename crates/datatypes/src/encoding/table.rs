@@ -671,6 +671,42 @@ impl<R: Record, D: Directory> Table<R, D> {
         ((cursor | !mask).reverse_bits().wrapping_add(1)).reverse_bits()
     }
 
+    /// Asks the processor for what a scan at `cursor` comes to some steps later: buckets, and the records of
+    /// those that were asked for before. Reads buckets.
+    pub fn prefetch_scan(&self, cursor: u64) {
+        const RECORDS_AHEAD: u64 = 3;
+        const BUCKETS_AHEAD: u64 = 6;
+        let n = self.buckets();
+        if n == 0 {
+            return;
+        }
+        let bits = usize::BITS - 1 - n.leading_zeros();
+        let mask = (1_u64 << bits) - 1;
+        let buckets = |steps: u64| {
+            let later = (cursor | !mask).reverse_bits().wrapping_add(steps);
+            let low = (later.reverse_bits() & mask) as usize;
+            [low, low + (1 << bits)].into_iter().filter(|&at| at < n)
+        };
+        for bucket in buckets(BUCKETS_AHEAD) {
+            prefetch(self.bucket(bucket).cast());
+        }
+        for bucket in buckets(RECORDS_AHEAD) {
+            // SAFETY: it is below n, and the caller's borrow keeps the segments alive.
+            let here = unsafe { &*self.bucket(bucket) };
+            let mut used = here.used();
+            while used != 0 {
+                let slot = used.trailing_zeros() as usize / 8;
+                let record = (here.slots[slot] & ADDRESS) as *const u8;
+                prefetch(record);
+                prefetch(record.wrapping_add(64));
+                used &= used - 1;
+            }
+            if let Some(next) = here.overflow() {
+                prefetch(next.as_ptr().cast());
+            }
+        }
+    }
+
     /// Like [`Table::scan`], for the records whose flag is not `mark`, which is then set so.
     pub fn sweep(&mut self, cursor: u64, mark: bool, visit: &mut dyn FnMut(&R)) -> u64 {
         let n = self.buckets();

@@ -229,8 +229,8 @@ fn begin_all(state: &State, replicas: &[Arc<Replica>], mark: Option<&String>, fr
 
 fn pass_on(out: &mut Out<'_>, cut: &save::Cut, bytes_min: usize) -> Result<(), String> {
     for segment in cut.gather.take(bytes_min) {
-        let bytes = segment.into_bytes(cut.gather.packs());
-        out.write(&bytes).map_err(|error| reason(&error))?;
+        out.write(&segment.into_bytes())
+            .map_err(|error| reason(&error))?;
     }
     Ok(())
 }

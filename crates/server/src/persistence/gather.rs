@@ -3,19 +3,19 @@
 //! ```text
 //!   out     keys, whole                               taken by the saver, written to the file
 //!           one long collection, piece by piece
-//!           long texts as they are, which the saver packs: nobody waits for that under a lock
 //!   held    keys that were saved meanwhile            behind it when it ends
 //!   open    other long collections that were begun    head and the pieces so far
 //! ```
 //!
-//! Nothing here blocks: bytes pile up if the disk is slower than the writers, up to a limit at which the
+//! Under a shard's lock bytes are only copied; the saver packs the strings among them when it takes
+//! them. Nothing here blocks: bytes pile up if the disk is slower than the writers, up to a limit at which the
 //! save is given up.
 
 use std::collections::HashMap;
 
 use datatypes::encoding::table::Record;
 use datatypes::hash::HashRef;
-use datatypes::home::{Encoding, Payload, Piece};
+use datatypes::home::{Payload, Piece};
 use keyspace::access::Moment;
 use keyspace::entry::Entry;
 use keyspace::snapshot::Sink;
@@ -57,36 +57,15 @@ pub fn write_entry(writer: &mut Writer, manner: Manner, entry: &Entry) {
     save::value(writer, value.0, value.1);
 }
 
-/// Bytes on their way to the file.
-pub enum Segment {
-    /// As they stand there.
-    Ready(Vec<u8>),
-    /// A text that is to be written as a string.
-    Text(Vec<u8>),
-}
-
-impl Segment {
-    /// The bytes that the file gets.
-    pub fn into_bytes(self, packs: bool) -> Vec<u8> {
-        match self {
-            Segment::Ready(bytes) => bytes,
-            Segment::Text(text) => {
-                let mut writer = Writer::new(packs);
-                writer.string(&text);
-                writer.out
-            }
-        }
-    }
-}
-
-/// Texts from this many bytes on are copied under the lock and packed outside.
-const LONG_TEXT_BYTES: usize = 16 << 10;
+/// Bytes from which on what was written is put aside, so that nothing large grows under a lock.
+const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Keys of several databases, one behind the other.
 struct Stretch {
-    segments: Vec<Segment>,
+    segments: Vec<Writer>,
     /// What comes behind them.
     writer: Writer,
+    packs: bool,
     database: Option<u16>,
     n_bytes: usize,
 }
@@ -95,7 +74,8 @@ impl Stretch {
     fn new(packs: bool) -> Stretch {
         Stretch {
             segments: Vec::new(),
-            writer: Writer::new(packs),
+            writer: Writer::deferring(packs),
+            packs,
             database: None,
             n_bytes: 0,
         }
@@ -109,34 +89,19 @@ impl Stretch {
         &mut self.writer
     }
 
-    /// A key and its value.
-    fn entry(&mut self, database: u16, manner: Manner, entry: &Entry) {
-        let value = (entry.encoding(), entry.payload());
-        match value {
-            (Encoding::Raw | Encoding::Edited, Payload::Blob(text))
-                if text.len() >= LONG_TEXT_BYTES =>
-            {
-                let writer = self.select(database);
-                file::key(writer, manner.attributes(entry), entry.key(), value);
-                self.text(text);
-            }
-            _ => write_entry(self.select(database), manner, entry),
-        }
-    }
-
-    /// A text that is packed when nobody waits for a lock.
-    fn text(&mut self, text: &[u8]) {
-        self.seal();
-        self.n_bytes += text.len();
-        self.segments.push(Segment::Text(text.to_vec()));
-    }
-
     /// Makes a segment of what was written.
     fn seal(&mut self) {
         if !self.writer.out.is_empty() {
             self.n_bytes += self.writer.out.len();
-            let bytes = std::mem::take(&mut self.writer.out);
-            self.segments.push(Segment::Ready(bytes));
+            let next = Writer::deferring(self.packs);
+            self.segments
+                .push(std::mem::replace(&mut self.writer, next));
+        }
+    }
+
+    fn seal_if_long(&mut self) {
+        if self.writer.out.len() >= SEGMENT_BYTES {
+            self.seal();
         }
     }
 
@@ -145,7 +110,7 @@ impl Stretch {
         self.n_bytes + self.writer.out.len()
     }
 
-    fn take(&mut self) -> Vec<Segment> {
+    fn take(&mut self) -> Vec<Writer> {
         self.seal();
         self.n_bytes = 0;
         std::mem::take(&mut self.segments)
@@ -166,14 +131,14 @@ struct Open {
     writer: Writer,
     first_ms: Option<u64>,
     /// What stands behind its pieces.
-    foot: Vec<u8>,
+    foot: Writer,
 }
 
 /// The collection that is written to `out`.
 struct Streamed {
     id: u64,
     first_ms: Option<u64>,
-    foot: Vec<u8>,
+    foot: Writer,
 }
 
 struct Gathered {
@@ -189,9 +154,7 @@ struct Gathered {
 /// What gathers, in one form of file or the other.
 pub trait Gathering: Sink {
     /// Takes what is ready, if it is at least so many bytes.
-    fn take(&self, bytes_min: usize) -> Vec<Segment>;
-    /// Whether long strings are packed.
-    fn packs(&self) -> bool;
+    fn take(&self, bytes_min: usize) -> Vec<Writer>;
     /// Keys that were saved so far.
     fn n_keys(&self) -> u64;
     /// Whether more waits for the disk than may.
@@ -222,16 +185,12 @@ impl Gather {
 }
 
 impl Gathering for Gather {
-    fn take(&self, bytes_min: usize) -> Vec<Segment> {
+    fn take(&self, bytes_min: usize) -> Vec<Writer> {
         let mut inner = self.inner.lock();
         match inner.out.waiting() >= bytes_min {
             true => inner.out.take(),
             false => Vec::new(),
         }
-    }
-
-    fn packs(&self) -> bool {
-        self.manner.packs
     }
 
     fn n_keys(&self) -> u64 {
@@ -252,7 +211,7 @@ impl Gathered {
     /// Takes a collection out of those that were begun.
     fn close(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.open_bytes -= open.writer.out.len() + open.foot.len();
+        self.open_bytes -= open.writer.out.len() + open.foot.out.len();
         Some(open)
     }
 
@@ -269,7 +228,7 @@ impl Gathered {
     fn stream(&mut self, id: u64) {
         if let Some(open) = self.close(id) {
             self.n_keys += 1;
-            self.out.select(open.database).raw(&open.writer.out);
+            self.out.select(open.database).append(&open.writer);
             self.streamed = Some(Streamed {
                 id,
                 first_ms: open.first_ms,
@@ -282,14 +241,16 @@ impl Gathered {
 impl Sink for Gather {
     fn save(&self, database: u16, entry: &Entry) {
         let mut inner = self.inner.lock();
-        inner.whole().entry(database, self.manner, entry);
+        let stretch = inner.whole();
+        write_entry(stretch.select(database), self.manner, entry);
+        stretch.seal_if_long();
     }
 
     fn begin(&self, id: u64, database: u16, entry: &Entry) {
-        let mut writer = Writer::new(self.manner.packs);
+        let mut writer = Writer::deferring(self.manner.packs);
         let value = (entry.encoding(), entry.payload());
         file::key(&mut writer, self.manner.attributes(entry), entry.key(), value);
-        let mut foot = Writer::new(self.manner.packs);
+        let mut foot = Writer::deferring(self.manner.packs);
         if let Payload::Big(collection) = value.1 {
             save::open(&mut writer, collection);
             save::close(&mut foot, collection);
@@ -299,10 +260,10 @@ impl Sink for Gather {
             database,
             writer,
             first_ms,
-            foot: foot.out,
+            foot,
         };
         let inner = &mut *self.inner.lock();
-        inner.open_bytes += open.writer.out.len() + open.foot.len();
+        inner.open_bytes += open.writer.out.len() + open.foot.out.len();
         inner.open.insert(id, open);
     }
 
@@ -312,13 +273,10 @@ impl Sink for Gather {
             inner.stream(id);
         }
         match &inner.streamed {
-            Some(streamed) if streamed.id == id => match piece {
-                Piece::Block(base, pack) => {
-                    inner.out.writer.string(&base.to_bytes());
-                    inner.out.text(pack);
-                }
-                piece => save::piece(&mut inner.out.writer, streamed.first_ms, piece),
-            },
+            Some(streamed) if streamed.id == id => {
+                save::piece(&mut inner.out.writer, streamed.first_ms, piece);
+                inner.out.seal_if_long();
+            }
             _ => {
                 if let Some(open) = inner.open.get_mut(&id) {
                     let before = open.writer.out.len();
@@ -332,13 +290,13 @@ impl Sink for Gather {
     fn end(&self, id: u64) {
         let inner = &mut *self.inner.lock();
         if let Some(streamed) = inner.streamed.take_if(|streamed| streamed.id == id) {
-            inner.out.writer.raw(&streamed.foot);
+            inner.out.writer.append(&streamed.foot);
             let held = std::mem::replace(&mut inner.held, Stretch::new(self.manner.packs));
             inner.out.append(held);
         } else if let Some(open) = inner.close(id) {
             let writer = inner.whole().select(open.database);
-            writer.raw(&open.writer.out);
-            writer.raw(&open.foot);
+            writer.append(&open.writer);
+            writer.append(&open.foot);
         }
     }
 }

@@ -29,9 +29,10 @@ use datatypes::zset::ZsetRef;
 use keyspace::entry::Entry;
 use keyspace::snapshot::Sink;
 use parking_lot::Mutex;
+use rdb::write::Writer;
 use stdx::double::format_f64;
 
-use super::gather::{Gathering, Segment, WAITING_BYTES_MAX};
+use super::gather::{Gathering, WAITING_BYTES_MAX};
 use crate::journal::unit::{write_command, write_record, write_word};
 
 /// Items in a command.
@@ -386,17 +387,13 @@ impl Restater {
 }
 
 impl Gathering for Restater {
-    fn take(&self, bytes_min: usize) -> Vec<Segment> {
+    fn take(&self, bytes_min: usize) -> Vec<Writer> {
         let mut inner = self.0.lock();
         let out = &mut inner.stretch.out;
         match out.len() >= bytes_min && !out.is_empty() {
-            true => vec![Segment::Ready(std::mem::take(out))],
+            true => vec![Writer::holding(std::mem::take(out))],
             false => Vec::new(),
         }
-    }
-
-    fn packs(&self) -> bool {
-        false
     }
 
     fn n_keys(&self) -> u64 {

@@ -415,13 +415,12 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
 }
 
 fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
-    let mut writer = Writer::new(gather.packs());
     for segment in gather.take(bytes_min) {
-        writer.raw(&segment.into_bytes(gather.packs()));
-        let written = saved.flush(&mut writer, CHUNK_BYTES);
-        written.map_err(|error| reason(&error))?;
+        saved
+            .write(&segment.into_bytes())
+            .map_err(|error| reason(&error))?;
     }
-    saved.flush(&mut writer, 0).map_err(|error| reason(&error))
+    Ok(())
 }
 
 /// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
