@@ -48,9 +48,9 @@ fn count_ones(bytes: &[u8]) -> u64 {
     wide + narrow + rest.sum::<u64>()
 }
 
-/// The ones of all whole chunks, and what is left. Sixteen words are summed bit by bit with carries before
-/// any is counted, so that there is one count for sixteen words, which the compiler does without a special
-/// instruction.
+/// The ones of all whole chunks, and what is left. Sixteen words are summed bit by bit with carries
+/// before any is counted, so that there is one count for sixteen words, which the compiler does
+/// without a special instruction.
 fn count_in_lanes<const N: usize>(bytes: &[u8]) -> (u64, &[u8]) {
     let mut chunks = bytes.chunks_exact(128 * N);
     let zero = [0; N];

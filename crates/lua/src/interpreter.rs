@@ -112,9 +112,9 @@ impl Interpreter {
         }
     }
 
-    /// Runs a script that has been compiled under this name, and was not forgotten since, and writes
-    /// what it returns to `sink`. On a failure the sink may hold a part of the result, which the caller
-    /// must take back.
+    /// Runs a script that has been compiled under this name, and was not forgotten since, and
+    /// writes what it returns to `sink`. On a failure the sink may hold a part of the result, which
+    /// the caller must take back.
     pub fn run(
         &mut self,
         (Compiled(place), name): (Compiled, &ScriptName),

@@ -5,9 +5,9 @@
 //! are made; and `redis.call` lends the host the texts where they are on Lua's stack. Whatever is
 //! not a text, an integer or a null is left to mlua, and so is a result that is not a text.
 //!
-//! `KEYS` and `ARGV` of a script are tables that an earlier run has left as they were given to it, if
-//! there are few short texts: a table costs twice as much as all that is put into it. Scripts cannot
-//! keep one, as nothing outlives a run that they may write to.
+//! `KEYS` and `ARGV` of a script are tables that an earlier run has left as they were given to it,
+//! if there are few short texts: a table costs twice as much as all that is put into it. Scripts
+//! cannot keep one, as nothing outlives a run that they may write to.
 //!
 //! An error of Lua jumps out of these functions without dropping anything: while Lua may raise one,
 //! they own nothing.
@@ -61,7 +61,8 @@ const N_KEPT: usize = 2 * (KEPT_TEXTS_MAX + 1);
 
 /// What is known of the tables that are used again.
 struct Kept {
-    /// How many texts the table holds that is `KEYS` now, and `ARGV`; none if that is not a kept one.
+    /// How many texts the table holds that is `KEYS` now, and `ARGV`; none if that is not a kept
+    /// one.
     given: [Cell<Option<usize>>; 2],
     /// How often each was used. It is made anew at zero: a script may have left it empty and large.
     n_uses: [Cell<u8>; N_KEPT],
@@ -83,8 +84,8 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// `globals` are those of scripts themselves, not a view of them. `keeps_tables`: scripts cannot hold
-    /// on to one beyond their run.
+    /// `globals` are those of scripts themselves, not a view of them. `keeps_tables`: scripts
+    /// cannot hold on to one beyond their run.
     pub(crate) fn new(
         lua: &Lua,
         globals: Table,
@@ -94,8 +95,8 @@ impl Starter {
         let compiled = lua.create_table()?;
         let kept = lua.create_table_with_capacity(N_KEPT, 0)?;
         let (mut main, mut places) = (std::ptr::null_mut(), [0; 2]);
-        // SAFETY: the stack holds the four values; the last three become upvalues of `start`, which `run`
-        // alone calls.
+        // SAFETY: the stack holds the four values; the last three become upvalues of `start`, which
+        // `run` alone calls.
         unsafe {
             lua.exec_raw::<()>((on_failure, &compiled, globals, kept), |state| {
                 main = state;
@@ -116,7 +117,8 @@ impl Starter {
         })
     }
 
-    /// Runs the function at `place` of the compiled ones. `lua` is the state that this was made for.
+    /// Runs the function at `place` of the compiled ones. `lua` is the state that this was made
+    /// for.
     pub(crate) fn run(
         &self,
         lua: &Lua,
@@ -133,9 +135,10 @@ impl Starter {
             kept,
         };
         let (state, pointer) = (self.state, &raw const start);
-        // SAFETY: no run is under way, so the main thread's stack is empty but for what mlua leaves there,
-        // with twenty places free; three are used. What is done outside of the protected call raises no
-        // error: it reads from the registry and the stack. The text stays where it is until it is popped.
+        // SAFETY: no run is under way, so the main thread's stack is empty but for what mlua leaves
+        // there, with twenty places free; three are used. What is done outside of the protected
+        // call raises no error: it reads from the registry and the stack. The text stays where it
+        // is until it is popped.
         unsafe {
             let top = ffi::lua_gettop(state);
             ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, self.on_failure);
@@ -168,7 +171,8 @@ impl Starter {
 /// There must be a string at this place, and the bytes be used as long as it is there.
 unsafe fn text_at<'a>(state: *mut lua_State, at: c_int) -> &'a [u8] {
     let mut len = 0;
-    // SAFETY: by the contract. `lua_tolstring` changes nothing about a string, which stays where it is.
+    // SAFETY: by the contract. `lua_tolstring` changes nothing about a string, which stays where it
+    // is.
     unsafe {
         let bytes = ffi::lua_tolstring(state, at, &raw mut len);
         slice::from_raw_parts(bytes.cast(), len)
@@ -246,8 +250,8 @@ unsafe fn give(state: *mut lua_State, kept: &Kept, name: (&CStr, usize), texts: 
     kept.given[which].set(is_kept.then_some(n_texts));
 }
 
-/// Whether what is on top of the stack is a table without anything but its first `n_texts` elements.
-/// O(what a script has put there).
+/// Whether what is on top of the stack is a table without anything but its first `n_texts`
+/// elements. O(what a script has put there).
 ///
 /// # Safety
 ///

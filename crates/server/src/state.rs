@@ -186,9 +186,9 @@ impl State {
             && self.counts_too_much(max_bytes)
     }
 
-    /// Whether what counts is too much. Other threads send meanwhile what does not count: it is looked
-    /// up before and behind the sum that it is a part of, and the larger figure holds, so that nothing
-    /// goes for what was sent or written in between.
+    /// Whether what counts is too much. Other threads send meanwhile what does not count: it is
+    /// looked up before and behind the sum that it is a part of, and the larger figure holds, so
+    /// that nothing goes for what was sent or written in between.
     #[cold]
     fn counts_too_much(&self, max_bytes: u64) -> bool {
         let before = self.n_uncounted_bytes();

@@ -105,7 +105,8 @@ impl Scripts {
         self.cache.lock().used(name)
     }
 
-    /// The name of a script that is about to run, if its source is here, and what it says of itself.
+    /// The name of a script that is about to run, if its source is here, and what it says of
+    /// itself.
     pub fn used_text(&self, source: &[u8]) -> Option<(ScriptName, Option<ScriptFlags>)> {
         self.cache.lock().used_text(source)
     }
