@@ -131,6 +131,12 @@ pub fn raise_dense(bytes: &mut [u8], index: usize, value: u8) -> bool {
     true
 }
 
+/// Whether a register of a dense one is lower. O(1).
+pub fn is_lower(bytes: &[u8], index: usize, value: u8) -> bool {
+    let (at, shift) = place(index);
+    read(bytes, at, shift) < value
+}
+
 /// Where a dense register begins: its byte and the bit in it.
 fn place(index: usize) -> (usize, u32) {
     let bit = index * REGISTER_BITS;

@@ -11,7 +11,7 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmStat
 use crate::encode::{EncodeError, encode, one_line};
 use crate::library::{Registered, registered};
 use crate::native::{self, Raised, Shared};
-use crate::raw::{Starter, What};
+use crate::raw::{Returned, Starter, What};
 use crate::script::body;
 use crate::slot::Together;
 use crate::{Failure, Host, Sink, TICK_INSTRUCTIONS};
@@ -39,7 +39,7 @@ pub struct Interpreter {
 struct Inner {
     last_place: i64,
     bytes_max: usize,
-    scripts: HashMap<ScriptName, i64>,
+    scripts: HashMap<ScriptName, Compiled>,
     libraries: HashMap<u64, Vec<i64>>,
     starter: Starter,
     /// The line of the last failure, and whether a command answered it; forgets both.
@@ -76,14 +76,14 @@ impl Interpreter {
         Ok(Interpreter { inner })
     }
 
-    /// Whether a script of this name has been compiled.
-    pub fn knows(&self, name: &ScriptName) -> bool {
-        self.inner.get().scripts.contains_key(name)
+    /// The script of this name, if it has been compiled.
+    pub fn compiled(&self, name: &ScriptName) -> Option<Compiled> {
+        self.inner.get().scripts.get(name).copied()
     }
 
     /// Compiles a script and keeps it under its name. Its `#!` line must have been looked at by
     /// [`script::flags`](crate::script::flags). Never call this under a shard lock.
-    pub fn compile(&mut self, name: ScriptName, source: &[u8]) -> Result<(), Failure> {
+    pub fn compile(&mut self, name: ScriptName, source: &[u8]) -> Result<Compiled, Failure> {
         let inner = self.inner.get_mut();
         let chunk = inner.lua.load(body(source)).set_name("@user_script");
         let function = chunk
@@ -98,30 +98,32 @@ impl Interpreter {
                 }
             })?;
         let place = inner.keep(&function).map_err(|error| internal(&error))?;
-        if let Some(old) = inner.scripts.insert(name, place) {
+        if let Some(Compiled(old)) = inner.scripts.insert(name, Compiled(place)) {
             inner.drop_compiled(old);
         }
-        Ok(())
+        Ok(Compiled(place))
     }
 
     /// Forgets a script.
     pub fn forget(&mut self, name: &ScriptName) {
         let inner = self.inner.get_mut();
-        if let Some(place) = inner.scripts.remove(name) {
+        if let Some(Compiled(place)) = inner.scripts.remove(name) {
             inner.drop_compiled(place);
         }
     }
 
-    /// Runs a compiled script and writes what it returns to `sink`. On a failure the sink may hold
-    /// a part of the result, which the caller must take back. `None` if there is no such script.
+    /// Runs a script that has been compiled under this name, and was not forgotten since, and
+    /// writes what it returns to `sink`. On a failure the sink may hold a part of the result, which
+    /// the caller must take back.
     pub fn run(
         &mut self,
-        name: &ScriptName,
+        (Compiled(place), name): (Compiled, &ScriptName),
         call: Call<'_>,
         host: &mut dyn Host,
         sink: &mut dyn Sink,
-    ) -> Option<Result<(), Failure>> {
-        self.inner.get_mut().run(name, call, host, sink)
+    ) -> Result<(), Failure> {
+        let entry = Entry::Script(place, name);
+        self.inner.get_mut().start(entry, call, host, sink)
     }
 
     /// Whether the functions of this library are at hand.
@@ -168,6 +170,10 @@ impl Interpreter {
         self.inner.get().lua.used_memory()
     }
 }
+
+/// Where an interpreter has a script that it has compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiled(i64);
 
 /// What a script is called with.
 #[derive(Clone, Copy, Debug)]
@@ -217,30 +223,18 @@ impl Inner {
                 _ => Ok(VmState::Continue),
             }
         })?;
-        let compiled = lua.create_table()?;
         Ok(Inner {
             last_place: 0,
             bytes_max,
             scripts: HashMap::new(),
             libraries: HashMap::new(),
-            starter: Starter::new(&lua, globals, compiled, on_failure)?,
+            starter: Starter::new(&lua, globals, on_failure, !is_insecure)?,
             failure,
             load_library,
             functions_env,
             shared,
             lua,
         })
-    }
-
-    fn run(
-        &mut self,
-        name: &ScriptName,
-        call: Call<'_>,
-        host: &mut dyn Host,
-        sink: &mut dyn Sink,
-    ) -> Option<Result<(), Failure>> {
-        let place = *self.scripts.get(name)?;
-        Some(self.start(Entry::Script(place, name), call, host, sink))
     }
 
     fn start(
@@ -274,11 +268,12 @@ impl Inner {
             Entry::Script(place, name) => (What::Script, place, &name[..], "user_script"),
             Entry::Function(place, name) => (What::Function, place, name, "user_function"),
         };
-        let slot = &self.shared.slot;
-        let returned = slot.lend(host, || self.starter.run(what, place, call));
+        let (slot, starter) = (&self.shared.slot, &self.starter);
+        let returned = slot.lend(host, || starter.run(&self.lua, what, place, call, sink));
         self.shared.resume_panic();
-        let message = match returned.map_err(|error| internal(&error))? {
-            Ok(value) => {
+        let message = match returned {
+            Returned::Written => return Ok(()),
+            Returned::Value(value) => {
                 return encode(&value, self.shared.resp3.get(), sink).map_err(
                     |error| match error {
                         EncodeError::Lua(error) => internal(&error),
@@ -289,7 +284,7 @@ impl Inner {
                     },
                 );
             }
-            Err(message) => message,
+            Returned::Failed(message) => message,
         };
         let (line, from_command) = self
             .failure

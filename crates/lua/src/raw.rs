@@ -3,29 +3,35 @@
 //! mlua protects every string and table it makes on its own, because memory may run out, and counts
 //! each value it hands to Rust. Here a whole run is one protected call, in which `KEYS` and `ARGV`
 //! are made; and `redis.call` lends the host the texts where they are on Lua's stack. Whatever is
-//! not a text, an integer or a null is left to mlua.
+//! not a text, an integer or a null is left to mlua, and so is a result that is not a text.
+//!
+//! `KEYS` and `ARGV` of a script are tables that an earlier run has left as they were given to it,
+//! if there are few short texts: a table costs twice as much as all that is put into it. Scripts
+//! cannot keep one, as nothing outlives a run that they may write to.
 //!
 //! An error of Lua jumps out of these functions without dropping anything: while Lua may raise one,
 //! they own nothing.
 
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::cell::Cell;
+use std::ffi::{CStr, c_int};
 use std::rc::Rc;
 use std::slice;
 
-use mlua::{Function, LightUserData, Lua, Result, Table, Value, ffi, lua_State};
+use mlua::{Function, Lua, Result, Table, Value, ffi, lua_State};
 
-use crate::Api;
 use crate::decode::{Simple, simple};
 use crate::interpreter::Call;
 use crate::native::{FEW_ARGS, Shared};
+use crate::{Api, Sink};
 
 /// What a run starts with.
 struct Start<'a> {
     place: i64,
     what: What,
     call: Call<'a>,
+    kept: &'a Kept,
 }
 
 /// How the compiled function gets the keys and arguments.
@@ -37,66 +43,159 @@ pub(crate) enum What {
     Function,
 }
 
+/// What became of a run.
+pub(crate) enum Returned {
+    /// Its result, a text, is written.
+    Written,
+    /// The result.
+    Value(Value),
+    /// What the handler of errors made of one.
+    Failed(Value),
+}
+
+/// The most texts in a table that is used again, and their bytes.
+const KEPT_TEXTS_MAX: usize = 4;
+const KEPT_BYTES_MAX: usize = 1024;
+/// Tables that are kept: by what they are for and how many texts they hold.
+const N_KEPT: usize = 2 * (KEPT_TEXTS_MAX + 1);
+
+/// What is known of the tables that are used again.
+struct Kept {
+    /// How many texts the table holds that is `KEYS` now, and `ARGV`; none if that is not a kept
+    /// one.
+    given: [Cell<Option<usize>>; 2],
+    /// How often each was used. It is made anew at zero: a script may have left it empty and large.
+    n_uses: [Cell<u8>; N_KEPT],
+    /// Scripts may have ways to hold on to a table.
+    is_off: bool,
+}
+
 /// Begins runs; made once per Lua state. Scripts must not get hold of what is inside.
 pub(crate) struct Starter {
-    start: Function,
-    /// The globals of scripts themselves, not a view of them.
-    globals: Table,
+    /// The main thread of the Lua state, which lives as long as the `Lua` it was taken from.
+    state: *mut lua_State,
+    /// Where the registry has [`start`], and the function that is called with an error where it was
+    /// raised, and makes a message of it.
+    start: c_int,
+    on_failure: c_int,
     /// Where the compiled functions are: mlua can keep only some thousand handles.
     pub(crate) compiled: Table,
-    /// Is called with an error where it was raised, and makes a message of it.
-    on_failure: Function,
+    kept: Kept,
 }
 
 impl Starter {
+    /// `globals` are those of scripts themselves, not a view of them. `keeps_tables`: scripts
+    /// cannot hold on to one beyond their run.
     pub(crate) fn new(
         lua: &Lua,
         globals: Table,
-        compiled: Table,
         on_failure: Function,
+        keeps_tables: bool,
     ) -> Result<Starter> {
-        // SAFETY: the function is called by `run` alone, as it demands.
-        let start = unsafe { lua.create_c_function(start) }?;
+        let compiled = lua.create_table()?;
+        let kept = lua.create_table_with_capacity(N_KEPT, 0)?;
+        let (mut main, mut places) = (std::ptr::null_mut(), [0; 2]);
+        // SAFETY: the stack holds the four values; the last three become upvalues of `start`, which
+        // `run` alone calls.
+        unsafe {
+            lua.exec_raw::<()>((on_failure, &compiled, globals, kept), |state| {
+                main = state;
+                ffi::lua_pushcclosure(state, start, 3);
+                places = [(); 2].map(|()| ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+            })
+        }?;
         Ok(Starter {
-            start,
-            globals,
+            state: main,
+            start: places[0],
+            on_failure: places[1],
             compiled,
-            on_failure,
+            kept: Kept {
+                given: Default::default(),
+                n_uses: Default::default(),
+                is_off: !keeps_tables,
+            },
         })
     }
 
-    /// Runs the function at `place` of the compiled ones: its result, or what the handler of errors
-    /// made of one.
+    /// Runs the function at `place` of the compiled ones. `lua` is the state that this was made
+    /// for.
     pub(crate) fn run(
         &self,
+        lua: &Lua,
         what: What,
         place: i64,
         call: Call<'_>,
-    ) -> Result<std::result::Result<Value, Value>> {
-        let start = Start { place, what, call };
-        let pointer = LightUserData((&raw const start).cast_mut().cast());
-        let given = (pointer, &self.on_failure, &self.compiled, &self.globals);
-        let (is_ok, value): (bool, Value) = self.start.call(given)?;
-        Ok(if is_ok { Ok(value) } else { Err(value) })
+        sink: &mut dyn Sink,
+    ) -> Returned {
+        let kept = &self.kept;
+        let start = Start {
+            place,
+            what,
+            call,
+            kept,
+        };
+        let (state, pointer) = (self.state, &raw const start);
+        // SAFETY: no run is under way, so the main thread's stack is empty but for what mlua leaves
+        // there, with twenty places free; three are used. What is done outside of the protected
+        // call raises no error: it reads from the registry and the stack. The text stays where it
+        // is until it is popped.
+        unsafe {
+            let top = ffi::lua_gettop(state);
+            ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, self.on_failure);
+            ffi::lua_rawgeti_(state, ffi::LUA_REGISTRYINDEX, self.start);
+            ffi::lua_pushlightuserdata(state, pointer.cast_mut().cast());
+            let status = ffi::lua_pcall(state, 1, 1, top + 1);
+            let returned = match ffi::lua_type(state, -1) {
+                ffi::LUA_TSTRING if status == ffi::LUA_OK => {
+                    sink.bulk(text_at(state, -1));
+                    Returned::Written
+                }
+                _ => {
+                    let value = lua.exec_raw_lua(|lua| lua.pop_value());
+                    match status {
+                        ffi::LUA_OK => Returned::Value(value),
+                        _ => Returned::Failed(value),
+                    }
+                }
+            };
+            ffi::lua_settop(state, top);
+            returned
+        }
     }
 }
 
+/// The bytes of a string on the stack.
+///
 /// # Safety
 ///
-/// The arguments must be a pointer to a [`Start`], a function and two tables.
+/// There must be a string at this place, and the bytes be used as long as it is there.
+unsafe fn text_at<'a>(state: *mut lua_State, at: c_int) -> &'a [u8] {
+    let mut len = 0;
+    // SAFETY: by the contract. `lua_tolstring` changes nothing about a string, which stays where it
+    // is.
+    unsafe {
+        let bytes = ffi::lua_tolstring(state, at, &raw mut len);
+        slice::from_raw_parts(bytes.cast(), len)
+    }
+}
+
+const COMPILED: c_int = ffi::lua_upvalueindex(1);
+const GLOBALS: c_int = ffi::lua_upvalueindex(2);
+const KEPT: c_int = ffi::lua_upvalueindex(3);
+
+/// # Safety
+///
+/// The argument must be a pointer to a [`Start`], the upvalues three tables.
 unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
     // SAFETY: by the contract; there are twenty free places on the stack, and seven are used.
     unsafe {
         let start = &*ffi::lua_touserdata(state, 1).cast::<Start<'_>>();
         ffi::lua_pushnumber(state, start.place as f64);
-        ffi::lua_rawget(state, 3);
+        ffi::lua_rawget_(state, COMPILED);
         let n_args = match start.what {
             What::Script => {
-                for (name, texts) in [(c"KEYS", start.call.keys), (c"ARGV", start.call.args)] {
-                    ffi::lua_pushstring(state, name.as_ptr());
-                    push_strings(state, texts);
-                    ffi::lua_rawset(state, 4);
-                }
+                give(state, start.kept, (c"KEYS", 0), start.call.keys);
+                give(state, start.kept, (c"ARGV", 1), start.call.args);
                 0
             }
             What::Function => {
@@ -105,11 +204,80 @@ unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
                 2
             }
         };
-        let status = ffi::lua_pcall(state, n_args, 1, 2);
-        ffi::lua_pushboolean(state, c_int::from(status == ffi::LUA_OK));
-        ffi::lua_insert(state, -2);
+        ffi::lua_call(state, n_args, 1);
     }
-    2
+    1
+}
+
+/// Makes a global of texts.
+///
+/// # Safety
+///
+/// To be called by [`start`], with six places free.
+unsafe fn give(state: *mut lua_State, kept: &Kept, name: (&CStr, usize), texts: &[&[u8]]) {
+    let (name, which) = name;
+    let n_texts = texts.len();
+    let is_kept = !kept.is_off
+        && n_texts <= KEPT_TEXTS_MAX
+        && texts.iter().map(|text| text.len()).sum::<usize>() <= KEPT_BYTES_MAX;
+    let before = kept.given[which].take(); // until it is certain
+    // SAFETY: by the contract.
+    unsafe {
+        if is_kept {
+            let place = which * (KEPT_TEXTS_MAX + 1) + n_texts;
+            let n_uses = kept.n_uses[place].get();
+            kept.n_uses[place].set(n_uses.wrapping_add(1));
+            ffi::lua_rawgeti_(state, KEPT, place as c_int + 1);
+            if n_uses > 0 && is_as_given(state, n_texts) {
+                fill(state, texts);
+                if before == Some(n_texts) {
+                    ffi::lua_pop(state, 1);
+                    return kept.given[which].set(before);
+                }
+            } else {
+                ffi::lua_pop(state, 1);
+                push_strings(state, texts);
+                ffi::lua_pushvalue(state, -1);
+                ffi::lua_rawseti_(state, KEPT, place as c_int + 1);
+            }
+        } else {
+            push_strings(state, texts);
+        }
+        ffi::lua_pushstring_(state, name.as_ptr());
+        ffi::lua_insert(state, -2);
+        ffi::lua_rawset(state, GLOBALS);
+    }
+    kept.given[which].set(is_kept.then_some(n_texts));
+}
+
+/// Whether what is on top of the stack is a table without anything but its first `n_texts`
+/// elements. O(what a script has put there).
+///
+/// # Safety
+///
+/// `state` must be valid, have three free places, and be within a protected call.
+unsafe fn is_as_given(state: *mut lua_State, n_texts: usize) -> bool {
+    // SAFETY: by the contract; the keys that `lua_next` goes on from are its own.
+    unsafe {
+        if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
+            return false;
+        }
+        if ffi::lua_getmetatable(state, -1) != 0 {
+            ffi::lua_pop(state, 1);
+            return false;
+        }
+        ffi::lua_pushnil(state);
+        while ffi::lua_next(state, -2) != 0 {
+            let is_number = ffi::lua_type(state, -2) == ffi::LUA_TNUMBER;
+            let key = ffi::lua_tonumber(state, -2);
+            if !is_number || !(1..=n_texts).any(|place| place as f64 == key) {
+                ffi::lua_pop(state, 2);
+                return false;
+            }
+            ffi::lua_pop(state, 1);
+        }
+    }
+    true
 }
 
 /// Pushes a table of strings.
@@ -120,12 +288,24 @@ unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
 unsafe fn push_strings(state: *mut lua_State, texts: &[&[u8]]) {
     // A request has fewer words than fit; it is only a hint of the size.
     let n_texts = i32::try_from(texts.len()).unwrap_or(0);
-    // SAFETY: by the contract; Lua copies the bytes of each text.
+    // SAFETY: by the contract.
     unsafe {
         ffi::lua_createtable(state, n_texts, 0);
-        for (i, text) in texts.iter().enumerate() {
-            ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len());
-            ffi::lua_rawseti(state, -2, i as i64 + 1);
+        fill(state, texts);
+    }
+}
+
+/// Sets the first elements of the table on top of the stack.
+///
+/// # Safety
+///
+/// `state` must be valid, have a free place, and be within a protected call.
+unsafe fn fill(state: *mut lua_State, texts: &[&[u8]]) {
+    for (text, at) in texts.iter().zip(1..) {
+        // SAFETY: by the contract; Lua copies the bytes. The pointer of an empty text is not null.
+        unsafe {
+            ffi::lua_pushlstring_(state, text.as_ptr().cast(), text.len());
+            ffi::lua_rawseti_(state, -2, at);
         }
     }
 }
@@ -176,7 +356,7 @@ unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
             Next::Push(Simple::Number(number)) => ffi::lua_pushnumber(state, number),
             Next::Push(Simple::Null) => ffi::lua_pushboolean(state, 0),
             Next::Push(Simple::Text(text)) => {
-                ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len());
+                ffi::lua_pushlstring_(state, text.as_ptr().cast(), text.len());
             }
             Next::Finish => {
                 ffi::lua_pushvalue(state, ffi::lua_upvalueindex(3));
@@ -206,15 +386,12 @@ unsafe fn call_host(state: *mut lua_State, shared: &Shared, n_args: c_int, api: 
         return Next::Whole;
     };
     for (text, at) in texts.iter_mut().zip(1..) {
-        let mut len = 0;
-        // SAFETY: a string on the stack stays where it is as long as it is there, which is until
-        // this function has returned. `lua_tolstring` changes nothing about a string.
+        // SAFETY: the string is an argument, and there until this function has returned.
         unsafe {
             if ffi::lua_type(state, at) != ffi::LUA_TSTRING {
                 return Next::Whole;
             }
-            let bytes = ffi::lua_tolstring(state, at, &raw mut len);
-            *text = slice::from_raw_parts(bytes.cast(), len);
+            *text = text_at(state, at);
         }
     }
     match shared.call_host(texts, api) {

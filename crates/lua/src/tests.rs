@@ -141,7 +141,7 @@ fn run(lua: &mut Interpreter, host: &mut FakeHost, source: &str, resp3: bool) ->
     };
     let result = lua
         .compile(name, source.as_bytes())
-        .and_then(|()| lua.run(&name, call, host, &mut sink).expect("compiled"));
+        .and_then(|compiled| lua.run((compiled, &name), call, host, &mut sink));
     let name = std::str::from_utf8(&name).expect("digits");
     match result {
         Ok(()) => sink.out,
@@ -492,7 +492,7 @@ fn commands_errors_are_told_from_the_scripts_own() {
         ("redis.call()", false),
     ] {
         let name = sha1_hex(source.as_bytes());
-        lua.compile(name, source.as_bytes()).expect("compiles");
+        let compiled = lua.compile(name, source.as_bytes()).expect("compiles");
         let mut sink = Text {
             out: String::new(),
             resp3: false,
@@ -501,9 +501,7 @@ fn commands_errors_are_told_from_the_scripts_own() {
             keys: &[],
             args: &[],
         };
-        let result = lua
-            .run(&name, call, &mut FakeHost::default(), &mut sink)
-            .expect("known");
+        let result = lua.run((compiled, &name), call, &mut FakeHost::default(), &mut sink);
         assert_eq!(result.expect_err(source).from_command, expected, "{source}");
     }
 }
@@ -522,9 +520,8 @@ fn nothing_stays_from_one_script_to_the_next() {
             out: String::new(),
             resp3: false,
         };
-        lua.compile(name, source.as_bytes()).expect("compiles");
-        lua.run(&name, call, &mut host, &mut sink)
-            .expect("known")
+        let compiled = lua.compile(name, source.as_bytes()).expect("compiles");
+        lua.run((compiled, &name), call, &mut host, &mut sink)
             .expect("runs");
         sink.out
     };
@@ -532,6 +529,63 @@ fn nothing_stays_from_one_script_to_the_next() {
     assert_eq!(text("return {#ARGV, tostring(KEYS.x), redis.call('nothing')}"), "*3|:0|$nil|$-1|");
     assert_eq!(text("setmetatable(KEYS,{__index={5}}) return KEYS[1]"), ":5|");
     assert_eq!(text("return KEYS[1]"), "$-1|");
+}
+
+#[test]
+fn every_script_gets_its_keys_and_arguments_and_nothing_else() {
+    let mut lua = Interpreter::new(1).unwrap();
+    let shown = "local function count(t) local n = 0 for _ in pairs(t) do n = n + 1 end return n end \
+        return #KEYS .. table.concat(KEYS, ' ') .. '/' .. #ARGV .. table.concat(ARGV, ' ') \
+            .. '/' .. count(KEYS) .. count(ARGV) .. tostring(getmetatable(KEYS)) .. tostring(KEYS.odd)";
+    let spoils = [
+        "",
+        "KEYS.odd = 1",
+        "KEYS[1] = nil KEYS.a, KEYS.b, KEYS.c = 1, 2, 3",
+        "ARGV[0] = 1 ARGV[1.5] = 1",
+        "ARGV['1'] = 1",
+        "KEYS[#KEYS + 1] = 1",
+        "setmetatable(KEYS, { __index = function() return 1 end })",
+        "for i = 1, 100 do KEYS[i] = i end for i = 1, 100 do KEYS[i] = nil end",
+        "table.remove(ARGV, 1) table.insert(KEYS, 1, 'x')",
+        "error(KEYS)",
+    ];
+    let counts = [
+        (1, 1),
+        (1, 1),
+        (0, 3),
+        (2, 0),
+        (4, 4),
+        (7, 1),
+        (1, 9),
+        (1, 1),
+    ];
+    let texts: Vec<Vec<u8>> = (0..9).map(|n| vec![b'a' + n; 1 + usize::from(n)]).collect();
+    for (n, spoil) in spoils.iter().cycle().take(600).enumerate() {
+        let (n_keys, n_args) = counts[n / 3 % counts.len()];
+        let mut words: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        words.rotate_left(n % 9);
+        let call = Call {
+            keys: &words[..n_keys],
+            args: &words[9 - n_args..],
+        };
+        let mut text = |source: &str| {
+            let name = sha1_hex(source.as_bytes());
+            let (mut host, mut out) = (FakeHost::default(), String::new());
+            let mut sink = Text { out, resp3: false };
+            let compiled = match lua.compiled(&name) {
+                Some(compiled) => compiled,
+                None => lua.compile(name, source.as_bytes()).expect("compiles"),
+            };
+            let _ = lua.run((compiled, &name), call, &mut host, &mut sink);
+            out = sink.out;
+            out
+        };
+        text(spoil);
+        let joined = |words: &[&[u8]]| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
+        let (keys, args) = (joined(call.keys), joined(call.args));
+        let expected = format!("${n_keys}{keys}/{n_args}{args}/{n_keys}{n_args}nilnil|");
+        assert_eq!(text(shown), expected, "{n} {spoil}");
+    }
 }
 
 #[test]

@@ -159,6 +159,7 @@ pub fn allocated() -> Allocated {
 /// What the server may ask of it.
 pub const ALLOCATOR: Allocator = Allocator {
     count: allocated,
+    block_bytes: |size| counted_bytes(size).unsigned_abs() as usize,
     release,
     describe,
 };

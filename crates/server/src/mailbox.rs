@@ -95,6 +95,19 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// More bytes than it takes in a connection.
+    pub fn len_max(&self) -> usize {
+        const FRAME_BYTES: usize = 128;
+        match self {
+            Notice::Invalid {
+                keys: Some(keys), ..
+            } => FRAME_BYTES + keys.iter().map(|key| key.len() + 32).sum::<usize>(),
+            _ => FRAME_BYTES,
+        }
+    }
+}
+
 /// The letters of one loop. Every loop looks at the flags of all in every tick, so they have cache
 /// lines of their own and are written only when there is mail.
 #[derive(Default)]

@@ -182,10 +182,20 @@ impl State {
     pub fn is_out_of_memory(&self) -> bool {
         let max_bytes = self.config.max_memory_bytes();
         max_bytes > 0
-            && memory::allocated().is_some_and(|now| {
-                now.used_bytes > max_bytes
-                    && now.used_bytes.saturating_sub(self.n_uncounted_bytes()) > max_bytes
-            })
+            && memory::allocated().is_some_and(|now| now.used_bytes > max_bytes)
+            && self.counts_too_much(max_bytes)
+    }
+
+    /// Whether what counts is too much. Other threads send meanwhile what does not count: it is
+    /// looked up before and behind the sum that it is a part of, and the larger figure holds, so
+    /// that nothing goes for what was sent or written in between.
+    #[cold]
+    fn counts_too_much(&self, max_bytes: u64) -> bool {
+        let before = self.n_uncounted_bytes();
+        memory::allocated().is_some_and(|now| {
+            let uncounted = before.max(self.n_uncounted_bytes());
+            now.used_bytes.saturating_sub(uncounted) > max_bytes
+        })
     }
 
     /// Bytes that `maxmemory` does not count, since evicting makes them more: what waits for replicas

@@ -20,6 +20,7 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
 use crate::mailbox::{Address, Mail, Mailboxes, Notice};
+use crate::stats::memory::block_bytes;
 
 /// Parts of the table, each behind a lock.
 const N_STRIPES: usize = 16;
@@ -230,7 +231,7 @@ impl Tracking {
     fn tell(&self, key: &[u8], holders: &Holders, author: u64, post: Post<'_>) {
         let keys: Arc<[Box<[u8]>]> = [key.into()].into();
         let trackers = self.trackers_of(holders.iter());
-        let share = key.len() / trackers.len().max(1);
+        let share = block_bytes(key.len()) / trackers.len().max(1);
         for tracker in trackers {
             let is_own = tracker.is_noloop && tracker.address.session == author;
             if !is_own && !tracker.is_broadcast {
@@ -262,7 +263,7 @@ impl Tracking {
         for (prefix, ids) in prefixes {
             let under = || authors.iter().filter(|(key, _)| key.starts_with(&prefix));
             let all: Arc<[Box<[u8]>]> = under().map(|(key, _)| (*key).clone()).collect();
-            let n_bytes: usize = all.iter().map(|key| key.len()).sum();
+            let n_bytes: usize = all.iter().map(|key| block_bytes(key.len())).sum();
             let share = n_bytes / ids.len().max(1);
             for tracker in self.trackers_of(ids.iter()) {
                 let is_own = |author: u64| tracker.is_noloop && author == tracker.address.session;
@@ -322,7 +323,8 @@ impl Post<'_> {
         match self.own {
             Some((id, notices)) if id == to.session => notices.borrow_mut().push((id, notice)),
             _ => {
-                let n_bytes = 2 * size_of::<Mail>() + share; // mailboxes grow by doubling
+                // Mailboxes grow by doubling, and their block is up to a quarter larger.
+                let n_bytes = 5 * size_of::<Mail>() / 2 + share;
                 let mail = Mail::Notice {
                     to,
                     notice,

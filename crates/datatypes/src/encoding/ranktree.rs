@@ -559,8 +559,11 @@ fn cut(node: &mut Node, ranks: Range<usize>) {
         Node::Branch(children) => children,
     };
     let mut start = 0;
-    let mut touched = None;
+    let (mut touched, mut is_child_gone) = (None, false);
     for (at, child) in children.iter_mut().enumerate() {
+        if start >= ranks.end {
+            break;
+        }
         let span = start..start + child.count;
         start = span.end;
         let (from, to) = (ranks.start.max(span.start), ranks.end.min(span.end));
@@ -573,9 +576,12 @@ fn cut(node: &mut Node, ranks: Range<usize>) {
             cut(&mut child.node, from - span.start..to - span.start);
             child.first = child.node.first();
         }
+        is_child_gone |= child.count == 0;
     }
-    children.retain(|child| child.count > 0);
-    trim(children);
+    if is_child_gone {
+        children.retain(|child| child.count > 0);
+        trim(children);
+    }
     if let Some(at) = touched {
         // Of the touched children at most two are left, now neighbours.
         merge_around(children, at + 1);

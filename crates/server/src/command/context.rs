@@ -177,6 +177,8 @@ pub enum Order {
     Replay,
     /// Call the function that the request names.
     Call {
+        /// Its first argument behind the keys, counted in the whole request.
+        args_at: usize,
         /// What it may do.
         permit: Permit,
     },

@@ -116,7 +116,8 @@ fn call(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Resu
     }
     let permit = permit(ctx, Some(found.function().flags), is_read_only)?;
     let _ = args.rest(); // the engine takes them from the request
-    ctx.order = Some(Order::Call { permit });
+    let args_at = 3 + n_keys as usize;
+    ctx.order = Some(Order::Call { args_at, permit });
     Ok(())
 }
 

@@ -73,8 +73,16 @@ fn pfadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     let key = args.take()?;
     let old = ctx.db.string(key)?.map(valid).transpose()?;
     let mut is_changed = old.is_none();
-    if old.is_some_and(hyperloglog::is_dense) {
-        is_changed = add_in_place(ctx, key, args)?;
+    if let Some(dense) = old.filter(|old| hyperloglog::is_dense(old)) {
+        // Most elements raise nothing once there are many.
+        let raises = |element: &[u8]| {
+            let (index, value) = hyperloglog::locate(element);
+            hyperloglog::is_lower(dense, index, value)
+        };
+        let elements = args.rest();
+        if elements.clone().any(raises) {
+            is_changed = add_in_place(ctx, key, elements)?;
+        }
     } else {
         let sparse_max_bytes = ctx.limits().hll_sparse_max_bytes;
         let mut bytes = old.map_or_else(hyperloglog::fresh, <[u8]>::to_vec);
@@ -94,13 +102,17 @@ fn pfadd(ctx: &mut WriteCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-fn add_in_place(ctx: &mut WriteCtx<'_>, key: &[u8], args: &mut Args<'_>) -> Result<bool> {
+fn add_in_place<'a>(
+    ctx: &mut WriteCtx<'_>,
+    key: &[u8],
+    elements: impl Iterator<Item = &'a [u8]>,
+) -> Result<bool> {
     let Some(mut string) = ctx.db.string_mut(key)? else {
         return Ok(false);
     };
     let bytes = string.bytes_mut(0);
     let mut is_changed = false;
-    for element in args.rest() {
+    for element in elements {
         let (index, value) = hyperloglog::locate(element);
         is_changed |= hyperloglog::raise_dense(bytes, index, value);
     }

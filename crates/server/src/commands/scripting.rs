@@ -1,5 +1,6 @@
 //! Scripts: EVAL and its siblings, and the cache they run from.
 
+use lua::interpreter::ScriptName;
 use lua::script::{ScriptFlags, flags, sha1_hex};
 use resp::reply::Reply;
 
@@ -94,8 +95,8 @@ const SCRIPT: &[Command] = &[
 ];
 
 fn script_show(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let name = args.take()?.to_ascii_lowercase().try_into();
-    let source = name.ok().and_then(|name| ctx.state.scripts.source(&name));
+    let name = script_name(args.take()?);
+    let source = name.and_then(|name| ctx.state.scripts.source(&name));
     reply.bulk(&source.ok_or(NO_SCRIPT)?);
     Ok(())
 }
@@ -175,23 +176,30 @@ fn declared(_: &State, request: &[&[u8]]) -> Option<ScriptFlags> {
 
 /// What the script of an EVALSHA says of itself.
 fn declared_in_cache(state: &State, request: &[&[u8]]) -> Option<ScriptFlags> {
-    let name = request.get(1)?.to_ascii_lowercase().try_into().ok()?;
-    flags(&state.scripts.source(&name)?).ok()?
+    state.scripts.flags(&script_name(request.get(1)?)?)?
+}
+
+/// A script's name as a client gives it.
+fn script_name(word: &[u8]) -> Option<ScriptName> {
+    let mut name: ScriptName = word.try_into().ok()?;
+    name.make_ascii_lowercase();
+    Some(name)
 }
 
 fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
     let source = args.take()?;
     let args_at = args_at(args)?;
-    let flags = flags(source).map_err(Error::line)?;
-    let permit = permit(ctx, flags, is_read_only)?;
-    let name = match ctx.state.scripts.used_text(source) {
-        Some(name) => name,
+    let scripts = &ctx.state.scripts;
+    let (name, permit) = match scripts.used_text(source) {
+        Some((name, flags)) => (name, permit(ctx, flags, is_read_only)?),
         None => {
+            let flags = flags(source).map_err(Error::line)?;
+            let permit = permit(ctx, flags, is_read_only)?;
             let name = sha1_hex(source);
-            if !ctx.state.scripts.add(name, source, false) {
+            if !scripts.add(name, (source, flags), false) {
                 ctx.state.stats.count(Counter::EvictedScripts, 1);
             }
-            name
+            (name, permit)
         }
     };
     ctx.order = Some(Order::Script {
@@ -203,11 +211,9 @@ fn run_source(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -
 }
 
 fn run_cached(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, is_read_only: bool) -> Result<()> {
-    let name = args.take()?.to_ascii_lowercase();
-    let name = name.try_into().map_err(|_| NO_SCRIPT)?;
+    let name = script_name(args.take()?).ok_or(NO_SCRIPT)?;
     let args_at = args_at(args)?;
-    let source = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
-    let flags = flags(&source).map_err(Error::line)?;
+    let flags = ctx.state.scripts.used(&name).ok_or(NO_SCRIPT)?;
     let permit = permit(ctx, flags, is_read_only)?;
     ctx.order = Some(Order::Script {
         name,
@@ -236,8 +242,7 @@ fn evalsha_ro(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) ->
 fn script_exists(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
     reply.array(args.len());
     for name in args.rest() {
-        let name = name.to_ascii_lowercase().try_into();
-        let is_known = name.is_ok_and(|name| ctx.state.scripts.knows(&name));
+        let is_known = script_name(name).is_some_and(|name| ctx.state.scripts.knows(&name));
         reply.int(i64::from(is_known));
     }
     Ok(())
@@ -272,9 +277,9 @@ fn script_kill(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) 
 
 fn script_load(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
     let source = args.take()?;
-    flags(source).map_err(Error::line)?;
+    let flags = flags(source).map_err(Error::line)?;
     let name = sha1_hex(source);
-    ctx.state.scripts.add(name, source, true);
+    ctx.state.scripts.add(name, (source, flags), true);
     ctx.order = Some(Order::Load { name });
     Ok(())
 }

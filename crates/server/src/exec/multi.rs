@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use datatypes::encoding::table::hash;
 use keyspace::db::{Terms, View};
 use keyspace::locked::Locked;
+use lua::interpreter::Call;
 use resp::reply::Reply;
 use stdx::number::parse_i64;
 
@@ -19,6 +20,14 @@ use crate::command::{Channels, Command, Flag, Kind, Reach};
 use crate::pause::Paused;
 use crate::persistence::ending;
 use crate::session::{Session, Watching};
+
+/// What a script is called with: keys begin behind their number, which is the third word.
+fn lua_call<'a>(request: &'a [&'a [u8]], args_at: usize) -> Call<'a> {
+    Call {
+        keys: request.get(3..args_at).unwrap_or_default(),
+        args: request.get(args_at..).unwrap_or_default(),
+    }
+}
 
 impl Engine {
     /// Does what an outermost command asked for.
@@ -108,23 +117,13 @@ impl Engine {
                 args_at,
                 permit,
             } => {
-                let mut keys = Vec::new();
-                command.keys.each(request, &mut |key| keys.push(key));
-                let call = lua::interpreter::Call {
-                    keys: &keys,
-                    args: request.get(args_at..).unwrap_or_default(),
-                };
+                let call = lua_call(request, args_at);
                 let ways = (reply, meanwhile);
                 let script = (&name, permit);
                 self.run_script(locked, session, script, (call, request), ways);
             }
-            Order::Call { permit } => {
-                let mut keys = Vec::new();
-                command.keys.each(request, &mut |key| keys.push(key));
-                let call = lua::interpreter::Call {
-                    keys: &keys,
-                    args: request.get(3 + keys.len()..).unwrap_or_default(),
-                };
+            Order::Call { args_at, permit } => {
+                let call = lua_call(request, args_at);
                 let ways = (reply, meanwhile);
                 self.run_function(locked, session, permit, (call, request), ways);
             }
@@ -229,6 +228,7 @@ impl Engine {
         }
         self.effects.is_recorded = self.state.journal.has_readers();
         let queue = session.queue.take().unwrap_or_default();
+        let since = self.clock;
         if self.is_dirty(&locked, session) {
             reply.null_array();
         } else {
@@ -253,6 +253,7 @@ impl Engine {
         }
         self.forget_watched(&locked, session);
         self.release(locked);
+        self.clock = since; // it has taken all that time
         Outcome::Done
     }
 

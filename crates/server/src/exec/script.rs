@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use keyspace::locked::Locked;
-use lua::interpreter::{Call, Interpreter, ScriptName};
+use lua::interpreter::{Call, Compiled, Interpreter, ScriptName};
 use lua::{Api, Failure, Host, How, LogLevel, Sink};
 use resp::reply::{Proto, Reply};
 
 use super::permit::{Origin, verdict};
 use super::{Engine, Meanwhile, Nesting};
 use crate::command::context::{Permit, next_random};
-use crate::command::lookup::{find, resolve};
+use crate::command::lookup::resolve;
 use crate::command::{Command, Flag};
 use crate::error::Error;
 use crate::journal::unit::Audience;
@@ -33,15 +33,13 @@ impl Engine {
         (reply, meanwhile): (&mut Reply<'_>, &mut dyn Meanwhile),
     ) {
         let mut interpreter = self.state.scripts.interpreter();
-        if let Err(line) = self.prepare(&mut interpreter, name) {
-            return self.fail(&line, reply);
-        }
-        let Some(interpreter) = interpreter.as_mut() else {
-            return;
+        let (interpreter, compiled) = match self.prepare(&mut interpreter, name) {
+            Ok(prepared) => prepared,
+            Err(line) => return self.fail(&line, reply),
         };
         let run = (Runs::Script, &name[..], permit, request);
         self.run_lua(locked, session, run, (reply, meanwhile), |bridge, answer| {
-            interpreter.run(name, call, bridge, answer)
+            Some(interpreter.run((compiled, name), call, bridge, answer))
         });
     }
 
@@ -80,6 +78,7 @@ impl Engine {
         let result = run(&mut bridge, &mut answer);
         let uncounted = answer.uncounted;
         running.end();
+        self.clock = since; // it has taken all that time
         self.effects.is_recorded = is_recorded;
         self.unit.turn_to(Audience::ALL);
         self.nesting = nesting;
@@ -106,30 +105,41 @@ impl Engine {
     pub(super) fn load_script(&mut self, name: ScriptName, reply: &mut Reply<'_>) {
         let mut interpreter = self.state.scripts.interpreter();
         match self.prepare(&mut interpreter, &name) {
-            Ok(()) => reply.bulk(&name),
+            Ok(_) => reply.bulk(&name),
             Err(line) => self.fail(&line, reply),
         }
     }
 
     /// Makes the interpreter and compiles the script, where that is still to be done.
-    fn prepare(
+    fn prepare<'a>(
         &mut self,
-        interpreter: &mut Option<Interpreter>,
+        interpreter: &'a mut Option<Interpreter>,
         name: &ScriptName,
-    ) -> Result<(), Vec<u8>> {
+    ) -> Result<(&'a mut Interpreter, Compiled), Vec<u8>> {
         // The interpreter has just forgotten what the cache has.
-        if interpreter.as_ref().is_some_and(|one| one.knows(name)) {
-            return Ok(());
+        let compiled = interpreter.as_ref().and_then(|one| one.compiled(name));
+        match compiled {
+            Some(compiled) => Ok((self.made(interpreter)?, compiled)),
+            None => self.compile(interpreter, name),
         }
+    }
+
+    #[cold]
+    fn compile<'a>(
+        &mut self,
+        interpreter: &'a mut Option<Interpreter>,
+        name: &ScriptName,
+    ) -> Result<(&'a mut Interpreter, Compiled), Vec<u8>> {
         let scripts = &self.state.scripts;
         let source = scripts
             .source(name)
             .ok_or(&b"NOSCRIPT No matching script."[..])?;
         let interpreter = self.made(interpreter)?;
-        interpreter.compile(*name, &source).map_err(|failure| {
+        let compiled = interpreter.compile(*name, &source).map_err(|failure| {
             scripts.remove(name);
             failure.message
-        })
+        })?;
+        Ok((interpreter, compiled))
     }
 
     /// The interpreter, made now if there was none.
@@ -189,7 +199,7 @@ impl Host for Bridge<'_> {
             Api::Server => str::as_bytes(server),
         };
         let mut reply = Reply::new(out, proto);
-        let Some(row) = find(self.engine.commands, args[0]) else {
+        let Some(row) = self.engine.find(args[0]) else {
             let line = either(
                 "ERR Unknown Redis command called from script",
                 "ERR Unknown command called from script",
@@ -252,6 +262,8 @@ impl Host for Bridge<'_> {
         if is_write && !running.note_write() {
             return self.refuse(None, KILLED, &mut reply);
         }
+        // What the script itself did until now is no command's.
+        self.engine.clock = Instant::now();
         let (locked, session) = (self.locked, &mut *self.session);
         self.engine
             .step(locked, session, admitted, args, &mut reply, self.meanwhile);

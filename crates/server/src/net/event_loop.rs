@@ -27,11 +27,12 @@ use crate::mailbox::{Address, Mail, Notice};
 use crate::net::batch::{BATCH, Batch, Stop, WORDS_KEPT_MAX, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
-use crate::role::replica::Next;
+use crate::role::replica::{Next, PIECE_BYTES};
 use crate::session::Session;
 use crate::session::client::{Buffers, Client};
 use crate::state::State;
 use crate::stats::counters::{Counter, ThreadCounters};
+use crate::stats::memory::block_bytes;
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -501,6 +502,9 @@ impl EventLoop {
             );
             return self.close(engine, idx);
         }
+        // What it may hold for the while: other loops count memory meanwhile.
+        let held_max = connection.output.capacity().max(2 * PIECE_BYTES) + 2 * PIECE_BYTES;
+        replica.note_output(held_max);
         let mut has_more = true;
         for _ in 0..PIECES_PER_TURN {
             if !connection.flush() {
@@ -533,7 +537,8 @@ impl EventLoop {
                 }
             }
         }
-        replica.note_output(connection.output.capacity() + self.piece.capacity());
+        let held = [connection.output.capacity(), self.piece.capacity()];
+        replica.note_output(held.into_iter().map(block_bytes).sum());
         if has_more {
             self.state.mailboxes.post(self.group, Mail::Feed); // others have their turn first
         }
@@ -956,13 +961,25 @@ impl EventLoop {
     }
 
     fn notify(&mut self, to: Address, notice: &Notice) {
+        let state = self.state;
         if let Some((idx, connection)) = self.find(to) {
             let (session, output) = (&mut connection.session, &mut connection.output);
-            let before = output.capacity();
+            // Counted before it is taken: another loop may evict at this moment.
+            let before = block_bytes(output.capacity());
+            let n_more = notice.len_max();
+            let has_room = output.capacity() - output.len() >= n_more;
+            let capacity = match has_room {
+                true => output.capacity(),
+                false => (output.len() + n_more).next_power_of_two(),
+            };
+            let n_bytes = block_bytes(capacity) - before;
+            state.mailboxes.count_notice(n_bytes);
+            output.reserve_exact(capacity - output.len());
             let mut reply = Reply::new(output, session.proto);
             session.write_notice(notice, &mut reply);
-            let n_bytes = output.capacity() - before;
-            self.state.mailboxes.count_notice(n_bytes);
+            if output.is_empty() {
+                *output = Vec::new(); // it understands no notices
+            }
             self.n_told_bytes += n_bytes;
             self.list(idx);
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use lua::interpreter::{Interpreter, ScriptName};
+use lua::script::ScriptFlags;
 use parking_lot::{Mutex, MutexGuard};
 
 use cache::Cache;
@@ -26,35 +27,62 @@ pub struct Scripts {
     pub functions: Mutex<Functions>,
     last_library: AtomicU64,
     cache: Mutex<Cache>,
-    /// Scripts that the interpreter is to forget.
-    gone: Mutex<Vec<ScriptName>>,
+    /// What the interpreter has to forget.
+    outdated: Mutex<Outdated>,
+    /// There is something to forget.
+    is_outdated: AtomicBool,
     interpreter: Mutex<Option<Interpreter>>,
-    /// SCRIPT FLUSH was called since the interpreter was made.
-    is_stale: AtomicBool,
+}
+
+/// What the interpreter has and should not have.
+#[derive(Default)]
+struct Outdated {
+    scripts: Vec<ScriptName>,
+    /// All of it.
+    is_whole: bool,
 }
 
 impl Scripts {
     /// The interpreter; for the transaction. `None` if there is none yet, or none any more.
     pub fn interpreter(&self) -> MutexGuard<'_, Option<Interpreter>> {
         let mut interpreter = self.interpreter.lock();
-        if self.is_stale.swap(false, Relaxed) {
-            *interpreter = None;
+        if self.is_outdated.load(Relaxed) {
+            self.forget_outdated(&mut interpreter);
         }
-        let mut gone = self.gone.lock();
-        if let Some(interpreter) = interpreter.as_mut() {
-            gone.iter().for_each(|name| interpreter.forget(name));
-        }
-        gone.clear();
-        drop(gone);
         interpreter
     }
 
+    #[cold]
+    fn forget_outdated(&self, interpreter: &mut Option<Interpreter>) {
+        let outdated = {
+            let mut outdated = self.outdated.lock();
+            self.is_outdated.store(false, Relaxed);
+            std::mem::take(&mut *outdated)
+        };
+        match interpreter {
+            Some(one) if !outdated.is_whole => {
+                outdated.scripts.iter().for_each(|name| one.forget(name));
+            }
+            _ => *interpreter = None,
+        }
+    }
+
+    fn outdate(&self, gone: Option<ScriptName>) {
+        let mut outdated = self.outdated.lock();
+        match gone {
+            Some(name) => outdated.scripts.push(name),
+            None => outdated.is_whole = true,
+        }
+        self.is_outdated.store(true, Relaxed);
+    }
+
     /// Keeps a script, for good if SCRIPT LOAD brought it. False if another went for it.
-    pub fn add(&self, name: ScriptName, source: &[u8], stays: bool) -> bool {
+    pub fn add(&self, name: ScriptName, source: (&[u8], Option<ScriptFlags>), stays: bool) -> bool {
         let gone = self.cache.lock().add(name, source, stays);
-        let is_room = gone.is_none();
-        self.gone.lock().extend(gone);
-        is_room
+        if gone.is_some() {
+            self.outdate(gone);
+        }
+        gone.is_none()
     }
 
     /// Forgets a script, which did not compile.
@@ -67,13 +95,19 @@ impl Scripts {
         self.cache.lock().source(name)
     }
 
-    /// The source of a script that is about to run.
-    pub fn used(&self, name: &ScriptName) -> Option<Arc<[u8]>> {
+    /// What a script says of itself, if it is known.
+    pub fn flags(&self, name: &ScriptName) -> Option<Option<ScriptFlags>> {
+        self.cache.lock().flags(name)
+    }
+
+    /// The same of one that is about to run.
+    pub fn used(&self, name: &ScriptName) -> Option<Option<ScriptFlags>> {
         self.cache.lock().used(name)
     }
 
-    /// The name of a script that is about to run, if its source is here.
-    pub fn used_text(&self, source: &[u8]) -> Option<ScriptName> {
+    /// The name of a script that is about to run, if its source is here, and what it says of
+    /// itself.
+    pub fn used_text(&self, source: &[u8]) -> Option<(ScriptName, Option<ScriptFlags>)> {
         self.cache.lock().used_text(source)
     }
 
@@ -99,13 +133,12 @@ impl Scripts {
 
     /// Has the interpreter made anew, with what is known, when it is asked for next.
     pub fn renew(&self) {
-        self.is_stale.store(true, Relaxed);
+        self.outdate(None);
     }
 
     /// SCRIPT FLUSH. The interpreter, which may be running, goes when it is asked for next.
     pub fn clear(&self) {
         *self.cache.lock() = Cache::default();
-        self.gone.lock().clear();
-        self.is_stale.store(true, Relaxed);
+        self.outdate(None);
     }
 }

@@ -70,8 +70,10 @@ impl Running {
 
     /// It has ended.
     pub fn end(&self) {
-        let before = self.state.swap(0, Ordering::AcqRel);
-        if before & IS_BUSY != 0 {
+        // Only this thread makes it busy. Who kills it at this moment comes too late.
+        let is_busy = self.is_busy();
+        self.state.store(0, Ordering::Release);
+        if is_busy {
             *self.details.lock() = None;
         }
     }

@@ -19,6 +19,8 @@ pub struct Allocated {
 pub struct Allocator {
     /// The figures of this moment.
     pub count: fn() -> Allocated,
+    /// What a block that was asked for with so many bytes counts for.
+    pub block_bytes: fn(usize) -> usize,
     /// Gives what is free in this thread's heap back to the system.
     pub release: fn(),
     /// The allocator's own statistics, as text.
@@ -35,6 +37,12 @@ pub fn count_with(allocator: Allocator) {
 /// The figures of this moment, if anybody counts.
 pub fn allocated() -> Option<Allocated> {
     SOURCE.get().map(|source| (source.count)())
+}
+
+/// What a block that was asked for with so many bytes counts for in [`allocated`].
+pub fn block_bytes(n_bytes: usize) -> usize {
+    let source = SOURCE.get().filter(|_| n_bytes > 0);
+    source.map_or(n_bytes, |source| (source.block_bytes)(n_bytes))
 }
 
 /// MEMORY PURGE for this thread.

@@ -460,8 +460,10 @@ fn pop_members(
     if let End::Max = end {
         members.reverse();
     }
-    if count > 0 {
-        ctx.changed(Event::zset(end.name()), key);
+    match count {
+        0 => {}
+        _ if count < len => ctx.grew(Event::zset(end.name()), key),
+        _ => ctx.changed(Event::zset(end.name()), key),
     }
     Ok(Some(members))
 }
