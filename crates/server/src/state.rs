@@ -31,13 +31,16 @@ use crate::role::failover::Phase as FailoverPhase;
 use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::{Client, Clients};
-use crate::stats::{Stats, memory};
+use crate::stats::Stats;
+use crate::stats::memory::{self, Allocated};
 use crate::tracking::{Post, Tracking};
 use crate::waits::{Goal, Waits};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
 /// Shards of a database at most.
+/// How often memory in use is looked up anew while what counts for nothing changes.
+const TRIES: usize = 4;
 const SHARDS_MAX: usize = 1024;
 
 /// What who waits is told when this server begins to follow another.
@@ -186,16 +189,29 @@ impl State {
             && self.counts_too_much(max_bytes)
     }
 
-    /// Whether what counts is too much. Other threads send meanwhile what does not count: it is
-    /// looked up before and behind the sum that it is a part of, and the larger figure holds, so
-    /// that nothing goes for what was sent or written in between.
+    /// Whether what counts is too much.
     #[cold]
     fn counts_too_much(&self, max_bytes: u64) -> bool {
-        let before = self.n_uncounted_bytes();
-        memory::allocated().is_some_and(|now| {
-            let uncounted = before.max(self.n_uncounted_bytes());
-            now.used_bytes.saturating_sub(uncounted) > max_bytes
-        })
+        let (now, uncounted) = self.memory_in_use();
+        now.is_some_and(|now| now.used_bytes.saturating_sub(uncounted) > max_bytes)
+    }
+
+    /// What is in use, and what of it `maxmemory` does not count. Other threads send and free meanwhile
+    /// what does not count, so it is looked up before and behind the sum that it is a part of, some times
+    /// until both are equal; else the larger figure holds, so that nothing goes for what was sent or
+    /// freed in between.
+    pub fn memory_in_use(&self) -> (Option<Allocated>, u64) {
+        let mut before = self.n_uncounted_bytes();
+        let mut n_tries = 0;
+        loop {
+            let now = memory::allocated();
+            let after = self.n_uncounted_bytes();
+            n_tries += 1;
+            if after == before || n_tries == TRIES {
+                return (now, before.max(after));
+            }
+            before = after;
+        }
     }
 
     /// Bytes that `maxmemory` does not count, since evicting makes them more: what waits for replicas

@@ -13,13 +13,13 @@ use crate::role::LinkState;
 use crate::role::replica::Replica;
 use crate::state::State;
 use crate::stats::counters::Counter;
+use crate::stats::info;
 use crate::stats::process::{ProcessUsage, total_system_memory_bytes};
 use crate::stats::snapshot::{
     ActivityInfo, AofInfo, ClientsInfo, DatabaseInfo, LoadingInfo, MemoryInfo, PersistenceInfo,
     PrimaryInfo, ReplicationInfo, ServerInfo, Snapshot,
 };
 use crate::stats::table::Section;
-use crate::stats::{info, memory};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -272,7 +272,7 @@ pub(super) fn clients(state: &State, now_ms: u64) -> ClientsInfo {
 }
 
 pub(super) fn memory(state: &State) -> MemoryInfo {
-    let allocated = memory::allocated();
+    let (allocated, uncounted_bytes) = state.memory_in_use();
     let now_s = unix_time().as_secs();
     let (n_scripts, script_bytes) = state.scripts.size();
     let (n_libraries, n_functions) = state.scripts.functions.lock().counts();
@@ -289,7 +289,7 @@ pub(super) fn memory(state: &State) -> MemoryInfo {
         max_bytes: state.config.max_memory_bytes(),
         policy: state.config.eviction_policy_name(),
         lazyfree_pending: state.keyspace.n_pending(),
-        uncounted_bytes: state.n_uncounted_bytes(),
+        uncounted_bytes,
     }
 }
 
