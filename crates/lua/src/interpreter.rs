@@ -223,6 +223,7 @@ impl Inner {
                 _ => Ok(VmState::Continue),
             }
         })?;
+        shared.has_finalizers.set(is_insecure);
         Ok(Inner {
             last_place: 0,
             bytes_max,
@@ -249,6 +250,10 @@ impl Inner {
             pause(&self.lua, GC_PAUSE);
         }
         let result = self.start_in(entry, call, host, sink);
+        if self.lua.used_memory() > LARGE_BYTES {
+            // This script's keys may hold what takes so much.
+            self.starter.drop_kept().map_err(|error| internal(&error))?;
+        }
         if result.is_err() && self.lua.used_memory() > self.bytes_max / 2 {
             // The next script should find room, whatever this one has left.
             let _ = self.lua.gc_collect();

@@ -27,6 +27,8 @@ pub struct Shared {
     /// The host panicked: the run ends, and its panic goes on when Lua has been left.
     pub(crate) has_panicked: Cell<bool>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
+    /// Scripts may have finalizers, which run commands whenever Lua allocates.
+    pub(crate) has_finalizers: Cell<bool>,
     /// A script has taken much memory, and garbage is collected sooner.
     pub(crate) is_large: Cell<bool>,
     buffers: RefCell<Buffers>,

@@ -81,6 +81,7 @@ pub(crate) struct Starter {
     /// Where the compiled functions are: mlua can keep only some thousand handles.
     pub(crate) compiled: Table,
     kept: Kept,
+    kept_tables: Table,
 }
 
 impl Starter {
@@ -98,7 +99,7 @@ impl Starter {
         // SAFETY: the stack holds the four values; the last three become upvalues of `start`, which
         // `run` alone calls.
         unsafe {
-            lua.exec_raw::<()>((on_failure, &compiled, globals, kept), |state| {
+            lua.exec_raw::<()>((on_failure, &compiled, globals, &kept), |state| {
                 main = state;
                 ffi::lua_pushcclosure(state, start, 3);
                 places = [(); 2].map(|()| ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
@@ -109,12 +110,19 @@ impl Starter {
             start: places[0],
             on_failure: places[1],
             compiled,
+            kept_tables: kept,
             kept: Kept {
                 given: Default::default(),
                 n_uses: Default::default(),
                 is_off: !keeps_tables,
             },
         })
+    }
+
+    /// Lets go of the tables that are used again, with whatever a script has put into them.
+    pub(crate) fn drop_kept(&self) -> Result<()> {
+        self.kept.given.iter().for_each(|given| given.set(None));
+        self.kept_tables.clear()
     }
 
     /// Runs the function at `place` of the compiled ones. `lua` is the state that this was made
@@ -343,7 +351,8 @@ enum Next {
 /// The upvalues must be those that [`call_function`] gives.
 unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
     // SAFETY: by the contract. The texts that `call_host` returns are in a buffer that nobody
-    // touches before the next call; this pushes one, which copies it. In the other cases a place is
+    // touches before the next call; this pushes one, which copies it (and may collect garbage before,
+    // of which nothing calls: where there are finalizers, no text is returned). In the other cases a place is
     // free for the function, as C functions have twenty beyond their arguments.
     unsafe {
         let shared = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Shared>();
@@ -396,7 +405,7 @@ unsafe fn call_host(state: *mut lua_State, shared: &Shared, n_args: c_int, api: 
     }
     match shared.call_host(texts, api) {
         None => Next::Whole,
-        Some(_) if shared.has_panicked.get() => Next::Finish,
+        Some(_) if shared.has_panicked.get() || shared.has_finalizers.get() => Next::Finish,
         Some(reply) => match simple(&reply) {
             Some(Simple::Number(number)) => Next::Push(Simple::Number(number)),
             Some(Simple::Null) => Next::Push(Simple::Null),

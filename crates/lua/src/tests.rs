@@ -589,6 +589,29 @@ fn every_script_gets_its_keys_and_arguments_and_nothing_else() {
 }
 
 #[test]
+fn what_a_script_puts_into_its_keys_is_gone_with_it() {
+    let mut lua = Interpreter::with_memory(1, 256 << 20).expect("starts");
+    let run = |lua: &mut Interpreter, source: &str, keys: &[&[u8]]| {
+        let name = sha1_hex(source.as_bytes());
+        let mut sink = Text {
+            out: String::new(),
+            resp3: false,
+        };
+        let call = Call { keys, args: &[] };
+        let compiled = lua.compile(name, source.as_bytes()).expect("compiles");
+        lua.run((compiled, &name), call, &mut FakeHost::default(), &mut sink)
+            .map(|()| sink.out)
+    };
+    let fill = "KEYS[1] = string.rep('x', 20 * 1024 * 1024) return 'full'";
+    let keys: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
+    for n_keys in 1..=4 {
+        assert_eq!(run(&mut lua, fill, &keys[..n_keys]).expect("has room"), "$full|");
+    }
+    let left = "collectgarbage() return collectgarbage('count') < 16 * 1024";
+    assert_eq!(run(&mut lua, left, &[]).expect("runs"), ":1|");
+}
+
+#[test]
 fn a_script_that_takes_all_memory_gets_an_error() {
     let mut lua = Interpreter::with_memory(1, 32 << 20).expect("starts");
     let mut host = FakeHost::default();

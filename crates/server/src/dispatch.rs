@@ -91,7 +91,12 @@ fn run_plain(
 ) -> Outcome {
     let mark = reply.len();
     if engine.has_memory_limit() {
+        engine.charge_replies(session, mark);
         engine.make_room();
+        if session.client.is_shed() {
+            session.is_closing = true;
+            return Outcome::Done;
+        }
     }
     let outcome = match admit(engine, session, row, request) {
         Ok(admitted) if engine.must_wait(session, admitted.0, request) => Outcome::Postponed,

@@ -207,6 +207,9 @@ impl Engine {
         self.counters.add(Counter::CommandsProcessed, 1);
         let number = command.number.into();
         self.counters.command_ran(number, duration_ns, !ended.is_ok);
+        if self.nesting != Nesting::Outermost {
+            self.counters.add(Counter::NestedNs, duration_ns);
+        }
         let of_note = &self.limits_of_note;
         if of_note.is_tracked {
             let epoch = self.state.stats.epoch();

@@ -5,12 +5,15 @@
 //!                                    └──► take the best of the pool, lock its shard, look again, evict
 //! ```
 //!
+//! Clients that take up more than `maxmemory-clients` are closed before a key goes for them.
 //! Nothing is locked between the two, so a candidate is looked at again before it goes: what has been
 //! used meanwhile stays. A command makes room before it runs, for no longer than the slice that
 //! `maxmemory-eviction-tenacity` allows in each tick; then each command evicts a few keys only, and the
 //! loop goes on evicting between its ticks until the limit is kept. Commands are refused only when
 //! nothing is left that may go.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use datatypes::encoding::table::{Record, hash};
@@ -24,6 +27,9 @@ use keyspace::locked::Locked;
 use super::Engine;
 use crate::command::context::{Removal, next_random};
 use crate::command::event::Event;
+use crate::mailbox::Mail;
+use crate::session::Session;
+use crate::session::client::Client;
 use crate::stats::counters::Counter;
 
 /// Candidates kept from round to round.
@@ -152,6 +158,9 @@ impl Engine {
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
+        if self.close_clients() && !self.state.is_out_of_memory() {
+            return;
+        }
         let is_importing = self.directives.is_importing;
         let Some(policy) = self.eviction.policy.filter(|_| !is_importing) else {
             self.eviction.is_full = true;
@@ -188,6 +197,44 @@ impl Engine {
         self.eviction.spent += elapsed;
         self.counters
             .add(Counter::EvictionExceededUs, elapsed.as_micros() as u64);
+    }
+
+    /// Has clients closed that take up too much; whether there were any.
+    fn close_clients(&self) -> bool {
+        let shed = self.shed();
+        for client in &shed {
+            let to = client.address;
+            self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
+        }
+        !shed.is_empty()
+    }
+
+    /// The largest clients, while all together take up more than `maxmemory-clients`: who calls this has
+    /// them closed. What they take up counts for nothing from here on.
+    pub fn shed(&self) -> Vec<Arc<Client>> {
+        let clients = &self.state.clients;
+        let limit = self.state.config.max_client_memory_bytes();
+        let Some(limit) = limit.filter(|&limit| clients.memory_bytes() > limit) else {
+            return Vec::new();
+        };
+        let shed = clients.shed(limit, self.now_ms());
+        for client in &shed {
+            let line = client.line(self.now_ms());
+            log::info!("Evicting client: {}", String::from_utf8_lossy(&line));
+            self.state.stats.count(Counter::EvictedClients, 1);
+        }
+        shed
+    }
+
+    /// Has a session's replies counted that are not with its connection yet: so many bytes by now.
+    pub fn charge_replies(&self, session: &mut Session, n_bytes: usize) {
+        if self.state.config.max_client_memory_bytes().is_some() {
+            let before = std::mem::replace(&mut session.n_charged_reply_bytes, n_bytes);
+            let charged = session.client.charged_bytes.load(Relaxed) + n_bytes;
+            self.state
+                .clients
+                .charge(&session.client, charged.saturating_sub(before));
+        }
     }
 
     /// A new tick has its own time for evicting.

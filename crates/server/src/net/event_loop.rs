@@ -387,11 +387,8 @@ impl EventLoop {
     fn take_stock(&mut self, idx: usize) {
         if let Some(connection) = self.connections.get_mut(idx) {
             let buffers = connection.buffers();
-            let session = &connection.session;
-            session.client.facts.lock().buffers = buffers;
-            self.state
-                .clients
-                .charge(&session.client, held_bytes(session, &buffers));
+            connection.session.client.facts.lock().buffers = buffers;
+            charge(self.state, &mut connection.session, &buffers, 0);
         }
     }
 
@@ -402,10 +399,7 @@ impl EventLoop {
         }
         if let Some(connection) = self.connections.get_mut(idx) {
             let buffers = connection.buffers();
-            let held = held_bytes(&connection.session, &buffers);
-            self.state
-                .clients
-                .charge(&connection.session.client, held + n_bytes);
+            charge(self.state, &mut connection.session, &buffers, n_bytes);
         }
         self.shed(engine);
         self.connections.get(idx).is_none()
@@ -416,26 +410,14 @@ impl EventLoop {
         let Some(limit) = self.state.config.max_client_memory_bytes() else {
             return false;
         };
-        let clients = &self.state.clients;
         let buffers = connection.buffers();
-        clients.charge(&connection.session.client, held_bytes(&connection.session, &buffers));
-        clients.memory_bytes() > limit
+        charge(self.state, &mut connection.session, &buffers, 0);
+        self.state.clients.memory_bytes() > limit
     }
 
     /// Closes the largest connections while all together take up more than `maxmemory-clients`.
     fn shed(&mut self, engine: &mut Engine) {
-        let Some(limit) = self.state.config.max_client_memory_bytes() else {
-            return;
-        };
-        if self.state.clients.memory_bytes() <= limit {
-            return;
-        }
-        for client in self.state.clients.shed(limit, engine.now_ms()) {
-            log::info!(
-                "Evicting client: {}",
-                String::from_utf8_lossy(&client.line(engine.now_ms()))
-            );
-            self.state.stats.count(Counter::EvictedClients, 1);
+        for client in engine.shed() {
             let to = client.address;
             match self.find(to).map(|(idx, _)| idx) {
                 Some(idx) if usize::from(to.group) == self.group => self.close(engine, idx),
@@ -620,11 +602,8 @@ impl EventLoop {
         let n_waiting = connection.input.len() + connection.waiting_bytes();
         self.has_unsent |= connection.unsent_bytes() > 0;
         let buffers = connection.buffers();
-        let session = &connection.session;
-        session.publish(engine.now_ms(), buffers);
-        self.state
-            .clients
-            .charge(&session.client, held_bytes(session, &buffers));
+        connection.session.publish(engine.now_ms(), buffers);
+        charge(self.state, &mut connection.session, &buffers, 0);
         if n_waiting > limit {
             self.state
                 .stats
@@ -1083,10 +1062,12 @@ impl Meanwhile for EventLoop {
     }
 }
 
-/// What a connection takes up.
-fn held_bytes(session: &Session, buffers: &Buffers) -> usize {
+/// Counts what a connection takes up, and `n_more` bytes.
+fn charge(state: &State, session: &mut Session, buffers: &Buffers, n_more: usize) {
     let held = buffers.input + buffers.input_free + buffers.kept + buffers.output_held;
-    size_of::<Connection>() - size_of::<Session>() + session.memory_bytes() + held
+    let own = size_of::<Connection>() - size_of::<Session>() + session.memory_bytes();
+    session.n_charged_reply_bytes = 0;
+    state.clients.charge(&session.client, own + held + n_more);
 }
 
 /// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken.

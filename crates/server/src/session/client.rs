@@ -136,6 +136,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether it is closed for what it takes up.
+    #[inline]
+    pub fn is_shed(&self) -> bool {
+        self.going_bytes.load(Relaxed) > 0
+    }
+
     /// The type as CLIENT LIST TYPE names it.
     pub fn kind(&self) -> &'static str {
         let facts = self.facts.lock();
@@ -353,11 +359,10 @@ impl Clients {
 
     /// Marks the largest sessions as killed until the rest takes up at most `limit` bytes; those are
     /// to be closed. Those of CLIENT NO-EVICT stay. O(clients * log(clients)), so not for a while
-    /// after it did not help, and not by two loops at once.
+    /// after it did not help, and not by two loops at once: one waits for
+    /// the other.
     pub fn shed(&self, limit: usize, now_ms: u64) -> Vec<Arc<Client>> {
-        let Some(mut in_vain_ms) = self.closing.try_lock() else {
-            return Vec::new();
-        };
+        let mut in_vain_ms = self.closing.lock();
         if now_ms < in_vain_ms.saturating_add(SHED_PAUSE_MS) {
             return Vec::new();
         }

@@ -111,6 +111,8 @@ impl Subscriptions {
 pub struct Session {
     /// The part that other threads see.
     pub client: Arc<Client>,
+    /// What is charged to it for replies that are not with its connection yet.
+    pub n_charged_reply_bytes: usize,
     /// The database chosen by SELECT.
     pub database: u16,
     /// The protocol chosen by HELLO.
@@ -197,6 +199,7 @@ impl Session {
             user,
             rules_at: 0,
             free_at: 0,
+            n_charged_reply_bytes: 0,
             database: 0,
             proto: Proto::Resp2,
             is_authenticated,

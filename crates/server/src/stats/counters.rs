@@ -75,9 +75,11 @@ pub enum Counter {
     LoopCycles,
     /// Nanoseconds that event loops were awake for, up to their last command in each turn.
     LoopActiveNs,
+    /// Time of commands within scripts and EXEC, which have it, too.
+    NestedNs,
 }
 
-const N_COUNTERS: usize = Counter::LoopActiveNs as usize + 1;
+const N_COUNTERS: usize = Counter::NestedNs as usize + 1;
 
 /// One command's counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -186,8 +186,8 @@ impl HotKeys {
         let Some(session) = self.0.as_mut().filter(|session| session.is_active()) else {
             return;
         };
-        session.all_time_ns += cost.time_ns;
         if cost.is_outermost {
+            session.all_time_ns += cost.time_ns; // which has that of those within
             session.all_bytes += cost.bytes;
         }
         let n_keys = keys.len() as u64;

@@ -334,7 +334,8 @@ pub const FIELDS: &[Field] = &[
     stats("eventloop_duration_sum", |s| number(s.totals.get(Counter::LoopActiveNs) / 1000)),
     stats("eventloop_duration_cmd_sum", |s| {
         let command_ns = s.commands.iter().map(|(_, totals)| totals.duration_ns);
-        number(command_ns.sum::<u64>() / 1000)
+        let nested_ns = s.totals.get(Counter::NestedNs);
+        number(command_ns.sum::<u64>().saturating_sub(nested_ns) / 1000)
     }),
     stats("instantaneous_eventloop_cycles_per_sec", |s| {
         number(s.activity.cycles_per_s.round() as u64)
