@@ -174,6 +174,12 @@ impl Parser {
         self.missing_bytes
     }
 
+    /// How many bytes the bulk in flight has in all, about, if the buffer has `n_bytes` of its request.
+    #[inline]
+    pub fn bulk_bytes(&self, n_bytes: usize) -> usize {
+        n_bytes.saturating_sub(self.cursor) + self.missing_bytes
+    }
+
     /// Whether a request has begun of which `next` has seen some arguments but not all.
     #[inline]
     pub fn is_mid_request(&self) -> bool {

@@ -549,10 +549,11 @@ impl EventLoop {
         if buffer.is_empty() {
             buffer = vec![0; READ_BYTES]; // the first time, of pages that nobody has touched
         } else if !is_fresh {
-            // Grows by a quarter of what has come, up to what a long word is known to lack; by less where
-            // many short ones come.
+            // Grows by a quarter of what has come, up to what a long word lacks, and no further; by less
+            // where many short ones come.
+            let is_long = connection.parser.bulk_bytes(n_kept) >= READ_BYTES;
             let room = match connection.parser.hint() {
-                hint if hint >= READ_BYTES => hint.min((n_kept / 4).max(READ_BYTES)),
+                hint if hint > 0 && is_long => hint.min((n_kept / 4).max(READ_BYTES)),
                 _ => (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX),
             };
             buffer.reserve_exact(room);
