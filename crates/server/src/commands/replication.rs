@@ -292,7 +292,9 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
             },
             b"main-ch-client-id" => {
                 let id = number()?;
-                let is_known = u64::try_from(id).is_ok_and(|id| role.apart(id).is_some());
+                let own = ctx.session.client.address.session;
+                let is_known =
+                    u64::try_from(id).is_ok_and(|id| id != own && role.apart(id).is_some());
                 if !is_known {
                     return Err(Error::Owned(format!("ERR Unrecognized RDB client id: {id}")));
                 }
@@ -350,10 +352,16 @@ fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
 }
 
 fn sync(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.is_replica() {
+        return Ok(()); // it has begun
+    }
     begin(ctx, false)
 }
 
 fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.is_replica() {
+        return Ok(()); // it has begun
+    }
     let replid = String::from_utf8_lossy(args.take()?).into_owned();
     let wanted = args.int()?;
     let (state, role) = (ctx.state, &ctx.state.role);

@@ -325,7 +325,8 @@ impl Replica {
     pub fn give_up(&self) {
         let before = std::mem::replace(&mut *self.feed.lock(), Feed::Broken);
         self.room.notify_all();
-        if let (Some(main), false) = (self.main.get(), matches!(before, Feed::Sent)) {
+        let was_over = matches!(before, Feed::Sent | Feed::Broken);
+        if let (Some(main), false) = (self.main.get(), was_over) {
             main.give_up();
         }
     }
@@ -422,6 +423,21 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use super::*;
+
+    #[test]
+    fn those_who_name_each_other_are_given_up_once() {
+        let address = Address {
+            group: 0,
+            slot: 0,
+            session: 1,
+        };
+        let one = Arc::new(Replica::new(address, String::new()));
+        let other = Arc::new(Replica::new(address, String::new()));
+        other.part();
+        assert!(one.set_main(other.clone()) && other.set_main(one.clone()));
+        one.give_up();
+        assert!(one.is_lost() && other.is_lost());
+    }
 
     #[test]
     fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
