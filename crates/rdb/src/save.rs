@@ -7,10 +7,10 @@
 //!   HashPack              16   listpack              HashPackEx 25  first deadline | listpack
 //!   HashTable              4   n | field, value ..
 //!                         24   first deadline | n | deadline - first + 1 or 0, field, value ..
-//!   either, for Valkey    22   n | field, value, deadline or -1 ..   if a field has one
+//!   either, for Valkey    22   n | field, value, deadline or -1 ..   if a field has one, else 4 for a pack
 //!   ZsetPack              17   listpack
 //!   ZsetTree               5   n | member, score ..  highest first
-//!   Stream                21   see `stream.rs`, also for 26 and 27
+//!   Stream                21   see `stream.rs`, also for 26 and 27, which Valkey does not know
 //! ```
 //!
 //! A long collection can be written in pieces: [`open`], then [`piece`] for each, then [`close`] as it was.
@@ -37,6 +37,8 @@ pub fn code(writer: &Writer, encoding: Encoding, payload: Payload<'_>) -> u8 {
         {
             kind::HASH_VALKEY
         }
+        Encoding::HashPackEx if writer.is_valkeys => kind::HASH,
+        Encoding::Stream if writer.is_valkeys => kind::STREAM_3,
         Encoding::Int | Encoding::Raw | Encoding::Edited => kind::STRING,
         Encoding::ListPack | Encoding::QuickList => kind::LIST_QUICKLIST_2,
         Encoding::IntSet => kind::SET_INTSET,

@@ -71,9 +71,13 @@ pub fn save_block(writer: &mut Writer, base: StreamId, pack: &[u8]) {
     writer.string(pack);
 }
 
-/// Writes what stands behind the blocks. O(pending).
+/// Writes what stands behind the blocks; for Valkey what its latest form has room for. O(pending).
 pub fn save_foot(writer: &mut Writer, stream: &Stream) {
-    save_foot_as(writer, stream, form(stream));
+    let form = match writer.is_valkeys {
+        true => kind::STREAM_3,
+        false => form(stream),
+    };
+    save_foot_as(writer, stream, form);
 }
 
 fn save_foot_as(writer: &mut Writer, stream: &Stream, form: u8) {
@@ -128,8 +132,16 @@ fn save_group(writer: &mut Writer, group: &Group, form: u8) {
     if form != kind::STREAM {
         writer.length(group.entries_read.unwrap_or(UNKNOWN));
     }
-    writer.length(group.n_pending() as u64);
+    // An older form has no room for what is pending for nobody, and who reads it takes it for damage.
+    let n_left_out = match form {
+        kind::STREAM_5 => 0,
+        _ => group.unowned().count(),
+    };
+    writer.length((group.n_pending() - n_left_out) as u64);
     for (id, pending) in group.pending(StreamId::MIN..=StreamId::MAX) {
+        if n_left_out > 0 && pending.consumer.is_none() {
+            continue;
+        }
         writer.raw(&id.to_bytes());
         writer.milliseconds(pending.delivered_ms);
         writer.length(pending.n_deliveries);

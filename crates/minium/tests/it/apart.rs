@@ -203,6 +203,37 @@ fn nobody_gets_the_snapshot_of_another() {
     assert!(text("PSYNC ? -1", &mut client).starts_with("-ERR"));
 }
 
+#[test]
+fn nobody_gets_the_stream_of_his_own_snapshot() {
+    let primary = start(&[]);
+    let mut one = TcpStream::connect(("127.0.0.1", primary.port)).unwrap();
+    let begin = "REPLCONF capa eof capa rdb-channel-repl\r\nPSYNC ? -1\r\n";
+    one.write_all(begin.as_bytes()).unwrap();
+    let mut said = String::new();
+    while said.matches('\n').count() < 2 {
+        let mut room = [0; 64];
+        let n = one.read(&mut room).unwrap();
+        assert!(n > 0, "{said}");
+        said.push_str(std::str::from_utf8(&room[..n]).unwrap());
+    }
+    let id = said.trim().strip_prefix("+OK\r\n+RDBCHANNELSYNC ").unwrap();
+    let again = format!(
+        "CLIENT REPLY OFF\r\nREPLCONF rdb-only 1 rdb-channel 1 main-ch-client-id {id}\r\n\
+         PSYNC ? -1\r\nSYNC\r\n"
+    );
+    one.write_all(again.as_bytes()).unwrap();
+    drop(one);
+    let mut client = primary.client();
+    wait_for("it is gone", || {
+        text("CLIENT LIST TYPE replica", &mut client)
+            .matches("id=")
+            .next()
+            .is_none()
+            .then_some(())
+    });
+    assert_eq!(text("SET k v", &mut client), "+OK");
+}
+
 /// Passes connections on; what comes from the target ends after so many bytes, of both together.
 fn proxy(target: u16, n_left: Arc<AtomicI64>, n_cuts: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -11,9 +11,9 @@ use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pause::{Cause, Paused};
-use crate::role::LinkState;
 use crate::role::failover::Plan;
 use crate::role::replica::Replica;
+use crate::role::{LinkState, Role};
 use crate::session::Replies;
 
 const NEITHER_0_NOR_1: Error =
@@ -130,7 +130,7 @@ fn failover(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
     if role.is_replica() {
         return Err(Error::Plain("ERR FAILOVER is not valid when server is a replica."));
     }
-    let replicas = role.replicas();
+    let replicas = role.followers();
     if replicas.is_empty() {
         return Err(Error::Plain("ERR FAILOVER requires connected replicas."));
     }
@@ -257,11 +257,16 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         return Ok(()); // the link answers its primary; nobody else is told
     }
     let (replica, role) = (replica(ctx), &ctx.state.role);
-    let mut facts = replica.facts.lock();
     while !args.is_empty() {
         let name = args.take()?.to_ascii_lowercase();
         let value = args.take()?;
         let number = || parse_i64(value).ok_or(Error::NotAnInteger);
+        // Under no facts: who counts replicas asks for those of each under the lock of all of them.
+        let main = match &name[..] {
+            b"main-ch-client-id" => main_of(&replica, role, number()?)?,
+            _ => 0,
+        };
+        let mut facts = replica.facts.lock();
         match &name[..] {
             b"listening-port" => {
                 let port = u16::try_from(number()?);
@@ -290,14 +295,7 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
                 0 => facts.channel_of = None,
                 _ => return Err(NEITHER_0_NOR_1),
             },
-            b"main-ch-client-id" => {
-                let id = number()?;
-                let is_known = u64::try_from(id).is_ok_and(|id| role.apart(id).is_some());
-                if !is_known {
-                    return Err(Error::Owned(format!("ERR Unrecognized RDB client id: {id}")));
-                }
-                facts.channel_of = Some(id.unsigned_abs());
-            }
+            b"main-ch-client-id" => facts.channel_of = Some(main),
             b"rdb-filter-only" => {
                 let mut parts = value
                     .split(|byte| *byte == b' ')
@@ -321,9 +319,17 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
             }
         }
     }
-    drop(facts);
     reply.ok();
     Ok(())
+}
+
+/// The session of this number, if it waits for the connection of its snapshot.
+fn main_of(replica: &Replica, role: &Role, id: i64) -> Result<u64> {
+    let own = replica.address.session;
+    let session = u64::try_from(id).ok().filter(|session| *session != own);
+    session
+        .filter(|session| role.apart(*session).is_some())
+        .ok_or_else(|| Error::Owned(format!("ERR Unrecognized RDB client id: {id}")))
 }
 
 /// REPLCONF ACK: says nothing back.
@@ -350,10 +356,16 @@ fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
 }
 
 fn sync(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.is_replica() {
+        return Ok(()); // it has begun
+    }
     begin(ctx, false)
 }
 
 fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    if ctx.session.is_replica() {
+        return Ok(()); // it has begun
+    }
     let replid = String::from_utf8_lossy(args.take()?).into_owned();
     let wanted = args.int()?;
     let (state, role) = (ctx.state, &ctx.state.role);
@@ -389,8 +401,9 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     let facts = replica.facts.lock().clone();
     if let Some(session) = facts.channel_of {
         let main = role.apart(session).filter(|_| facts.is_snapshot_only);
-        let nobody = Error::Plain("ERR No replica waits for this snapshot");
-        replica.set_main(main.ok_or(nobody)?);
+        if !main.is_some_and(|main| replica.set_main(&main)) {
+            return Err(Error::Plain("ERR No replica waits for this snapshot"));
+        }
     } else if facts.takes_channel
         && facts.takes_eof
         && !facts.is_snapshot_only

@@ -471,6 +471,12 @@ impl EventLoop {
         let Some(replica) = connection.session.replica.clone() else {
             return;
         };
+        if replica.is_lost() {
+            // Even if its socket takes nothing.
+            let peer = &connection.session.client.peer;
+            log::warn!("Replica {peer} is closed: its snapshot could not be made or sent");
+            return self.close(engine, idx);
+        }
         let backlog = &self.state.journal.backlog;
         let behind = replica.behind(backlog);
         if is_too_far_behind(self.state, behind, &mut connection.soft_since) {

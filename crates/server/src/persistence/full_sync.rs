@@ -253,16 +253,16 @@ fn finish(mut out: Out<'_>, mark: &str) -> io::Result<u64> {
     let n_bytes = out.n_bytes;
     match &out.place {
         Place::Replicas => {
-            out.offer(mark.as_bytes());
+            let mark = Arc::from(mark.as_bytes());
             out.replicas
                 .iter()
-                .for_each(|replica| replica.complete(None));
+                .for_each(|replica| replica.complete(&mark, None));
         }
         Place::Disk(file) => {
             let file = file.try_clone()?;
-            out.offer(format!("${n_bytes}\r\n").as_bytes());
+            let head = Arc::from(format!("${n_bytes}\r\n").as_bytes());
             for replica in out.replicas.iter() {
-                replica.complete(Some(file.try_clone()?));
+                replica.complete(&head, Some(file.try_clone()?));
             }
         }
     }

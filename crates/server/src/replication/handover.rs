@@ -28,7 +28,7 @@ pub fn look(state: &'static State) {
     }
     let followers: Vec<(String, u16, u64)> = state
         .role
-        .replicas()
+        .followers()
         .iter()
         .filter(|replica| replica.is_online())
         .map(|replica| replica.place_and_offset())

@@ -112,6 +112,9 @@ impl Handshake {
                 None => self.tell_capabilities(),
             },
             Said::Ip => self.tell_capabilities(),
+            Said::Capabilities if error.is_some() && self.about.channel_of.is_some() => {
+                Step::Failed(format!("The primary knows the other connection no more: {line}"))
+            }
             Said::Capabilities => self.ask(),
             Said::Psync => answered(line, self.about.history.is_some()),
         }
@@ -294,7 +297,7 @@ mod tests {
             ..about
         };
         let full = format!("+FULLRESYNC {} 0", "a".repeat(40));
-        let (said, end) = talk(other, &["+PONG", "+OK", "+OK", &full]);
+        let (said, end) = talk(other.clone(), &["+PONG", "+OK", "+OK", &full]);
         let expected = [
             "PING",
             "AUTH secret",
@@ -303,6 +306,10 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert!(matches!(end, Step::Full { offset: 0, .. }));
+        let gone = "-ERR Unrecognized RDB client id: 8";
+        let (said, end) = talk(other, &["+PONG", "+OK", gone]);
+        assert_eq!(said.len(), 3);
+        assert!(matches!(end, Step::Failed(_)), "{end:?}");
     }
 
     #[test]

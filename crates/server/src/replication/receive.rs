@@ -11,6 +11,8 @@ use super::reader::{Event, Reader};
 use crate::error::reason;
 use crate::role::LinkState;
 
+const NO_LONGER_WANTED: &str = "the primary is no longer wanted";
+
 impl Link {
     /// Receives a snapshot and puts it in the place of the data.
     pub(super) fn full(
@@ -35,16 +37,18 @@ impl Link {
             }
             self.load((file, &path), n_bytes, (replid, offset))
         });
-        // It is gone, or was never there; the next one has the same name.
+        // It is gone, or was never there.
         let _ = std::fs::remove_file(&path);
         loaded?;
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
     }
 
+    /// A link that is no longer wanted may write still while the next one begins: each has its own.
     fn temporary(&self) -> Result<PathBuf, String> {
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
-        Ok(folder.join(format!("temp-replica-{}.rdb", std::process::id())))
+        let (process, link) = (std::process::id(), self.generation());
+        Ok(folder.join(format!("temp-replica-{process}-{link}.rdb")))
     }
 
     /// Writes the snapshot to a file; its length.
@@ -66,6 +70,9 @@ impl Link {
         let mut file = file.map_err(told)?;
         let mut n_done = 0;
         loop {
+            if !self.is_wanted() {
+                return Err(NO_LONGER_WANTED.to_owned());
+            }
             match reader.read()? {
                 Some(Event::Snapshot { n_bytes: None }) => log::info!(
                     "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
@@ -103,9 +110,12 @@ impl Link {
         let (applying, locked) = loop {
             let applying = role.applying.lock();
             if !self.is_wanted() {
-                return Err("the primary is no longer wanted".to_owned());
+                return Err(NO_LONGER_WANTED.to_owned());
             }
             if let Some(locked) = self.engine.everything() {
+                if !self.is_wanted() {
+                    return Err(NO_LONGER_WANTED.to_owned()); // since it waited for the locks
+                }
                 break (applying, locked);
             }
             drop(applying); // who has the locks may be about to end this history

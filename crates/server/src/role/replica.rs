@@ -27,7 +27,10 @@ enum Feed {
     /// It asked for everything; the snapshot is not begun.
     Waiting,
     /// It asked for everything, and gets the snapshot through another connection, which has not begun.
-    Apart,
+    Apart {
+        /// That connection has come.
+        is_named: bool,
+    },
     /// The snapshot: what was made of it, or what stands before the file that it is in.
     Payload {
         queue: VecDeque<Arc<[u8]>>,
@@ -175,7 +178,7 @@ impl Replica {
     /// The state as INFO names it.
     pub fn state(&self) -> &'static str {
         match &*self.feed.lock() {
-            Feed::None | Feed::Waiting | Feed::Apart | Feed::Broken => "wait_bgsave",
+            Feed::None | Feed::Waiting | Feed::Apart { .. } | Feed::Broken => "wait_bgsave",
             Feed::Payload {
                 rest: Rest::Pieces, ..
             } => "wait_bgsave",
@@ -187,7 +190,8 @@ impl Replica {
 
     /// Whether it follows the stream.
     pub fn is_online(&self) -> bool {
-        !self.is_loading.load(Relaxed) && matches!(*self.feed.lock(), Feed::Stream(_))
+        // In this order: it gets the stream no sooner than it is noted that it loads.
+        matches!(*self.feed.lock(), Feed::Stream(_)) && !self.is_loading.load(Relaxed)
     }
 
     /// It has said how far it is, so it has loaded what it got.
@@ -197,12 +201,12 @@ impl Replica {
 
     /// Whether it waits for the connection of its snapshot.
     pub fn is_apart(&self) -> bool {
-        matches!(*self.feed.lock(), Feed::Apart)
+        matches!(*self.feed.lock(), Feed::Apart { .. })
     }
 
     /// Has it wait for that.
     pub fn part(&self) {
-        *self.feed.lock() = Feed::Apart;
+        *self.feed.lock() = Feed::Apart { is_named: false };
     }
 
     /// Whether this is the connection of a snapshot whose stream goes to another.
@@ -210,9 +214,16 @@ impl Replica {
         self.main.get().is_some()
     }
 
-    /// The stream of this one's snapshot goes to `main`. False if it was told so already.
-    pub fn set_main(&self, main: Arc<Replica>) -> bool {
-        self.main.set(main).is_ok()
+    /// The stream of this one's snapshot goes to `main`. False if he does not wait for it, has another one,
+    /// or is on another host.
+    pub fn set_main(&self, main: &Arc<Replica>) -> bool {
+        match &mut *main.feed.lock() {
+            Feed::Apart { is_named } if !*is_named && main.peer == self.peer => {
+                *is_named = self.main.set(main.clone()).is_ok();
+                *is_named
+            }
+            _ => false,
+        }
     }
 
     /// At the cut: the stream goes to who waits for it, if that is not this connection. False if he is gone.
@@ -221,7 +232,7 @@ impl Replica {
             return true;
         };
         let mut feed = main.feed.lock();
-        let waits = matches!(*feed, Feed::Apart);
+        let waits = matches!(*feed, Feed::Apart { .. });
         if waits {
             main.is_loading.store(true, Relaxed);
             *feed = Feed::Stream(offset);
@@ -232,7 +243,7 @@ impl Replica {
     /// The first offset that it still needs.
     pub(super) fn needs(&self) -> Option<u64> {
         match &*self.feed.lock() {
-            Feed::None | Feed::Waiting | Feed::Apart | Feed::Sent | Feed::Broken => None,
+            Feed::None | Feed::Waiting | Feed::Apart { .. } | Feed::Sent | Feed::Broken => None,
             Feed::Payload { .. } if self.is_channel() => None, // who gets the stream says it
             Feed::Payload { then, .. } => Some(*then),
             Feed::Stream(at) => Some(*at),
@@ -273,17 +284,21 @@ impl Replica {
         *self.feed.lock() = Feed::Waiting;
     }
 
-    /// Begins the snapshot, behind `head`; the stream follows from `then` on.
+    /// Begins the snapshot, behind `head`; the stream follows from `then` on. Who is lost by now stays so.
     pub fn begin(&self, head: &[u8], then: u64) {
-        if !self.begin_main(then) {
-            return self.give_up();
-        }
         self.facts.lock().is_online = false;
-        *self.feed.lock() = Feed::Payload {
-            queue: VecDeque::from([head.into()]),
-            n_bytes: head.len(),
-            rest: Rest::Pieces,
-            then,
+        let mut feed = self.feed.lock();
+        if !matches!(*feed, Feed::Waiting) {
+            return;
+        }
+        *feed = match self.begin_main(then) {
+            true => Feed::Payload {
+                queue: VecDeque::from([head.into()]),
+                n_bytes: head.len(),
+                rest: Rest::Pieces,
+                then,
+            },
+            false => Feed::Broken, // its own fault, or his who is gone
         };
     }
 
@@ -304,7 +319,8 @@ impl Replica {
                     let is_stuck =
                         matches!(&*feed, Feed::Payload { n_bytes, .. } if *n_bytes >= before);
                     if is_late && is_stuck {
-                        *feed = Feed::Broken;
+                        drop(feed);
+                        self.give_up();
                         return false;
                     }
                 }
@@ -313,10 +329,19 @@ impl Replica {
         }
     }
 
-    /// The snapshot is whole; or it is in this file, which stands behind what was offered.
-    pub fn complete(&self, file: Option<File>) {
+    /// The snapshot is whole with this piece; or it is in this file, which stands behind it. Of the last piece
+    /// it is known that it is: who has got it may close at once.
+    pub fn complete(&self, last: &Arc<[u8]>, file: Option<File>) {
         let mut feed = self.feed.lock();
-        if let Feed::Payload { rest, .. } = &mut *feed {
+        if let Feed::Payload {
+            queue,
+            n_bytes,
+            rest,
+            ..
+        } = &mut *feed
+        {
+            queue.push_back(last.clone());
+            *n_bytes += last.len();
             *rest = file.map_or(Rest::Word, |file| Rest::File(file, 0));
         }
     }
@@ -325,7 +350,12 @@ impl Replica {
     pub fn give_up(&self) {
         let before = std::mem::replace(&mut *self.feed.lock(), Feed::Broken);
         self.room.notify_all();
-        if let (Some(main), false) = (self.main.get(), matches!(before, Feed::Sent)) {
+        let was_over = match &before {
+            Feed::Sent | Feed::Broken => true,
+            Feed::Payload { queue, rest, .. } => queue.is_empty() && matches!(rest, Rest::Word),
+            _ => false,
+        };
+        if let (Some(main), false) = (self.main.get(), was_over) {
             main.give_up();
         }
     }
@@ -343,7 +373,7 @@ impl Replica {
         let is_online = self.facts.lock().is_online;
         let mut feed = self.feed.lock();
         match &mut *feed {
-            Feed::None | Feed::Waiting | Feed::Apart => Next::Nothing,
+            Feed::None | Feed::Waiting | Feed::Apart { .. } => Next::Nothing,
             Feed::Sent => Next::Done,
             Feed::Broken => Next::Broken("its snapshot could not be made"),
             Feed::Payload {
@@ -423,16 +453,68 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
+    fn from(peer: &str) -> Arc<Replica> {
         let address = Address {
             group: 0,
             slot: 0,
             session: 1,
         };
-        let replica = Replica::new(address, String::new());
+        Arc::new(Replica::new(address, peer.to_owned()))
+    }
+
+    #[test]
+    fn those_who_name_each_other_are_given_up_once() {
+        let (one, other) = (from("a"), from("a"));
+        other.part();
+        assert!(one.set_main(&other));
+        one.part();
+        assert!(other.set_main(&one));
+        one.give_up();
+        assert!(one.is_lost() && other.is_lost());
+    }
+
+    #[test]
+    fn a_replica_has_one_connection_for_its_snapshot_and_from_its_own_host() {
+        let main = from("a");
+        assert!(!from("a").set_main(&main), "it does not wait for one");
+        main.part();
+        assert!(!from("b").set_main(&main));
+        let (channel, late) = (from("a"), from("a"));
+        assert!(channel.set_main(&main) && !late.set_main(&main));
+        late.give_up();
+        assert!(!main.is_lost());
+        channel.ask();
+        channel.begin(b"head", 7);
+        assert_eq!(main.needs(), Some(7));
+        channel.give_up();
+        assert!(main.is_lost(), "half a snapshot is none");
+    }
+
+    #[test]
+    fn who_has_got_all_of_a_snapshot_may_close_and_who_is_lost_stays_so() {
+        let (main, channel) = (from("a"), from("a"));
+        main.part();
+        assert!(channel.set_main(&main));
+        channel.ask();
+        channel.begin(b"head", 7);
+        channel.complete(&Arc::from(*b"tail"), None);
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(channel.next(&Backlog::default(), &mut out), Next::Piece);
+        }
+        assert_eq!(out, b"headtail");
+        channel.give_up();
+        assert!(!main.is_lost());
+        channel.begin(b"head", 9);
+        assert!(channel.is_lost());
+    }
+
+    #[test]
+    fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
+        let replica = from("");
+        replica.ask();
         replica.begin(b"head", 0);
-        replica.complete(None); // all is sent, and it has not said that it has it
+        replica.complete(&Arc::from(*b"tail"), None); // all is sent, and it has not said that it has it
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
