@@ -192,6 +192,13 @@ pub enum Order {
     AwaitEnd(Manner),
     /// Let whoever writes be done, now that a pause has begun.
     Pause,
+    /// Count a wait that was ended: who ended it may look for it before its loop has got word.
+    Unblocked {
+        /// Whose.
+        session: u64,
+        /// It is answered as if its time were up.
+        is_ok: bool,
+    },
     /// Read the data set from its file.
     Reload(Reload),
     /// Save in the background, and answer when it is so far.

@@ -277,8 +277,12 @@ fn unblock(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -
     let client = u64::try_from(id)
         .ok()
         .and_then(|id| ctx.state.clients.get(id));
-    let is_unblocked = client.is_some_and(|client| ctx.state.unblock(&client, error));
-    reply.int(i64::from(is_unblocked));
+    let client = client.filter(|client| ctx.state.unblock(client, error));
+    reply.int(i64::from(client.is_some()));
+    ctx.order = client.map(|client| Order::Unblocked {
+        session: client.address.session,
+        is_ok: error.is_none(),
+    });
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //! its row says so (`heeds_loss`); any other failure is its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use datatypes::encoding::table::hash;
@@ -36,6 +36,8 @@ pub(super) struct Parked {
     admitted: Admitted,
     request: Queued,
     on_timeout: Late,
+    /// Its end in vain is counted.
+    is_counted: AtomicBool,
 }
 
 /// The reply for when the time is up.
@@ -56,6 +58,7 @@ impl Parked {
             admitted,
             request,
             on_timeout: Late::Reply(Vec::new()),
+            is_counted: false.into(),
         }
     }
 }
@@ -109,6 +112,7 @@ impl Engine {
             admitted,
             request: Queued::new(resolved.as_deref().unwrap_or(request)),
             on_timeout: Late::Reply(reply.since(mark).to_vec()),
+            is_counted: false.into(),
         };
         let waiter = Waiter::new(Box::new(parked), is_wide).with_cause(Cause {
             database: session.database,
@@ -144,6 +148,7 @@ impl Engine {
             admitted,
             request: Queued::new(request),
             on_timeout,
+            is_counted: false.into(),
         };
         let waiter = Arc::new(Waiter::new(Box::new(parked), false));
         session.client.waits_to_read.store(false, Relaxed);
@@ -307,14 +312,31 @@ impl Engine {
     /// Ends a wait whose time is up, or which somebody ends with an error. The reply in the first case.
     pub fn end_wait(&mut self, session: &mut Session, is_ok: bool) -> Vec<u8> {
         if let Some(waiter) = session.waiter.clone() {
-            let parked = parked(&waiter);
-            let reply_bytes = self.late_reply(parked).len();
-            let ended = Ended { is_ok, reply_bytes };
-            let words = parked.request.words();
             session.n_commands += 1;
-            self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
+            self.count_wait(&waiter, is_ok);
         }
         self.forget_wait(session)
+    }
+
+    /// The same for a wait that this loop has ended, unless that of the session was sooner.
+    pub(super) fn count_unblocked(&mut self, session: u64, is_ok: bool) {
+        let client = self.state.clients.get(session);
+        let waiter = client.and_then(|client| client.waiter.lock().clone());
+        if let Some(waiter) = waiter.filter(|waiter| waiter.is_over()) {
+            self.count_wait(&waiter, is_ok);
+        }
+    }
+
+    /// Counts the command of a wait that ended in vain. Once: by who ended it, or by its loop.
+    pub(super) fn count_wait(&mut self, waiter: &Waiter, is_ok: bool) {
+        let parked = parked(waiter);
+        if parked.is_counted.swap(true, Relaxed) {
+            return;
+        }
+        let reply_bytes = self.late_reply(parked).len();
+        let ended = Ended { is_ok, reply_bytes };
+        let words = parked.request.words();
+        self.count_run((parked.admitted.0, &words), &parked.client, ended, (0, 1));
     }
 
     /// Forgets a wait that is over, or whose session is. The reply for when the time is up.

@@ -63,6 +63,10 @@ impl Engine {
                 }
                 None => Outcome::Busy,
             },
+            Order::Unblocked { session, is_ok } => {
+                self.count_unblocked(session, is_ok);
+                Outcome::Done
+            }
             Order::Pause => match self.lock_all() {
                 Some(locked) => {
                     locked.take_everything(); // see `pause`
@@ -140,6 +144,7 @@ impl Engine {
             }
             Order::Load { name } => self.load_script(name, reply),
             Order::Follow => self.follow(locked, session, request),
+            Order::Unblocked { session, is_ok } => self.count_unblocked(session, is_ok),
             Order::Pause => {
                 locked.take_everything();
                 session.is_pausing = false;
