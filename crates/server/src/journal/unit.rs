@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_command_of_words_of_any_length_is_read_as_it_was() {
         for n in [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 100_000] {
-            let words = vec![vec![b'x'; n]; n.min(1000).max(1)];
+            let words = vec![vec![b'x'; n]; n.clamp(1, 1000)];
             let mut bytes = b"before".to_vec();
             write_command(&mut bytes, &words, false);
             let mut expected = format!("before*{}\r\n", words.len()).into_bytes();
