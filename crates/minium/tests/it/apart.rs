@@ -84,6 +84,50 @@ fn either_side_can_do_without() {
 }
 
 #[test]
+fn a_slow_snapshot_is_waited_for_longer_than_the_timeout() {
+    let ways = [
+        ("no", "no"),   // by way of a file
+        ("yes", "no"),  // through the one connection
+        ("yes", "yes"), // through another
+    ];
+    for (diskless, channel) in ways {
+        let more = [
+            "--repl-diskless-sync",
+            diskless,
+            "--repl-rdb-channel",
+            channel,
+            "--repl-timeout",
+            "2",
+            "--repl-ping-replica-period",
+            "1",
+        ];
+        let (primary, replica) = (start(&more), start(&more));
+        let mut one = primary.client();
+        text("DEBUG POPULATE 400 key 100", &mut one);
+        text("CONFIG SET rdb-key-save-delay 12000", &mut one); // 5 s
+        ask_to_follow(&replica, primary.port);
+        wait_for_link(&replica);
+        wait_for_same(&primary, &replica);
+        assert_eq!(field("sync_full", &mut one), "1", "{diskless} {channel}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_snapshot_to_begin_waits_longer_than_the_timeout() {
+    for channel in ["no", "yes"] {
+        let timeouts = ["--repl-timeout", "2", "--repl-ping-replica-period", "1"];
+        let more = [&["--repl-rdb-channel", channel][..], &timeouts].concat();
+        let later = ["--repl-diskless-sync-delay", "5"];
+        let primary = start(&[&more[..], &later].concat());
+        let replica = start(&more);
+        text("SET data new", &mut primary.client());
+        ask_to_follow(&replica, primary.port);
+        wait_for_same(&primary, &replica);
+        assert_eq!(field("sync_full", &mut primary.client()), "1", "{channel}");
+    }
+}
+
+#[test]
 fn what_is_beyond_the_limit_waits_at_the_primary() {
     let primary = slow_primary(6000, &[]);
     let replica = start(&["--replica-full-sync-buffer-limit", "100kb"]);

@@ -212,6 +212,8 @@ impl Link {
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
         self.note(|primary| primary.link = LinkState::Handshake);
+        // The link before this one may be running a command: it counts from its end on.
+        drop(self.state.role.applying.lock());
         let about = self.introduction();
         match &about.history {
             Some((replid, wanted)) => {

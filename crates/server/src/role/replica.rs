@@ -50,6 +50,8 @@ enum Feed {
 enum Rest {
     /// More of them.
     Pieces,
+    /// All of it, behind its length, once it is in a file. Until then an empty line says nothing.
+    Later,
     /// This file, from here on.
     File(File, u64),
     /// The stream, when the replica has said that it has loaded what it got.
@@ -109,6 +111,8 @@ pub struct Replica {
     is_loading: AtomicBool,
     /// Who gets the stream of this snapshot, if that is not this connection.
     main: OnceLock<Arc<Replica>>,
+    /// It waits, and is to hear that this server is alive.
+    wants_sign: AtomicBool,
     /// What its connection holds of what it is sent.
     output_bytes: AtomicUsize,
     room: Condvar,
@@ -147,6 +151,7 @@ impl Replica {
             feed: Mutex::new(Feed::None),
             is_loading: AtomicBool::new(false),
             main: OnceLock::new(),
+            wants_sign: AtomicBool::new(false),
             output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
             since: Instant::now(),
@@ -180,7 +185,8 @@ impl Replica {
         match &*self.feed.lock() {
             Feed::None | Feed::Waiting | Feed::Apart { .. } | Feed::Broken => "wait_bgsave",
             Feed::Payload {
-                rest: Rest::Pieces, ..
+                rest: Rest::Pieces | Rest::Later,
+                ..
             } => "wait_bgsave",
             Feed::Payload { .. } | Feed::Sent => "send_bulk",
             Feed::Stream(_) if self.is_loading.load(Relaxed) => "send_bulk_and_stream",
@@ -202,6 +208,11 @@ impl Replica {
     /// Whether it waits for the connection of its snapshot.
     pub fn is_apart(&self) -> bool {
         matches!(*self.feed.lock(), Feed::Apart { .. })
+    }
+
+    /// Whether it waits for that, and it has not come.
+    pub fn lacks_channel(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Apart { is_named: false })
     }
 
     /// Has it wait for that.
@@ -284,8 +295,21 @@ impl Replica {
         *self.feed.lock() = Feed::Waiting;
     }
 
-    /// Begins the snapshot, behind `head`; the stream follows from `then` on. Who is lost by now stays so.
-    pub fn begin(&self, head: &[u8], then: u64) {
+    /// Has it hear an empty line if it waits for a snapshot, as its patience has an end. In between pieces of
+    /// one it would be a part of that. Whether it does.
+    pub fn give_sign(&self) -> bool {
+        let is_silent = match &*self.feed.lock() {
+            Feed::Waiting => true,
+            Feed::Payload { queue, rest, .. } => queue.is_empty() && matches!(rest, Rest::Later),
+            _ => false,
+        };
+        self.wants_sign.store(is_silent, Relaxed);
+        is_silent
+    }
+
+    /// Begins the snapshot, behind `head`, which is all until a file is complete or is followed by pieces; the
+    /// stream follows from `then` on. Who is lost by now stays so.
+    pub fn begin(&self, head: &[u8], by_file: bool, then: u64) {
         self.facts.lock().is_online = false;
         let mut feed = self.feed.lock();
         if !matches!(*feed, Feed::Waiting) {
@@ -295,7 +319,7 @@ impl Replica {
             true => Feed::Payload {
                 queue: VecDeque::from([head.into()]),
                 n_bytes: head.len(),
-                rest: Rest::Pieces,
+                rest: if by_file { Rest::Later } else { Rest::Pieces },
                 then,
             },
             false => Feed::Broken, // its own fault, or his who is gone
@@ -373,7 +397,8 @@ impl Replica {
         let is_online = self.facts.lock().is_online;
         let mut feed = self.feed.lock();
         match &mut *feed {
-            Feed::None | Feed::Waiting | Feed::Apart { .. } => Next::Nothing,
+            Feed::Waiting => self.sign(out),
+            Feed::None | Feed::Apart { .. } => Next::Nothing,
             Feed::Sent => Next::Done,
             Feed::Broken => Next::Broken("its snapshot could not be made"),
             Feed::Payload {
@@ -390,6 +415,7 @@ impl Replica {
                 }
                 match rest {
                     Rest::Pieces => return Next::Nothing,
+                    Rest::Later => return self.sign(out),
                     Rest::Word if self.is_channel() => {
                         *feed = Feed::Sent;
                         return Next::Done;
@@ -424,6 +450,14 @@ impl Replica {
                 self.next_of_stream(backlog, out)
             }
         }
+    }
+
+    fn sign(&self, out: &mut Vec<u8>) -> Next {
+        if !self.wants_sign.swap(false, Relaxed) {
+            return Next::Nothing;
+        }
+        out.push(b'\n');
+        Next::Piece
     }
 
     fn next_of_stream(&self, backlog: &Backlog, out: &mut Vec<u8>) -> Next {
@@ -484,7 +518,7 @@ mod tests {
         late.give_up();
         assert!(!main.is_lost());
         channel.ask();
-        channel.begin(b"head", 7);
+        channel.begin(b"head", false, 7);
         assert_eq!(main.needs(), Some(7));
         channel.give_up();
         assert!(main.is_lost(), "half a snapshot is none");
@@ -496,7 +530,7 @@ mod tests {
         main.part();
         assert!(channel.set_main(&main));
         channel.ask();
-        channel.begin(b"head", 7);
+        channel.begin(b"head", false, 7);
         channel.complete(&Arc::from(*b"tail"), None);
         let mut out = Vec::new();
         for _ in 0..2 {
@@ -505,7 +539,7 @@ mod tests {
         assert_eq!(out, b"headtail");
         channel.give_up();
         assert!(!main.is_lost());
-        channel.begin(b"head", 9);
+        channel.begin(b"head", false, 9);
         assert!(channel.is_lost());
     }
 
@@ -513,7 +547,7 @@ mod tests {
     fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
         let replica = from("");
         replica.ask();
-        replica.begin(b"head", 0);
+        replica.begin(b"head", false, 0);
         replica.complete(&Arc::from(*b"tail"), None); // all is sent, and it has not said that it has it
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
