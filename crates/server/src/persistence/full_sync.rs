@@ -234,7 +234,14 @@ fn begin_all(state: &State, replicas: &[Arc<Replica>], mark: Option<&String>, fr
     let replid = role.ids().replid;
     for replica in replicas {
         let mut head = String::new();
-        if replica.facts.lock().takes_psync {
+        if replica.is_dual() {
+            let database = match role.is_replica() {
+                true => role.stream_database.load(Relaxed) as i64,
+                false => -1, // the stream names it
+            };
+            let session = replica.address.session;
+            head = format!("$ENDOFF:{offset} {replid} {database} {session}\r\n");
+        } else if replica.facts.lock().takes_psync {
             head = format!("+FULLRESYNC {replid} {offset}\r\n");
         }
         if let Some(mark) = mark {

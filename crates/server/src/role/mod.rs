@@ -370,8 +370,23 @@ impl Role {
     /// All replicas, each once: without connections that are there for a snapshot alone. Copies.
     pub fn followers(&self) -> Vec<Arc<Replica>> {
         let mut followers = self.replicas();
-        followers.retain(|replica| !replica.is_channel());
+        followers.retain(|replica| !replica.is_channel() && !replica.is_dual());
         followers
+    }
+
+    /// Those that INFO tells of: where it is Valkey's way, the connections for snapshots are, too. Copies.
+    pub fn shown(&self) -> Vec<Arc<Replica>> {
+        let mut shown = self.replicas();
+        shown.retain(|replica| !replica.is_channel() || replica.is_dual());
+        shown
+    }
+
+    /// The connection for a snapshot, in Valkey's way, by the number of its session.
+    pub fn dual(&self, session: u64) -> Option<Arc<Replica>> {
+        let is_it = |replica: &Arc<Replica>| replica.address.session == session;
+        self.replicas()
+            .into_iter()
+            .find(|replica| is_it(replica) && replica.is_dual() && !replica.is_lost())
     }
 
     /// The replica that waits for the connection of its snapshot, by the number of its session.

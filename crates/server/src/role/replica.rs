@@ -75,8 +75,13 @@ pub struct ReplicaFacts {
     pub version: u32,
     /// REPLCONF capa rdb-channel-repl: it can get the snapshot through a connection of its own.
     pub takes_channel: bool,
-    /// REPLCONF rdb-channel and main-ch-client-id: this is such a connection, for the session with this number.
+    /// REPLCONF rdb-channel and main-ch-client-id: this is such a connection, for the session with this number;
+    /// for 0 as long as it has named none.
     pub channel_of: Option<u64>,
+    /// REPLCONF capa dual-channel: it can get the snapshot through a connection of its own, in Valkey's way.
+    pub takes_dual: bool,
+    /// REPLCONF set-rdb-client-id: the session that gets the snapshot of this one.
+    pub dual_channel: Option<u64>,
     /// REPLCONF rdb-only: it wants a snapshot and no stream.
     pub is_snapshot_only: bool,
     /// REPLCONF rdb-filter-only functions.
@@ -111,6 +116,10 @@ pub struct Replica {
     is_loading: AtomicBool,
     /// Who gets the stream of this snapshot, if that is not this connection.
     main: OnceLock<Arc<Replica>>,
+    /// It is there for the snapshot alone, and `main` comes after the cut: Valkey's way.
+    is_dual: AtomicBool,
+    /// It is such a `main`.
+    is_dual_main: AtomicBool,
     /// It waits, and is to hear that this server is alive.
     wants_sign: AtomicBool,
     /// What its connection holds of what it is sent.
@@ -151,6 +160,8 @@ impl Replica {
             feed: Mutex::new(Feed::None),
             is_loading: AtomicBool::new(false),
             main: OnceLock::new(),
+            is_dual: AtomicBool::new(false),
+            is_dual_main: AtomicBool::new(false),
             wants_sign: AtomicBool::new(false),
             output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
@@ -189,8 +200,23 @@ impl Replica {
                 ..
             } => "wait_bgsave",
             Feed::Payload { .. } | Feed::Sent => "send_bulk",
-            Feed::Stream(_) if self.is_loading.load(Relaxed) => "send_bulk_and_stream",
+            Feed::Stream(_) if self.is_loading.load(Relaxed) => {
+                match self.is_dual_main.load(Relaxed) {
+                    true => "bg_transfer",
+                    false => "send_bulk_and_stream",
+                }
+            }
             Feed::Stream(_) => "online",
+        }
+    }
+
+    /// What Valkey calls it in INFO.
+    pub fn type_name(&self) -> &'static str {
+        let is_main = self.is_dual_main.load(Relaxed) && self.is_loading.load(Relaxed);
+        match self.is_dual() {
+            true => "rdb-channel",
+            false if is_main => "main-channel",
+            false => "replica",
         }
     }
 
@@ -235,6 +261,29 @@ impl Replica {
             }
             _ => false,
         }
+    }
+
+    /// Whether it is there for a snapshot alone, and who gets the stream names it later: Valkey's way.
+    pub fn is_dual(&self) -> bool {
+        self.is_dual.load(Relaxed)
+    }
+
+    /// Has it be that.
+    pub fn become_dual(&self) {
+        self.is_dual.store(true, Relaxed);
+    }
+
+    /// The stream behind this one's snapshot goes to `main`. False if another one has it, the snapshot is not
+    /// begun or lost, or `main` is on another host.
+    pub fn join(&self, main: &Arc<Replica>) -> bool {
+        let feed = self.feed.lock();
+        let is_there = matches!(*feed, Feed::Payload { .. }) && self.is_dual();
+        let is_joined = is_there && main.peer == self.peer && self.main.set(main.clone()).is_ok();
+        if is_joined {
+            main.is_loading.store(true, Relaxed);
+            main.is_dual_main.store(true, Relaxed);
+        }
+        is_joined
     }
 
     /// At the cut: the stream goes to who waits for it, if that is not this connection. False if he is gone.
@@ -421,11 +470,15 @@ impl Replica {
                         return Next::Done;
                     }
                     // The end of a snapshot of unknown length is the end of what has come.
-                    Rest::Word if !is_online => return Next::Nothing,
+                    Rest::Word if !is_online || self.is_dual() => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
                         match file.read_at(out, *at) {
+                            Ok(0) if self.is_dual() && !self.is_channel() => {
+                                out.clear();
+                                return Next::Nothing; // it keeps the stream for who is to come
+                            }
                             Ok(0) if self.is_channel() => {
                                 out.clear();
                                 *feed = Feed::Sent;
