@@ -142,6 +142,7 @@ fn replication(state: &State) -> ReplicationInfo {
             .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
         replicas: role.shown().iter().map(shown).collect(),
         n_own_keys: role.own_keys.len(),
+        n_awaiting: role.n_awaiting(),
         failover: role.failover.name(),
         unsent_bytes: role.unsent_bytes(),
         lagging_bytes: role.lagging_bytes(backlog, config.replication_backlog_bytes() as u64),

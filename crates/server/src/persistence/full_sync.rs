@@ -19,6 +19,7 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
+use crate::io::process::stop_process;
 use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
@@ -101,6 +102,14 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     }
     state.announce_stream();
     state.mailboxes.wake();
+    if state.role.stops_at_sync.load(Relaxed) {
+        // What a child would go on with is done first.
+        std::thread::sleep(BUSY);
+        while all.iter().any(|replica| replica.has_pieces()) {
+            std::thread::sleep(BUSY);
+        }
+        stop_process();
+    }
 }
 
 fn make(

@@ -25,6 +25,7 @@ use super::handshake::Introduction;
 use super::link::{Answer, Link, READ_BYTES};
 use super::reader::Reader;
 use crate::error::reason;
+use crate::io::process::stop_process;
 use crate::role::Primary;
 use crate::state::State;
 
@@ -140,6 +141,9 @@ impl Link {
             return Err(NOT_BEGUN.to_owned());
         };
         let words = reader.join(&offered).ok_or(NOT_BEGUN)?;
+        if self.state.role.stops_at_sync.load(Relaxed) {
+            stop_process();
+        }
         Link::say(stream, &words)?;
         let Answer::Continue(_) = self.shake_hands(stream, reader)? else {
             return Err("the primary has no stream for the snapshot that it makes".to_owned());

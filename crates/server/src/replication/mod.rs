@@ -78,6 +78,7 @@ impl Keeper {
         let (state, role) = (self.state, &self.state.role);
         let (backlog, config) = (&state.journal.backlog, &state.config);
         backlog.set_kept_bytes(config.replication_backlog_bytes() as u64);
+        role.clear_past();
         role.trim(backlog);
         let replicas = role.replicas();
         role.count_good(config.replica_lag_max());

@@ -120,6 +120,8 @@ pub struct Replica {
     is_dual: AtomicBool,
     /// It is such a `main`.
     is_dual_main: AtomicBool,
+    /// Since when its connection is gone, though `main` is still to come for the stream.
+    gone_since: OnceLock<Instant>,
     /// It waits, and is to hear that this server is alive.
     wants_sign: AtomicBool,
     /// What its connection holds of what it is sent.
@@ -162,6 +164,7 @@ impl Replica {
             main: OnceLock::new(),
             is_dual: AtomicBool::new(false),
             is_dual_main: AtomicBool::new(false),
+            gone_since: OnceLock::new(),
             wants_sign: AtomicBool::new(false),
             output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
@@ -273,6 +276,27 @@ impl Replica {
         self.is_dual.store(true, Relaxed);
     }
 
+    /// Whether who gets the stream of its snapshot is still to come.
+    pub fn awaits_main(&self) -> bool {
+        self.is_dual() && !self.is_channel() && matches!(*self.feed.lock(), Feed::Payload { .. })
+    }
+
+    /// Its connection is gone. Whether it stays, as all of its snapshot went out and the stream is to follow.
+    pub(super) fn stays_behind(&self) -> bool {
+        let is_whole = matches!(
+            &*self.feed.lock(),
+            Feed::Payload { queue, rest: Rest::Word, .. } if queue.is_empty()
+        );
+        let stays = is_whole && self.awaits_main();
+        stays && self.gone_since.set(Instant::now()).is_ok()
+    }
+
+    /// Whether it is of no use any more, if its connection is gone: the stream is taken, or was not for so long.
+    pub(super) fn is_past(&self, grace: Duration) -> bool {
+        let is_late = |since: &Instant| !self.awaits_main() || since.elapsed() > grace;
+        self.gone_since.get().is_some_and(is_late)
+    }
+
     /// The stream behind this one's snapshot goes to `main`. False if another one has it, the snapshot is not
     /// begun or lost, or `main` is on another host.
     pub fn join(&self, main: &Arc<Replica>) -> bool {
@@ -308,6 +332,11 @@ impl Replica {
             Feed::Payload { then, .. } => Some(*then),
             Feed::Stream(at) => Some(*at),
         }
+    }
+
+    /// Whether something of its snapshot waits for its socket.
+    pub fn has_pieces(&self) -> bool {
+        matches!(&*self.feed.lock(), Feed::Payload { n_bytes, .. } if *n_bytes > 0)
     }
 
     /// Bytes that are there for it alone and wait for its socket.
@@ -575,6 +604,33 @@ mod tests {
         assert_eq!(main.needs(), Some(7));
         channel.give_up();
         assert!(main.is_lost(), "half a snapshot is none");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_sent_keeps_its_stream_until_somebody_comes_for_it() {
+        let (dual, main) = (from("a"), from("a"));
+        dual.become_dual();
+        dual.ask();
+        assert!(!dual.join(&main), "it is not begun");
+        dual.begin(b"head", false, 7);
+        assert!(!dual.stays_behind(), "half of it is of no use");
+        dual.complete(&Arc::from(*b"tail"), None);
+        let mut out = Vec::new();
+        for next in [Next::Piece, Next::Piece, Next::Nothing] {
+            assert_eq!(dual.next(&Backlog::default(), &mut out), next);
+        }
+        assert!(dual.stays_behind() && !dual.is_past(Duration::from_secs(60)));
+        assert!(dual.is_past(Duration::ZERO));
+        assert_eq!(dual.needs(), Some(7));
+        assert!(!dual.join(&from("b")), "another host");
+        assert!(dual.join(&main) && !dual.join(&from("a")));
+        main.go_on(7);
+        assert_eq!((dual.needs(), main.needs()), (None, Some(7)));
+        assert!(dual.is_past(Duration::from_secs(60)) && !main.is_online());
+        dual.give_up();
+        assert!(!main.is_lost());
+        main.has_loaded();
+        assert!(main.is_online());
     }
 
     #[test]
