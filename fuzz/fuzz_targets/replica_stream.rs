@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use server::replication::handshake::Introduction;
+use server::replication::handshake::{Introduction, Offered};
 use server::replication::reader::{Event, Reader};
 
 fn introduction(bits: u8) -> Introduction {
@@ -18,6 +18,9 @@ fn introduction(bits: u8) -> Introduction {
         ip: has(2).then(|| "10.0.0.1".to_owned()),
         history: has(4).then(|| ("b".repeat(40), 101)),
         hands_over: has(8),
+        takes_channel: has(128),
+        takes_dual: has(128),
+        is_dual: has(128) && has(8),
         ..Introduction::default()
     }
 }
@@ -25,12 +28,18 @@ fn introduction(bits: u8) -> Introduction {
 /// What brings the conversation to the snapshot, the stream, or nowhere.
 fn prefix(bits: u8) -> Vec<u8> {
     let name = "a".repeat(40);
-    let greeting = "+OK\r\n".repeat(2 + usize::from(bits & 1) + usize::from(bits >> 1 & 1) + 1);
-    match bits >> 4 & 3 {
+    let is_dual = bits & 128 != 0 && bits & 8 != 0;
+    let n_of_address = if is_dual { 0 } else { 1 + usize::from(bits >> 1 & 1) };
+    let greeting = "+OK\r\n".repeat(2 + usize::from(bits & 1) + n_of_address);
+    match bits >> 4 & 7 {
         0 => Vec::new(),
         1 => format!("{greeting}+FULLRESYNC {name} 7\r\n").into_bytes(),
         2 => format!("{greeting}+FULLRESYNC {name} 7\r\n$EOF:{name}\r\n").into_bytes(),
-        _ => format!("{greeting}+CONTINUE\r\n").into_bytes(),
+        3 if is_dual => format!("{greeting}$ENDOFF:7 {name} -1 8\r\n").into_bytes(),
+        3 => format!("{greeting}+CONTINUE\r\n").into_bytes(),
+        4 => format!("{greeting}+RDBCHANNELSYNC 8\r\n").into_bytes(),
+        5 => format!("{greeting}+DUALCHANNELSYNC\r\n").into_bytes(),
+        _ => greeting.into_bytes(),
     }
 }
 
@@ -44,6 +53,10 @@ fn talk(about: Introduction, bytes: &[u8], mut piece_bytes: impl FnMut() -> usiz
             Ok(Some(Event::Command { words, raw })) => {
                 told.extend_from_slice(format!("{words:?}").as_bytes());
                 told.extend_from_slice(raw);
+            }
+            Ok(Some(Event::Dual)) => {
+                let offered = Offered { replid: "a".repeat(40), offset: 7, database: None, id: 8 };
+                told.extend_from_slice(format!("{:?}", reader.join(&offered)).as_bytes());
             }
             Ok(Some(event)) => told.extend_from_slice(format!("{event:?}").as_bytes()),
             Ok(None) if left.is_empty() => return told,

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use crate::replicas::{field, follow, start, wait_for_link, wait_for_same};
 use crate::{Server, signal, text, wait_for};
 
+/// Valkey's way.
+const DUAL: [&str; 2] = ["--dual-channel-replication-enabled", "yes"];
+
 /// A primary whose snapshots take seconds, with so many keys.
 fn slow_primary(n_keys: usize, more: &[&str]) -> Server {
     let primary = start(more);
@@ -35,14 +38,22 @@ fn wait_for_kept(primary: &Server, replica: &Server) {
 
 #[test]
 fn the_stream_comes_while_the_snapshot_does() {
-    for threads in ["1", "4"] {
-        let (primary, replica) = (slow_primary(6000, &["--threads", threads]), start(&[]));
+    for way in [&[][..], &DUAL] {
+        let primary = slow_primary(6000, &[way, &["--threads", "4"]].concat());
+        let replica = start(way);
+        let is_dual = !way.is_empty();
         ask_to_follow(&replica, primary.port);
         wait_for_kept(&primary, &replica);
         let (mut one, mut other) = (primary.client(), replica.client());
         let info = text("INFO replication", &mut one);
-        assert!(info.contains("connected_slaves:1"), "{info}");
-        assert!(info.contains("state=send_bulk_and_stream"), "{info}");
+        let (n, state) = match is_dual {
+            false => (1, "state=send_bulk_and_stream"),
+            true => (2, "state=bg_transfer"),
+        };
+        assert!(info.contains(&format!("connected_slaves:{n}")), "{info}");
+        assert!(info.contains(state), "{info}");
+        assert_eq!(info.contains("type=rdb-channel"), is_dual, "{info}");
+        assert_eq!(info.contains("type=main-channel"), is_dual, "{info}");
         assert_eq!(text("GET data", &mut other), "(nil)", "nothing of it is seen before");
         assert_eq!(text("WAIT 1 10", &mut one), ":0", "it has nothing yet");
         text("MULTI", &mut one);
@@ -54,6 +65,7 @@ fn the_stream_comes_while_the_snapshot_does() {
         wait_for_same(&primary, &replica);
         assert_eq!(text("WAIT 1 20000", &mut one), ":1");
         assert_eq!(field("sync_full", &mut one), "1");
+        assert_eq!(field("sync_partial_ok", &mut one), if is_dual { "1" } else { "0" });
         assert_eq!(field("replica_full_sync_buffer_size", &mut other), "0");
         assert_ne!(field("replica_full_sync_buffer_peak", &mut other), "0");
         wait_for("the second connection is gone", || {
@@ -80,6 +92,61 @@ fn either_side_can_do_without() {
         text("CONFIG SET rdb-key-save-delay 0", &mut client);
         wait_for_same(&primary, &replica);
         assert_eq!(field("replica_full_sync_buffer_peak", &mut replica.client()), "0");
+    }
+}
+
+#[test]
+fn a_slow_snapshot_is_waited_for_longer_than_the_timeout() {
+    let ways = [
+        ("no", "no"),   // by way of a file
+        ("yes", "no"),  // through the one connection
+        ("yes", "yes"), // through another
+        ("yes", "dual"),
+    ];
+    for (diskless, channel) in ways {
+        let (channel, dual) = match channel {
+            "dual" => ("yes", "yes"),
+            channel => (channel, "no"),
+        };
+        let more = [
+            "--repl-diskless-sync",
+            diskless,
+            "--repl-rdb-channel",
+            channel,
+            "--repl-timeout",
+            "2",
+            "--repl-ping-replica-period",
+            "1",
+            DUAL[0],
+            dual,
+        ];
+        let (primary, replica) = (start(&more), start(&more));
+        let mut one = primary.client();
+        text("DEBUG POPULATE 400 key 100", &mut one);
+        text("CONFIG SET rdb-key-save-delay 12000", &mut one); // 5 s
+        ask_to_follow(&replica, primary.port);
+        wait_for_link(&replica);
+        wait_for_same(&primary, &replica);
+        assert_eq!(field("sync_full", &mut one), "1", "{diskless} {channel}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_snapshot_to_begin_waits_longer_than_the_timeout() {
+    for (channel, dual) in [("no", "no"), ("yes", "no"), ("yes", "yes")] {
+        let timeouts = ["--repl-timeout", "2", "--repl-ping-replica-period", "1"];
+        let more = [
+            &["--repl-rdb-channel", channel, DUAL[0], dual][..],
+            &timeouts,
+        ]
+        .concat();
+        let later = ["--repl-diskless-sync-delay", "5"];
+        let primary = start(&[&more[..], &later].concat());
+        let replica = start(&more);
+        text("SET data new", &mut primary.client());
+        ask_to_follow(&replica, primary.port);
+        wait_for_same(&primary, &replica);
+        assert_eq!(field("sync_full", &mut primary.client()), "1", "{channel}");
     }
 }
 
@@ -141,8 +208,13 @@ fn the_primary_need_not_keep_what_the_replica_keeps() {
 
 #[test]
 fn who_loses_one_connection_loses_both_and_begins_anew() {
-    for way in ["primary", "replica"] {
-        let (primary, replica) = (slow_primary(6000, &[]), start(&[]));
+    for (way, flags) in [
+        ("primary", &[][..]),
+        ("replica", &[]),
+        ("primary", &DUAL),
+        ("replica", &DUAL),
+    ] {
+        let (primary, replica) = (slow_primary(6000, flags), start(flags));
         text("SET data old", &mut replica.client());
         ask_to_follow(&replica, primary.port);
         wait_for_kept(&primary, &replica);
@@ -189,9 +261,12 @@ fn a_primary_that_dies_meanwhile_leaves_the_old_data() {
 
 #[test]
 fn nobody_gets_the_snapshot_of_another() {
-    let primary = start(&[]);
+    let primary = start(&DUAL);
     let mut client = primary.client();
     for line in [
+        "REPLCONF set-rdb-client-id 1",
+        "REPLCONF set-rdb-client-id -1",
+        "REPLCONF set-rdb-client-id x",
         "REPLCONF main-ch-client-id 1",
         "REPLCONF rdb-channel 1 main-ch-client-id x",
         "REPLCONF rdb-channel 1 main-ch-client-id -1",
@@ -201,6 +276,10 @@ fn nobody_gets_the_snapshot_of_another() {
     }
     assert_eq!(text("REPLCONF capa eof rdb-only 1 rdb-channel 1", &mut client), "+OK");
     assert!(text("PSYNC ? -1", &mut client).starts_with("-ERR"));
+    let primary = start(&[]);
+    let mut other = primary.client();
+    assert_eq!(text("REPLCONF capa eof rdb-only 1 rdb-channel 1", &mut other), "+OK");
+    assert!(text("SYNC", &mut other).starts_with("-ERR"), "it does not do so in Valkey's way");
 }
 
 #[test]
@@ -273,7 +352,13 @@ fn proxy(target: u16, n_left: Arc<AtomicI64>, n_cuts: Arc<AtomicUsize>) -> u16 {
 
 #[test]
 fn a_sync_cut_anywhere_leaves_the_old_data_or_the_new() {
-    let primary = start(&[]);
+    for way in [&[][..], &DUAL] {
+        cut_anywhere(way);
+    }
+}
+
+fn cut_anywhere(way: &[&str]) {
+    let primary = start(way);
     let mut one = primary.client();
     for i in 0..40 {
         text(&format!("SET key:{i} new"), &mut one);
@@ -282,7 +367,7 @@ fn a_sync_cut_anywhere_leaves_the_old_data_or_the_new() {
     let port = proxy(primary.port, n_left.clone(), n_cuts.clone());
     let (mut n_old, mut n_new) = (0, 0);
     for n_bytes in (0..1200).step_by(40) {
-        let replica = start(&["--repl-timeout", "2"]);
+        let replica = start(&[way, &["--repl-timeout", "2"]].concat());
         let mut other = replica.client();
         for i in 0..40 {
             text(&format!("SET key:{i} old"), &mut other);
@@ -309,7 +394,7 @@ fn a_sync_cut_anywhere_leaves_the_old_data_or_the_new() {
     }
     assert!(n_old > 5 && n_new > 0, "{n_old} were cut and {n_new} were not");
     n_left.store(i64::MAX, SeqCst);
-    let replica = start(&[]);
+    let replica = start(way);
     ask_to_follow(&replica, port);
     wait_for_same(&primary, &replica);
     follow(&replica, &primary);

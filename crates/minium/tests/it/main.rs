@@ -15,6 +15,7 @@ mod moving;
 mod process;
 mod replicas;
 mod replication;
+mod repoint;
 mod saving;
 mod scripts;
 mod shedding;

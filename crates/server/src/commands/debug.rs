@@ -60,6 +60,10 @@ const SUBCOMMANDS: &[Command] = &[
             "O(1)",
             "Does nothing, as tables change by a bucket with no rehash to stop.",
         ),
+    Command::admin("debug|delay-rdb-client-free-seconds", 3, delay_rdb_client_free)
+        .syntax("seconds=integer")
+        .flags(FLAGS)
+        .about("1.0.0", "O(1)", "Sets how long a snapshot that was sent keeps its stream."),
     Command::read("debug|digest", 2, digest::digest)
         .transaction()
         .no_touch()
@@ -111,6 +115,14 @@ const SUBCOMMANDS: &[Command] = &[
         .transaction()
         .flags(FLAGS)
         .about("1.0.0", "O(N) in the keys", "Makes string keys that do not exist yet."),
+    Command::admin("debug|pause-after-fork", 3, pause_after_fork)
+        .syntax("enabled(0|1)")
+        .flags(FLAGS)
+        .about(
+            "1.0.0",
+            "O(1)",
+            "Has the process stop itself when a snapshot for replicas is sent.",
+        ),
     Command::admin("debug|pause-cron", 3, pause_cron)
         .syntax("enabled(0|1)")
         .flags(FLAGS)
@@ -206,6 +218,28 @@ fn set_active_expire(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     ctx.state.expires_actively.store(args.int()? != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn pause_after_fork(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let role = &ctx.state.role;
+    role.stops_at_sync.store(is_on(args.take()?), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn delay_rdb_client_free(
+    ctx: &mut AdminCtx<'_>,
+    args: &mut Args<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let seconds = u64::try_from(args.int()?).map_err(|_| Error::OutOfRange)?;
+    ctx.state.role.grace_s.store(seconds, Relaxed);
     reply.ok();
     Ok(())
 }

@@ -112,7 +112,8 @@ fn replication(state: &State) -> ReplicationInfo {
         let ip = facts.ip.as_ref().unwrap_or(&replica.peer);
         let lag_s = facts.acked_at.map_or(0, |at| at.elapsed().as_secs());
         let (port, acked) = (facts.port, facts.acked);
-        format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s}")
+        let type_name = replica.type_name();
+        format!("ip={ip},port={port},state={state},offset={acked},lag={lag_s},type={type_name}")
     };
     let primary = role.primary().map(|primary| PrimaryInfo {
         host: primary.host,
@@ -139,8 +140,9 @@ fn replication(state: &State) -> ReplicationInfo {
         backlog: backlog
             .is_on()
             .then(|| (first, n_kept, backlog.memory_bytes() as u64)),
-        replicas: role.followers().iter().map(shown).collect(),
+        replicas: role.shown().iter().map(shown).collect(),
         n_own_keys: role.own_keys.len(),
+        n_awaiting: role.n_awaiting(),
         failover: role.failover.name(),
         unsent_bytes: role.unsent_bytes(),
         lagging_bytes: role.lagging_bytes(backlog, config.replication_backlog_bytes() as u64),

@@ -264,6 +264,7 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
         // Under no facts: who counts replicas asks for those of each under the lock of all of them.
         let main = match &name[..] {
             b"main-ch-client-id" => main_of(&replica, role, number()?)?,
+            b"set-rdb-client-id" => dual_of(&replica, role, number()?)?,
             _ => 0,
         };
         let mut facts = replica.facts.lock();
@@ -284,6 +285,7 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
                 facts.takes_eof |= value.eq_ignore_ascii_case(b"eof");
                 facts.takes_psync |= value.eq_ignore_ascii_case(b"psync2");
                 facts.takes_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
+                facts.takes_dual |= value.eq_ignore_ascii_case(b"dual-channel");
                 facts.reads_redis |= value.eq_ignore_ascii_case(b"rdb-redis");
             }
             b"rdb-only" => match number()? {
@@ -296,6 +298,7 @@ fn replconf(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) 
                 _ => return Err(NEITHER_0_NOR_1),
             },
             b"main-ch-client-id" => facts.channel_of = Some(main),
+            b"set-rdb-client-id" => facts.dual_channel = Some(main),
             b"rdb-filter-only" => {
                 let mut parts = value
                     .split(|byte| *byte == b' ')
@@ -332,6 +335,15 @@ fn main_of(replica: &Replica, role: &Role, id: i64) -> Result<u64> {
         .ok_or_else(|| Error::Owned(format!("ERR Unrecognized RDB client id: {id}")))
 }
 
+/// The session of this number, if it is a connection for a snapshot in Valkey's way.
+fn dual_of(replica: &Replica, role: &Role, id: i64) -> Result<u64> {
+    let own = replica.address.session;
+    let session = u64::try_from(id).ok().filter(|session| *session != own);
+    session
+        .filter(|session| role.dual(*session).is_some())
+        .ok_or_else(|| Error::Owned(format!("ERR Unrecognized RDB client id {id}")))
+}
+
 /// REPLCONF ACK: says nothing back.
 fn acknowledge(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>) -> Result<()> {
     let Some(replica) = &ctx.session.replica else {
@@ -359,6 +371,15 @@ fn sync(ctx: &mut AdminCtx<'_>, _: &mut Args<'_>, _: &mut Reply<'_>) -> Result<(
     if ctx.session.is_replica() {
         return Ok(()); // it has begun
     }
+    let (replica, config) = (replica(ctx), &ctx.state.config);
+    let facts = replica.facts.lock().clone();
+    if facts.channel_of == Some(0) {
+        let is_ready = facts.is_snapshot_only && facts.takes_eof && !facts.wants_functions_only;
+        if !is_ready || !config.uses_dual_channel() || !config.syncs_without_disk() {
+            return Err(Error::Plain("ERR No replica waits for this snapshot"));
+        }
+        replica.become_dual();
+    }
     begin(ctx, false)
 }
 
@@ -377,6 +398,12 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     replica.facts.lock().takes_psync = true;
     if replid != "?" {
         if let Some(offset) = role.resume_at(&state.journal.backlog, &replid, wanted) {
+            let dual_channel = replica.facts.lock().dual_channel;
+            if let Some(session) = dual_channel
+                && !role.dual(session).is_some_and(|dual| dual.join(&replica))
+            {
+                return Err(Error::Owned(format!("ERR Unrecognized RDB client id {session}")));
+            }
             log::info!(
                 "Partial resynchronization request from {} accepted. Sending {} bytes of backlog \
                  starting from offset {wanted}.",
@@ -399,18 +426,22 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
         );
     }
     let facts = replica.facts.lock().clone();
+    let takes_two = facts.takes_eof
+        && facts.channel_of.is_none()
+        && !facts.is_snapshot_only
+        && !facts.wants_functions_only
+        && state.config.syncs_without_disk();
+    if facts.takes_dual && takes_two && state.config.uses_dual_channel() {
+        log::info!("Replica {} is to get the snapshot apart", ctx.session.client.peer);
+        reply.simple("DUALCHANNELSYNC"); // it asks again, when it knows where the snapshot stands
+        return Ok(());
+    }
     if let Some(session) = facts.channel_of {
         let main = role.apart(session).filter(|_| facts.is_snapshot_only);
         if !main.is_some_and(|main| replica.set_main(&main)) {
             return Err(Error::Plain("ERR No replica waits for this snapshot"));
         }
-    } else if facts.takes_channel
-        && facts.takes_eof
-        && !facts.is_snapshot_only
-        && !facts.wants_functions_only
-        && state.config.uses_rdb_channel()
-        && state.config.syncs_without_disk()
-    {
+    } else if facts.takes_channel && takes_two && state.config.uses_rdb_channel() {
         return part(ctx, &replica, reply);
     }
     begin(ctx, true)

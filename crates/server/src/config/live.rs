@@ -596,6 +596,11 @@ impl Config {
         self.flag(const { slot("repl-rdb-channel") })
     }
 
+    /// `dual-channel-replication-enabled`.
+    pub fn uses_dual_channel(&self) -> bool {
+        self.flag(const { slot("dual-channel-replication-enabled") })
+    }
+
     /// `replica-full-sync-buffer-limit`, or what it stands for if it is 0: what a primary may keep for a
     /// replica. `None` if there is no limit.
     pub fn full_sync_buffer_bytes(&self) -> Option<u64> {

@@ -168,9 +168,7 @@ pub const DIRECTIVES: &[Directive] = &[
         .tuning("kept for the operator"),
     directory("dir", "./").protected(),
     boolean("disable-thp", "yes").fixed(),
-    boolean("dual-channel-replication-enabled", "no")
-        .valkey()
-        .tuning("Valkey's protocol is not spoken: with it, snapshot and stream use one connection"),
+    boolean("dual-channel-replication-enabled", "no").valkey(),
     boolean("dynamic-hz", "yes").tuning("event loops have no fixed pace; the value is only shown"),
     boolean("enable-debug-assert", "no")
         .fixed()

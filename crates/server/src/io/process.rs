@@ -48,6 +48,14 @@ pub fn unix_time() -> std::time::Duration {
         .unwrap_or_default()
 }
 
+/// Has no thread run any more until somebody continues the process.
+pub fn stop_process() {
+    let process = rustix::process::getpid();
+    if let Err(error) = rustix::process::kill_process(process, rustix::process::Signal::STOP) {
+        log::warn!("The process could not stop itself: {error}");
+    }
+}
+
 /// Goes on in a child that has left the terminal; the parent exits with success here. Only for a
 /// process with a single thread.
 pub fn go_to_background() -> io::Result<()> {

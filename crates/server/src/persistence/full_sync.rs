@@ -19,6 +19,7 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
+use crate::io::process::stop_process;
 use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
@@ -26,6 +27,8 @@ use crate::state::{State, random_id};
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long a walk that somebody else has under way is waited for at a time.
 const BUSY: Duration = Duration::from_millis(20);
+/// For how long less than that is held back: who gets it waits no longer than `repl-timeout` for more.
+const HELD_MAX: Duration = Duration::from_secs(1);
 
 /// Where the snapshot goes.
 enum Place {
@@ -99,6 +102,14 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     }
     state.announce_stream();
     state.mailboxes.wake();
+    if state.role.stops_at_sync.load(Relaxed) {
+        // What a child would go on with is done first.
+        std::thread::sleep(BUSY);
+        while all.iter().any(|replica| replica.has_pieces()) {
+            std::thread::sleep(BUSY);
+        }
+        stop_process();
+    }
 }
 
 fn make(
@@ -138,6 +149,8 @@ fn make(
         drop(between);
         std::thread::sleep(BUSY);
     };
+    state.announce_stream(); // what they are told before anything is made of the snapshot
+    state.mailboxes.wake();
     let takes_checksum = state.config.takes_checksum();
     let mut out = Out {
         state,
@@ -148,16 +161,21 @@ fn make(
     };
     let mut written = out.write(&cut.head.out).map_err(told);
     state.saving.n_saved.store(0, Relaxed);
+    let mut passed_at = Instant::now();
     while cut.walk.step() {
         save::note_progress(state, &*cut.gather, &must_stop);
         if written.is_err() {
             continue; // the rest is only marked
         }
+        let is_due = passed_at.elapsed() >= HELD_MAX;
         written = match cut.gather.is_over() {
             _ if must_stop() => Err("no replica is left".to_owned()),
             true => Err("the replicas are too slow for what changes meanwhile".to_owned()),
-            false => pass_on(&mut out, &cut, CHUNK_BYTES),
+            false => pass_on(&mut out, &cut, if is_due { 1 } else { CHUNK_BYTES }),
         };
+        if is_due {
+            passed_at = Instant::now();
+        }
         if written.is_err() {
             cut.walk.abort();
         }
@@ -225,13 +243,20 @@ fn begin_all(state: &State, replicas: &[Arc<Replica>], mark: Option<&String>, fr
     let replid = role.ids().replid;
     for replica in replicas {
         let mut head = String::new();
-        if replica.facts.lock().takes_psync {
+        if replica.is_dual() {
+            let database = match role.is_replica() {
+                true => role.stream_database.load(Relaxed) as i64,
+                false => -1, // the stream names it
+            };
+            let session = replica.address.session;
+            head = format!("$ENDOFF:{offset} {replid} {database} {session}\r\n");
+        } else if replica.facts.lock().takes_psync {
             head = format!("+FULLRESYNC {replid} {offset}\r\n");
         }
         if let Some(mark) = mark {
             head.push_str(&format!("$EOF:{mark}\r\n"));
         }
-        replica.begin(head.as_bytes(), offset);
+        replica.begin(head.as_bytes(), mark.is_none(), offset);
     }
 }
 

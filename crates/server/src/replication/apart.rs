@@ -5,6 +5,9 @@
 //!   second connection   REPLCONF main-ch-client-id id ─► PSYNC ? -1 ─► snapshot ─► file, loaded ┘
 //! ```
 //!
+//! In Valkey's way (`dual-channel-replication-enabled`) the second connection is asked first, tells where its
+//! snapshot stands, and the first one asks for the stream from there on.
+//!
 //! A thread reads the first connection meanwhile, so that the primary need not keep the stream; beyond a
 //! limit it reads no further, and the primary keeps what follows. What is kept is run only once the snapshot
 //! is the data: until then nothing of either is seen.
@@ -22,8 +25,11 @@ use super::handshake::Introduction;
 use super::link::{Answer, Link, READ_BYTES};
 use super::reader::Reader;
 use crate::error::reason;
+use crate::io::process::stop_process;
 use crate::role::Primary;
 use crate::state::State;
+
+const NOT_BEGUN: &str = "the primary does not begin the snapshot that it has announced";
 
 /// How long it waits before a look whether there is room again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -112,6 +118,56 @@ impl Link {
         primary: &Primary,
         id: u64,
     ) -> Result<(), String> {
+        self.keep_while(stream, |link| link.snapshot_of(primary, id))
+    }
+
+    /// Likewise, in Valkey's way.
+    pub(super) fn full_dual(
+        &mut self,
+        (stream, reader): (&mut TcpStream, &mut Reader),
+        primary: &Primary,
+    ) -> Result<(), String> {
+        let mut second = self.connect(primary)?;
+        let about = Introduction {
+            is_dual: true,
+            takes_dual: false,
+            history: None,
+            hands_over: false,
+            ..self.introduction()
+        };
+        let (mut second_reader, words) = Reader::begin(about);
+        Link::say(&mut second, &words)?;
+        let Answer::Offered(offered) = self.shake_hands(&mut second, &mut second_reader)? else {
+            return Err(NOT_BEGUN.to_owned());
+        };
+        let words = reader.join(&offered).ok_or(NOT_BEGUN)?;
+        if self.state.role.stops_at_sync.load(Relaxed) {
+            stop_process();
+        }
+        Link::say(stream, &words)?;
+        let Answer::Continue(_) = self.shake_hands(stream, reader)? else {
+            return Err("the primary has no stream for the snapshot that it makes".to_owned());
+        };
+        self.keep_while(stream, |link| {
+            let place = (&*offered.replid, offered.offset);
+            link.full(&mut second, &mut second_reader, place)
+        })?;
+        if let Some(database) = offered.database {
+            self.state
+                .role
+                .stream_database
+                .store(database.into(), Relaxed);
+            self.session.database = database;
+        }
+        Ok(())
+    }
+
+    /// Keeps what comes through one connection while `get` gets the snapshot through another one.
+    fn keep_while(
+        &mut self,
+        stream: &TcpStream,
+        get: impl FnOnce(&mut Link) -> Result<(), String>,
+    ) -> Result<(), String> {
         let first = stream.try_clone().map_err(|error| reason(&error))?;
         let keeping = Arc::new(Keeping::default());
         let (state, generation) = (self.state, self.generation());
@@ -129,7 +185,7 @@ impl Link {
             .map_err(|error| reason(&error))?;
         let is_lost = keeping.clone();
         self.set_lost(Some(Box::new(move || is_lost.is_lost.load(Relaxed))));
-        let result = self.snapshot_of(primary, id);
+        let result = get(self);
         self.set_lost(None);
         keeping.is_over.store(true, Relaxed);
         let ended = keeper
@@ -156,7 +212,7 @@ impl Link {
         Link::say(&mut second, &words)?;
         match self.shake_hands(&mut second, &mut reader)? {
             Answer::Full(replid, offset) => self.full(&mut second, &mut reader, (&replid, offset)),
-            _ => Err("the primary does not begin the snapshot that it has announced".to_owned()),
+            _ => Err(NOT_BEGUN.to_owned()),
         }
     }
 }

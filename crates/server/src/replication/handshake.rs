@@ -14,6 +14,18 @@
 //!   REPLCONF capa eof rdb-only 1 rdb-channel 1 main-ch-client-id id listening-port N
 //!   PSYNC ? -1                          +FULLRESYNC replid offset
 //! ```
+//!
+//! In Valkey's way, if capa dual-channel was said, who gets the stream asks only once the snapshot has begun:
+//!
+//! ```text
+//!   PSYNC replid offset                 +DUALCHANNELSYNC
+//!   on another connection:
+//!   REPLCONF capa eof rdb-only 1 rdb-channel 1 ...
+//!   SYNC                                $ENDOFF:offset replid database id
+//!   on the first one, while the snapshot comes:
+//!   REPLCONF set-rdb-client-id id       +OK
+//!   PSYNC replid offset                 +CONTINUE
+//! ```
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +42,10 @@ pub struct Introduction {
     pub takes_channel: bool,
     /// This is such a connection, for the one that the primary knows under this number.
     pub channel_of: Option<u64>,
+    /// It can do so in Valkey's way.
+    pub takes_dual: bool,
+    /// This is such a connection in that way.
+    pub is_dual: bool,
     /// The other side is to take over: FAILOVER.
     pub hands_over: bool,
 }
@@ -51,6 +67,10 @@ pub enum Step {
         /// The number.
         id: u64,
     },
+    /// Likewise, in Valkey's way: the other connection tells where the snapshot stands.
+    Dual,
+    /// What it tells: the snapshot follows.
+    Offered(Offered),
     /// The stream follows where it was left.
     Continue {
         /// The name that the history has now, if it has another one.
@@ -58,6 +78,19 @@ pub enum Step {
     },
     /// It did not work, for this reason: to be tried again.
     Failed(String),
+}
+
+/// Where a snapshot stands that has a connection of its own, in Valkey's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The history.
+    pub replid: String,
+    /// The offset in it.
+    pub offset: u64,
+    /// The database of the stream from there on, unless the stream names it.
+    pub database: Option<u16>,
+    /// What the primary knows the connection under.
+    pub id: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +101,8 @@ enum Said {
     Ip,
     Capabilities,
     Psync,
+    /// Where the snapshot comes that this connection brings the stream of.
+    Channel,
 }
 
 /// See the top of the file.
@@ -115,9 +150,33 @@ impl Handshake {
             Said::Capabilities if error.is_some() && self.about.channel_of.is_some() => {
                 Step::Failed(format!("The primary knows the other connection no more: {line}"))
             }
-            Said::Capabilities => self.ask(),
-            Said::Psync => answered(line, self.about.history.is_some()),
+            Said::Channel if error.is_some() => {
+                Step::Failed(format!("The primary knows the other connection no more: {line}"))
+            }
+            Said::Capabilities if error.is_some() && self.about.is_dual => {
+                Step::Failed(format!("The primary takes no other connection: {line}"))
+            }
+            Said::Capabilities | Said::Channel => self.ask(),
+            Said::Psync if self.about.is_dual => offered(line),
+            Said::Psync => match answered(line, self.about.history.is_some()) {
+                Step::Dual if !self.about.takes_dual => {
+                    Step::Failed(format!("Unexpected reply to PSYNC from master: {line}"))
+                }
+                step => step,
+            },
         }
+    }
+
+    /// After [`Step::Dual`]: what to say once the snapshot has begun.
+    pub fn join(&mut self, offered: &Offered) -> Vec<String> {
+        self.said = Said::Channel;
+        self.about.takes_dual = false; // it has begun
+        self.about.hands_over = false;
+        self.about.history = Some((offered.replid.clone(), offered.offset + 1));
+        let id = offered.id.to_string();
+        ["REPLCONF", "set-rdb-client-id", &id]
+            .map(str::to_owned)
+            .into()
     }
 
     fn say(&mut self, said: Said, words: &[&str]) -> Step {
@@ -149,7 +208,20 @@ impl Handshake {
             let names = ["main-ch-client-id", &id, "listening-port", &port];
             return self.say(Said::Capabilities, &[&words[..], &names].concat());
         }
+        if self.about.is_dual {
+            return self.tell_dual(&port);
+        }
         self.say(Said::Port, &["REPLCONF", "listening-port", &port])
+    }
+
+    fn tell_dual(&mut self, port: &str) -> Step {
+        let what = "capa eof capa rdb-redis rdb-only 1 rdb-channel 1";
+        let ip = self.about.ip.clone();
+        let mut words = vec!["REPLCONF"];
+        words.extend(what.split(' '));
+        words.extend(["listening-port", port, "version", VALKEY_UNDERSTOOD]);
+        words.extend(ip.iter().flat_map(|ip| ["ip-address", ip]));
+        self.say(Said::Capabilities, &words)
     }
 
     fn tell_capabilities(&mut self) -> Step {
@@ -157,11 +229,18 @@ impl Handshake {
         let n = capabilities.len() - usize::from(!self.about.takes_channel);
         let named = capabilities[..n].iter().flat_map(|name| ["capa", name]);
         let mut words = vec!["REPLCONF"];
-        words.extend(named.chain(["version", VALKEY_UNDERSTOOD]));
+        words.extend(named);
+        if self.about.takes_dual {
+            words.extend(["capa", "dual-channel"]);
+        }
+        words.extend(["version", VALKEY_UNDERSTOOD]);
         self.say(Said::Capabilities, &words)
     }
 
     fn ask(&mut self) -> Step {
+        if self.about.is_dual {
+            return self.say(Said::Psync, &["SYNC"]);
+        }
         match self.about.history.clone() {
             Some((replid, wanted)) if self.about.hands_over => {
                 self.say(Said::Psync, &["PSYNC", &replid, &wanted.to_string(), "FAILOVER"])
@@ -181,10 +260,35 @@ const VALKEY_UNDERSTOOD: &str = "9.0.0";
 /// The greatest offset: one that still counts in the replies of commands.
 const OFFSET_MAX: u64 = i64::MAX as u64 / 2;
 
+/// What the answer to SYNC means, in Valkey's way.
+fn offered(line: &str) -> Step {
+    let words = line.strip_prefix("$ENDOFF:").unwrap_or_default();
+    let mut words = words.split_ascii_whitespace();
+    let mut read = || {
+        let offset = words.next()?.parse().ok()?;
+        let replid = words.next().filter(|replid| is_replid(replid))?.to_owned();
+        let database = words.next()?.parse::<i32>().ok()?;
+        Some(Offered {
+            replid,
+            offset,
+            database: u16::try_from(database).ok(),
+            id: words.next()?.parse().ok()?,
+        })
+    };
+    match read() {
+        Some(offered) if offered.offset <= OFFSET_MAX => Step::Offered(offered),
+        _ => Step::Failed(format!("Unexpected reply to SYNC from master: {line}")),
+    }
+}
+
+fn is_replid(word: &str) -> bool {
+    word.len() == 40 && word.is_ascii()
+}
+
 /// What the answer to PSYNC means.
 fn answered(line: &str, has_history: bool) -> Step {
     let mut words = line.split_ascii_whitespace();
-    let is_name = |replid: &&str| replid.len() == 40 && replid.is_ascii();
+    let is_name = |replid: &&str| is_replid(replid);
     let wrong = || Step::Failed(format!("Unexpected reply to PSYNC from master: {line}"));
     match words.next() {
         Some("+FULLRESYNC") => {
@@ -203,6 +307,7 @@ fn answered(line: &str, has_history: bool) -> Step {
             Some(id) => Step::Apart { id },
             None => wrong(),
         },
+        Some("+DUALCHANNELSYNC") => Step::Dual,
         Some("+CONTINUE") if has_history => Step::Continue {
             replid: words.next().filter(is_name).map(str::to_owned),
         },
@@ -310,6 +415,65 @@ mod tests {
         let (said, end) = talk(other, &["+PONG", "+OK", gone]);
         assert_eq!(said.len(), 3);
         assert!(matches!(end, Step::Failed(_)), "{end:?}");
+    }
+
+    #[test]
+    fn a_snapshot_may_come_through_another_connection_in_valkeys_way() {
+        let about = Introduction {
+            port: 7000,
+            takes_dual: true,
+            ..Introduction::default()
+        };
+        let (mut main, _) = Handshake::begin(about.clone());
+        let said: Vec<Step> = ["+PONG", "+OK", "+OK", "+DUALCHANNELSYNC"]
+            .map(|line| main.hear(line))
+            .into();
+        let all = "REPLCONF capa eof capa psync2 capa rdb-redis capa dual-channel version 9.0.0";
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
+        assert_eq!(
+            said[1..],
+            [
+                Step::Send(words(all)),
+                Step::Send(words("PSYNC ? -1")),
+                Step::Dual
+            ]
+        );
+        let other = Introduction {
+            is_dual: true,
+            ip: Some("10.0.0.1".into()),
+            ..about
+        };
+        let id = "a".repeat(40);
+        let begun = format!("$ENDOFF:7 {id} -1 12");
+        let (said, end) = talk(other.clone(), &["+PONG", "+OK", &begun]);
+        let expected = [
+            "PING",
+            "REPLCONF capa eof capa rdb-redis rdb-only 1 rdb-channel 1 listening-port 7000 version \
+             9.0.0 ip-address 10.0.0.1",
+            "SYNC",
+        ];
+        assert_eq!(said, expected);
+        let Step::Offered(offered) = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!((offered.offset, offered.database, offered.id), (7, None, 12));
+        assert_eq!(main.join(&offered).join(" "), "REPLCONF set-rdb-client-id 12");
+        assert_eq!(main.hear("+OK"), Step::Send(words(&format!("PSYNC {id} 8"))));
+        assert_eq!(main.hear("+CONTINUE"), Step::Continue { replid: None });
+        main.join(&offered);
+        assert!(matches!(main.hear("-ERR Unrecognized RDB client id 12"), Step::Failed(_)));
+        for wrong in [
+            "$ENDOFF:7 short -1 12",
+            "$ENDOFF:-1 a -1 12",
+            "$ENDOFF:7",
+            "$5",
+            "-ERR no",
+        ] {
+            let (_, end) = talk(other.clone(), &["+PONG", "+OK", wrong]);
+            assert!(matches!(end, Step::Failed(_)), "{wrong}: {end:?}");
+        }
+        let (_, end) = talk(Introduction::default(), &["+PONG", "+OK", "+OK", "+DUALCHANNELSYNC"]);
+        assert!(matches!(end, Step::Failed(_)), "nobody has said that it can: {end:?}");
     }
 
     #[test]

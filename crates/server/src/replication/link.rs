@@ -15,7 +15,7 @@ use resp::reply::{Proto, Reply};
 
 use super::apart::Kept;
 use super::disk::Durable;
-use super::handshake::Introduction;
+use super::handshake::{Introduction, Offered};
 use super::reader::{Event, Reader};
 use crate::command::Commands;
 use crate::dispatch;
@@ -74,6 +74,10 @@ pub(super) enum Answer {
     Full(String, u64),
     /// The snapshot comes through another connection, which names this number; the stream through this one.
     Apart(u64),
+    /// Likewise, in Valkey's way.
+    Dual,
+    /// What another connection tells of the snapshot that follows there.
+    Offered(Offered),
     /// The name that the history has now, if it has another one.
     Continue(Option<String>),
 }
@@ -212,6 +216,8 @@ impl Link {
         let mut stream = self.connect(&primary)?;
         log::info!("MASTER <-> REPLICA sync started");
         self.note(|primary| primary.link = LinkState::Handshake);
+        // The link before this one may be running a command: it counts from its end on.
+        drop(self.state.role.applying.lock());
         let about = self.introduction();
         match &about.history {
             Some((replid, wanted)) => {
@@ -234,6 +240,12 @@ impl Link {
                 self.full_apart(&stream, &primary, id)?;
                 self.is_astray = false;
             }
+            Answer::Dual => {
+                self.is_copied = true;
+                self.full_dual((&mut stream, &mut reader), &primary)?;
+                self.is_astray = false;
+            }
+            Answer::Offered(_) => return Err("the primary offers what nobody asked for".into()),
             Answer::Continue(replid) => {
                 self.n_vain = 0;
                 self.go_on(replid);
@@ -387,6 +399,8 @@ impl Link {
             history: has_history.then(|| (replid, backlog.end() + 1)),
             takes_channel: config.uses_rdb_channel(),
             channel_of: None,
+            takes_dual: config.uses_dual_channel(),
+            is_dual: false,
             hands_over: self.state.role.failover.phase() == Phase::Moving,
         }
     }
@@ -402,6 +416,8 @@ impl Link {
                 Some(Event::Say(words)) => Link::say(stream, &words)?,
                 Some(Event::Full { replid, offset }) => return Ok(Answer::Full(replid, offset)),
                 Some(Event::Apart { id }) => return Ok(Answer::Apart(id)),
+                Some(Event::Dual) => return Ok(Answer::Dual),
+                Some(Event::Offered(offered)) => return Ok(Answer::Offered(offered)),
                 Some(Event::Continue { replid }) => return Ok(Answer::Continue(replid)),
                 Some(_) => return Err("the handshake did not end".to_owned()),
                 None => self.await_more(stream, reader)?,

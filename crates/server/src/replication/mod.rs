@@ -8,6 +8,7 @@ pub mod handshake;
 mod link;
 pub mod reader;
 mod receive;
+mod temporary;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +24,8 @@ use crate::state::State;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often, while one of them is to take over.
 const SOON: Duration = Duration::from_millis(10);
+/// How often who waits for a snapshot hears that this server is alive.
+const SIGN: Duration = Duration::from_secs(1);
 /// How often it looks whether there is anybody.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -30,6 +33,7 @@ const REST: Duration = Duration::from_secs(3600);
 struct Keeper {
     state: &'static State,
     pinged_at: Instant,
+    signed_at: Instant,
     /// The choice of a primary that is being followed.
     followed: u64,
 }
@@ -39,8 +43,12 @@ pub fn run(state: &'static State, commands: &'static Commands) {
     let mut keeper = Keeper {
         state,
         pinged_at: Instant::now(),
+        signed_at: Instant::now(),
         followed: 0, // a client may have been faster than this thread
     };
+    if let Ok(folder) = std::env::current_dir() {
+        temporary::remove_leftovers(&folder);
+    }
     if let Some((host, port)) = state.config.primary() {
         state.role.follow(host, port);
     }
@@ -70,6 +78,7 @@ impl Keeper {
         let (state, role) = (self.state, &self.state.role);
         let (backlog, config) = (&state.journal.backlog, &state.config);
         backlog.set_kept_bytes(config.replication_backlog_bytes() as u64);
+        role.clear_past();
         role.trim(backlog);
         let replicas = role.replicas();
         role.count_good(config.replica_lag_max());
@@ -88,6 +97,7 @@ impl Keeper {
             return backlog.is_on();
         }
         self.ping();
+        self.give_signs(&replicas);
         self.drop_silent(&replicas);
         self.begin_snapshot();
         true
@@ -104,11 +114,24 @@ impl Keeper {
         }
     }
 
+    /// Shows who waits for a snapshot that this server is alive.
+    fn give_signs(&mut self, replicas: &[Arc<Replica>]) {
+        if self.signed_at.elapsed() < SIGN || self.state.n_asleep.load(Relaxed) > 0 {
+            return;
+        }
+        self.signed_at = Instant::now();
+        let signed = replicas.iter().filter(|replica| replica.give_sign());
+        if signed.count() > 0 {
+            self.state.announce_stream();
+            self.state.mailboxes.wake();
+        }
+    }
+
     /// Closes replicas that have said nothing, or have not come for their snapshot, for `repl-timeout`.
     fn drop_silent(&self, replicas: &[Arc<Replica>]) {
         let limit = self.state.config.replication_timeout();
         for replica in replicas {
-            let heard_at = match replica.is_apart() {
+            let heard_at = match replica.lacks_channel() {
                 true => Some(replica.since),
                 false if !replica.is_online() => None,
                 false => replica.facts.lock().acked_at,

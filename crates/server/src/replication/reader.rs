@@ -12,7 +12,7 @@
 use memchr::memmem;
 use resp::request::{Limits, Parser, Span};
 
-use super::handshake::{Handshake, Introduction, Step};
+use super::handshake::{Handshake, Introduction, Offered, Step};
 
 /// The longest line.
 const LINE_BYTES_MAX: usize = 4096;
@@ -45,6 +45,10 @@ pub enum Event<'a> {
         /// What the other one is to name.
         id: u64,
     },
+    /// Likewise, in Valkey's way: see [`Reader::join`].
+    Dual,
+    /// The snapshot of such a stream follows.
+    Offered(Offered),
     /// The snapshot begins.
     Snapshot {
         /// Its length, unless a mark ends it.
@@ -103,6 +107,14 @@ impl Reader {
         match &self.phase {
             Phase::Handshake(handshake) => handshake.has_asked(),
             _ => true,
+        }
+    }
+
+    /// After [`Event::Dual`]: what to say once the other connection has told where the snapshot stands.
+    pub fn join(&mut self, offered: &Offered) -> Option<Vec<String>> {
+        match &mut self.phase {
+            Phase::Handshake(handshake) => Some(handshake.join(offered)),
+            _ => None,
         }
     }
 
@@ -178,6 +190,11 @@ impl Reader {
             Step::Apart { id } => {
                 self.phase = Phase::Stream(Parser::default());
                 Event::Apart { id }
+            }
+            Step::Dual => Event::Dual,
+            Step::Offered(offered) => {
+                self.phase = Phase::Header;
+                Event::Offered(offered)
             }
             Step::Continue { replid } => {
                 self.phase = Phase::Stream(Parser::default());

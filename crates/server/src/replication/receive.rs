@@ -1,17 +1,26 @@
 //! The snapshot of the primary: received whole, into a file, before anything of the old data goes.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::link::Link;
 use super::reader::{Event, Reader};
+use super::temporary::Temporary;
 use crate::error::reason;
 use crate::role::LinkState;
 
 const NO_LONGER_WANTED: &str = "the primary is no longer wanted";
+
+fn cannot_write(error: &std::io::Error) -> String {
+    let why = reason(error);
+    format!(
+        "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA \
+         synchronization: {why}"
+    )
+}
 
 impl Link {
     /// Receives a snapshot and puts it in the place of the data.
@@ -26,29 +35,24 @@ impl Link {
             primary.link = LinkState::Sync;
             primary.snapshot = (0, 0);
         });
-        let path = self.temporary()?;
-        let received = self.receive(stream, reader, &path);
-        let loaded = received.and_then(|n_bytes| {
-            log::info!("MASTER <-> REPLICA sync: Flushing old data");
-            log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
-            let file = File::open(&path).map_err(|error| reason(&error))?;
-            if self.state.aof.is_fed() {
-                file.sync_all().map_err(|error| reason(&error))?; // it becomes a part of that
-            }
-            self.load((file, &path), n_bytes, (replid, offset))
-        });
-        // It is gone, or was never there.
-        let _ = std::fs::remove_file(&path);
-        loaded?;
+        let folder = std::env::current_dir().map_err(|error| reason(&error))?;
+        let created = Temporary::create(&folder, self.generation());
+        let mut temporary = created.map_err(|error| cannot_write(&error))?;
+        let n_bytes = self.receive(stream, reader, &mut temporary.file)?;
+        log::info!("MASTER <-> REPLICA sync: Flushing old data");
+        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+        if self.state.aof.is_fed() {
+            let synced = temporary.file.sync_all(); // it becomes a part of that
+            synced.map_err(|error| reason(&error))?;
+        }
+        let file = temporary
+            .file
+            .rewind()
+            .and_then(|()| temporary.file.try_clone());
+        let file = file.map_err(|error| reason(&error))?;
+        self.load((file, &temporary.path), n_bytes, (replid, offset))?;
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
-    }
-
-    /// A link that is no longer wanted may write still while the next one begins: each has its own.
-    fn temporary(&self) -> Result<PathBuf, String> {
-        let folder = std::env::current_dir().map_err(|error| reason(&error))?;
-        let (process, link) = (std::process::id(), self.generation());
-        Ok(folder.join(format!("temp-replica-{process}-{link}.rdb")))
     }
 
     /// Writes the snapshot to a file; its length.
@@ -56,18 +60,8 @@ impl Link {
         &mut self,
         stream: &mut TcpStream,
         reader: &mut Reader,
-        path: &PathBuf,
+        file: &mut File,
     ) -> Result<u64, String> {
-        let told = |error: std::io::Error| {
-            format!(
-                "Write error or short write writing to the DB dump file needed for MASTER <-> \
-                     REPLICA synchronization: {}",
-                reason(&error)
-            )
-        };
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).open(path);
-        let mut file = file.map_err(told)?;
         let mut n_done = 0;
         loop {
             if !self.is_wanted() {
@@ -86,7 +80,8 @@ impl Link {
                     self.note(|primary| primary.snapshot.0 = n_bytes);
                 }
                 Some(Event::Piece(piece)) => {
-                    file.write_all(piece).map_err(told)?;
+                    let written = file.write_all(piece);
+                    written.map_err(|error| cannot_write(&error))?;
                     n_done += piece.len() as u64;
                     self.note(|primary| primary.snapshot.1 = n_done);
                 }

@@ -81,6 +81,9 @@ pub struct Found {
     pub lost: Vec<(u16, Box<[u8]>)>,
 }
 
+/// See [`Role::grace_s`].
+const GRACE_S: u64 = 5;
+
 #[derive(Default)]
 struct Desk {
     primary: Option<Primary>,
@@ -115,6 +118,10 @@ pub struct Role {
     alone_since: Mutex<Option<Instant>>,
     /// A snapshot for replicas is being made.
     pub is_serving: AtomicBool,
+    /// For how long a snapshot whose connection is gone keeps the stream for who is to come: Valkey's way.
+    pub grace_s: AtomicU64,
+    /// DEBUG PAUSE-AFTER-FORK.
+    pub stops_at_sync: AtomicBool,
     /// Snapshots for replicas.
     pub n_full: AtomicU64,
     /// Replicas that could go on.
@@ -145,6 +152,8 @@ impl Role {
             own_keys: OwnKeys::default(),
             alone_since: Mutex::default(),
             is_serving: false.into(),
+            grace_s: GRACE_S.into(),
+            stops_at_sync: false.into(),
             n_full: 0.into(),
             n_partial: 0.into(),
             n_partial_refused: 0.into(),
@@ -346,6 +355,37 @@ impl Role {
 
     /// A replica goes.
     pub fn remove(&self, replica: &Arc<Replica>) {
+        if !replica.stays_behind() {
+            self.forget(replica);
+        }
+    }
+
+    /// Drops what stays behind of connections that are gone, once it is of no use any more.
+    pub fn clear_past(&self) {
+        let grace = Duration::from_secs(self.grace_s.load(Relaxed));
+        let mut past = self.replicas();
+        past.retain(|replica| replica.is_past(grace));
+        for replica in past {
+            if replica.awaits_main() {
+                log::warn!(
+                    "Replica main channel failed to establish PSYNC within the grace period ({} \
+                     seconds). Freeing RDB client {}.",
+                    grace.as_secs(),
+                    replica.address.session
+                );
+            }
+            self.forget(&replica);
+        }
+    }
+
+    /// Connections for snapshots of which the stream is not taken yet.
+    pub fn n_awaiting(&self) -> usize {
+        let replicas = self.replicas();
+        let awaiting = replicas.iter().filter(|replica| replica.awaits_main());
+        awaiting.count()
+    }
+
+    fn forget(&self, replica: &Arc<Replica>) {
         replica.give_up();
         let mut replicas = self.replicas.lock();
         replicas.retain(|other| !Arc::ptr_eq(other, replica));
@@ -370,8 +410,23 @@ impl Role {
     /// All replicas, each once: without connections that are there for a snapshot alone. Copies.
     pub fn followers(&self) -> Vec<Arc<Replica>> {
         let mut followers = self.replicas();
-        followers.retain(|replica| !replica.is_channel());
+        followers.retain(|replica| !replica.is_channel() && !replica.is_dual());
         followers
+    }
+
+    /// Those that INFO tells of: where it is Valkey's way, the connections for snapshots are, too. Copies.
+    pub fn shown(&self) -> Vec<Arc<Replica>> {
+        let mut shown = self.replicas();
+        shown.retain(|replica| !replica.is_channel() || replica.is_dual());
+        shown
+    }
+
+    /// The connection for a snapshot, in Valkey's way, by the number of its session.
+    pub fn dual(&self, session: u64) -> Option<Arc<Replica>> {
+        let is_it = |replica: &Arc<Replica>| replica.address.session == session;
+        self.replicas()
+            .into_iter()
+            .find(|replica| is_it(replica) && replica.is_dual() && !replica.is_lost())
     }
 
     /// The replica that waits for the connection of its snapshot, by the number of its session.

@@ -50,6 +50,8 @@ enum Feed {
 enum Rest {
     /// More of them.
     Pieces,
+    /// All of it, behind its length, once it is in a file. Until then an empty line says nothing.
+    Later,
     /// This file, from here on.
     File(File, u64),
     /// The stream, when the replica has said that it has loaded what it got.
@@ -73,8 +75,13 @@ pub struct ReplicaFacts {
     pub version: u32,
     /// REPLCONF capa rdb-channel-repl: it can get the snapshot through a connection of its own.
     pub takes_channel: bool,
-    /// REPLCONF rdb-channel and main-ch-client-id: this is such a connection, for the session with this number.
+    /// REPLCONF rdb-channel and main-ch-client-id: this is such a connection, for the session with this number;
+    /// for 0 as long as it has named none.
     pub channel_of: Option<u64>,
+    /// REPLCONF capa dual-channel: it can get the snapshot through a connection of its own, in Valkey's way.
+    pub takes_dual: bool,
+    /// REPLCONF set-rdb-client-id: the session that gets the snapshot of this one.
+    pub dual_channel: Option<u64>,
     /// REPLCONF rdb-only: it wants a snapshot and no stream.
     pub is_snapshot_only: bool,
     /// REPLCONF rdb-filter-only functions.
@@ -109,6 +116,14 @@ pub struct Replica {
     is_loading: AtomicBool,
     /// Who gets the stream of this snapshot, if that is not this connection.
     main: OnceLock<Arc<Replica>>,
+    /// It is there for the snapshot alone, and `main` comes after the cut: Valkey's way.
+    is_dual: AtomicBool,
+    /// It is such a `main`.
+    is_dual_main: AtomicBool,
+    /// Since when its connection is gone, though `main` is still to come for the stream.
+    gone_since: OnceLock<Instant>,
+    /// It waits, and is to hear that this server is alive.
+    wants_sign: AtomicBool,
     /// What its connection holds of what it is sent.
     output_bytes: AtomicUsize,
     room: Condvar,
@@ -147,6 +162,10 @@ impl Replica {
             feed: Mutex::new(Feed::None),
             is_loading: AtomicBool::new(false),
             main: OnceLock::new(),
+            is_dual: AtomicBool::new(false),
+            is_dual_main: AtomicBool::new(false),
+            gone_since: OnceLock::new(),
+            wants_sign: AtomicBool::new(false),
             output_bytes: AtomicUsize::new(0),
             room: Condvar::new(),
             since: Instant::now(),
@@ -180,11 +199,27 @@ impl Replica {
         match &*self.feed.lock() {
             Feed::None | Feed::Waiting | Feed::Apart { .. } | Feed::Broken => "wait_bgsave",
             Feed::Payload {
-                rest: Rest::Pieces, ..
+                rest: Rest::Pieces | Rest::Later,
+                ..
             } => "wait_bgsave",
             Feed::Payload { .. } | Feed::Sent => "send_bulk",
-            Feed::Stream(_) if self.is_loading.load(Relaxed) => "send_bulk_and_stream",
+            Feed::Stream(_) if self.is_loading.load(Relaxed) => {
+                match self.is_dual_main.load(Relaxed) {
+                    true => "bg_transfer",
+                    false => "send_bulk_and_stream",
+                }
+            }
             Feed::Stream(_) => "online",
+        }
+    }
+
+    /// What Valkey calls it in INFO.
+    pub fn type_name(&self) -> &'static str {
+        let is_main = self.is_dual_main.load(Relaxed) && self.is_loading.load(Relaxed);
+        match self.is_dual() {
+            true => "rdb-channel",
+            false if is_main => "main-channel",
+            false => "replica",
         }
     }
 
@@ -202,6 +237,11 @@ impl Replica {
     /// Whether it waits for the connection of its snapshot.
     pub fn is_apart(&self) -> bool {
         matches!(*self.feed.lock(), Feed::Apart { .. })
+    }
+
+    /// Whether it waits for that, and it has not come.
+    pub fn lacks_channel(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Apart { is_named: false })
     }
 
     /// Has it wait for that.
@@ -226,6 +266,50 @@ impl Replica {
         }
     }
 
+    /// Whether it is there for a snapshot alone, and who gets the stream names it later: Valkey's way.
+    pub fn is_dual(&self) -> bool {
+        self.is_dual.load(Relaxed)
+    }
+
+    /// Has it be that.
+    pub fn become_dual(&self) {
+        self.is_dual.store(true, Relaxed);
+    }
+
+    /// Whether who gets the stream of its snapshot is still to come.
+    pub fn awaits_main(&self) -> bool {
+        self.is_dual() && !self.is_channel() && matches!(*self.feed.lock(), Feed::Payload { .. })
+    }
+
+    /// Its connection is gone. Whether it stays, as all of its snapshot went out and the stream is to follow.
+    pub(super) fn stays_behind(&self) -> bool {
+        let is_whole = matches!(
+            &*self.feed.lock(),
+            Feed::Payload { queue, rest: Rest::Word, .. } if queue.is_empty()
+        );
+        let stays = is_whole && self.awaits_main();
+        stays && self.gone_since.set(Instant::now()).is_ok()
+    }
+
+    /// Whether it is of no use any more, if its connection is gone: the stream is taken, or was not for so long.
+    pub(super) fn is_past(&self, grace: Duration) -> bool {
+        let is_late = |since: &Instant| !self.awaits_main() || since.elapsed() > grace;
+        self.gone_since.get().is_some_and(is_late)
+    }
+
+    /// The stream behind this one's snapshot goes to `main`. False if another one has it, the snapshot is not
+    /// begun or lost, or `main` is on another host.
+    pub fn join(&self, main: &Arc<Replica>) -> bool {
+        let feed = self.feed.lock();
+        let is_there = matches!(*feed, Feed::Payload { .. }) && self.is_dual();
+        let is_joined = is_there && main.peer == self.peer && self.main.set(main.clone()).is_ok();
+        if is_joined {
+            main.is_loading.store(true, Relaxed);
+            main.is_dual_main.store(true, Relaxed);
+        }
+        is_joined
+    }
+
     /// At the cut: the stream goes to who waits for it, if that is not this connection. False if he is gone.
     fn begin_main(&self, offset: u64) -> bool {
         let Some(main) = self.main.get() else {
@@ -248,6 +332,11 @@ impl Replica {
             Feed::Payload { then, .. } => Some(*then),
             Feed::Stream(at) => Some(*at),
         }
+    }
+
+    /// Whether something of its snapshot waits for its socket.
+    pub fn has_pieces(&self) -> bool {
+        matches!(&*self.feed.lock(), Feed::Payload { n_bytes, .. } if *n_bytes > 0)
     }
 
     /// Bytes that are there for it alone and wait for its socket.
@@ -284,8 +373,21 @@ impl Replica {
         *self.feed.lock() = Feed::Waiting;
     }
 
-    /// Begins the snapshot, behind `head`; the stream follows from `then` on. Who is lost by now stays so.
-    pub fn begin(&self, head: &[u8], then: u64) {
+    /// Has it hear an empty line if it waits for a snapshot, as its patience has an end. In between pieces of
+    /// one it would be a part of that. Whether it does.
+    pub fn give_sign(&self) -> bool {
+        let is_silent = match &*self.feed.lock() {
+            Feed::Waiting => true,
+            Feed::Payload { queue, rest, .. } => queue.is_empty() && matches!(rest, Rest::Later),
+            _ => false,
+        };
+        self.wants_sign.store(is_silent, Relaxed);
+        is_silent
+    }
+
+    /// Begins the snapshot, behind `head`, which is all until a file is complete or is followed by pieces; the
+    /// stream follows from `then` on. Who is lost by now stays so.
+    pub fn begin(&self, head: &[u8], by_file: bool, then: u64) {
         self.facts.lock().is_online = false;
         let mut feed = self.feed.lock();
         if !matches!(*feed, Feed::Waiting) {
@@ -295,7 +397,7 @@ impl Replica {
             true => Feed::Payload {
                 queue: VecDeque::from([head.into()]),
                 n_bytes: head.len(),
-                rest: Rest::Pieces,
+                rest: if by_file { Rest::Later } else { Rest::Pieces },
                 then,
             },
             false => Feed::Broken, // its own fault, or his who is gone
@@ -373,7 +475,8 @@ impl Replica {
         let is_online = self.facts.lock().is_online;
         let mut feed = self.feed.lock();
         match &mut *feed {
-            Feed::None | Feed::Waiting | Feed::Apart { .. } => Next::Nothing,
+            Feed::Waiting => self.sign(out),
+            Feed::None | Feed::Apart { .. } => Next::Nothing,
             Feed::Sent => Next::Done,
             Feed::Broken => Next::Broken("its snapshot could not be made"),
             Feed::Payload {
@@ -390,16 +493,21 @@ impl Replica {
                 }
                 match rest {
                     Rest::Pieces => return Next::Nothing,
+                    Rest::Later => return self.sign(out),
                     Rest::Word if self.is_channel() => {
                         *feed = Feed::Sent;
                         return Next::Done;
                     }
                     // The end of a snapshot of unknown length is the end of what has come.
-                    Rest::Word if !is_online => return Next::Nothing,
+                    Rest::Word if !is_online || self.is_dual() => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
                         match file.read_at(out, *at) {
+                            Ok(0) if self.is_dual() && !self.is_channel() => {
+                                out.clear();
+                                return Next::Nothing; // it keeps the stream for who is to come
+                            }
                             Ok(0) if self.is_channel() => {
                                 out.clear();
                                 *feed = Feed::Sent;
@@ -424,6 +532,14 @@ impl Replica {
                 self.next_of_stream(backlog, out)
             }
         }
+    }
+
+    fn sign(&self, out: &mut Vec<u8>) -> Next {
+        if !self.wants_sign.swap(false, Relaxed) {
+            return Next::Nothing;
+        }
+        out.push(b'\n');
+        Next::Piece
     }
 
     fn next_of_stream(&self, backlog: &Backlog, out: &mut Vec<u8>) -> Next {
@@ -484,10 +600,37 @@ mod tests {
         late.give_up();
         assert!(!main.is_lost());
         channel.ask();
-        channel.begin(b"head", 7);
+        channel.begin(b"head", false, 7);
         assert_eq!(main.needs(), Some(7));
         channel.give_up();
         assert!(main.is_lost(), "half a snapshot is none");
+    }
+
+    #[test]
+    fn a_snapshot_that_is_sent_keeps_its_stream_until_somebody_comes_for_it() {
+        let (dual, main) = (from("a"), from("a"));
+        dual.become_dual();
+        dual.ask();
+        assert!(!dual.join(&main), "it is not begun");
+        dual.begin(b"head", false, 7);
+        assert!(!dual.stays_behind(), "half of it is of no use");
+        dual.complete(&Arc::from(*b"tail"), None);
+        let mut out = Vec::new();
+        for next in [Next::Piece, Next::Piece, Next::Nothing] {
+            assert_eq!(dual.next(&Backlog::default(), &mut out), next);
+        }
+        assert!(dual.stays_behind() && !dual.is_past(Duration::from_secs(60)));
+        assert!(dual.is_past(Duration::ZERO));
+        assert_eq!(dual.needs(), Some(7));
+        assert!(!dual.join(&from("b")), "another host");
+        assert!(dual.join(&main) && !dual.join(&from("a")));
+        main.go_on(7);
+        assert_eq!((dual.needs(), main.needs()), (None, Some(7)));
+        assert!(dual.is_past(Duration::from_secs(60)) && !main.is_online());
+        dual.give_up();
+        assert!(!main.is_lost());
+        main.has_loaded();
+        assert!(main.is_online());
     }
 
     #[test]
@@ -496,7 +639,7 @@ mod tests {
         main.part();
         assert!(channel.set_main(&main));
         channel.ask();
-        channel.begin(b"head", 7);
+        channel.begin(b"head", false, 7);
         channel.complete(&Arc::from(*b"tail"), None);
         let mut out = Vec::new();
         for _ in 0..2 {
@@ -505,7 +648,7 @@ mod tests {
         assert_eq!(out, b"headtail");
         channel.give_up();
         assert!(!main.is_lost());
-        channel.begin(b"head", 9);
+        channel.begin(b"head", false, 9);
         assert!(channel.is_lost());
     }
 
@@ -513,7 +656,7 @@ mod tests {
     fn who_holds_the_facts_of_a_replica_gets_to_its_feed() {
         let replica = from("");
         replica.ask();
-        replica.begin(b"head", 0);
+        replica.begin(b"head", false, 0);
         replica.complete(&Arc::from(*b"tail"), None); // all is sent, and it has not said that it has it
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {

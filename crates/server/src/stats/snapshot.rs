@@ -252,6 +252,8 @@ pub struct ReplicationInfo {
     pub replicas: Vec<String>,
     /// Keys that clients of a writable replica gave a deadline.
     pub n_own_keys: u64,
+    /// Snapshots whose stream is not taken yet: Valkey's way.
+    pub n_awaiting: usize,
     /// How far a failover is.
     pub failover: &'static str,
     /// Bytes on their way to replicas that are of no stream.

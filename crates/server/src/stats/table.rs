@@ -404,7 +404,7 @@ pub const FIELDS: &[Field] = &[
         number(u8::from(s.replication.primary.as_ref()?.is_announced))
     }),
     replication("connected_slaves", |s| number(s.replication.replicas.len())),
-    replication("replicas_waiting_psync", |_| never()),
+    replication("replicas_waiting_psync", |s| number(s.replication.n_awaiting)),
     replication("min_slaves_good_slaves", |s| number(s.replication.n_good?)),
     replication("master_failover_state", |s| text(s.replication.failover)),
     replication("master_replid", |s| text(&s.replication.replid)),

@@ -12,7 +12,12 @@ fn talk(about: &Introduction, bytes: &[u8], cuts: &[usize]) -> (Vec<String>, Opt
         start = end;
         loop {
             match reader.read() {
-                Ok(Some(event)) => note(&mut events, &event),
+                Ok(Some(event)) => {
+                    let is_dual = event == Event::Dual;
+                    note(&mut events, &event);
+                    let words = is_dual.then(|| reader.join(&offered())).flatten();
+                    events.extend(words.map(|words| words.join(" ")));
+                }
                 Ok(None) => break,
                 Err(why) => return (events, Some(why)),
             }
@@ -21,6 +26,15 @@ fn talk(about: &Introduction, bytes: &[u8], cuts: &[usize]) -> (Vec<String>, Opt
         assert!(n_capacity <= 4 * (bytes.len() + 64), "{n_capacity} bytes for {}", bytes.len());
     }
     (events, None)
+}
+
+fn offered() -> Offered {
+    Offered {
+        replid: "a".repeat(40),
+        offset: 77,
+        database: None,
+        id: 12,
+    }
 }
 
 fn feed(reader: &mut Reader, bytes: &[u8]) {
@@ -53,6 +67,7 @@ fn about() -> Introduction {
         ip: Some("10.0.0.1".to_owned()),
         history: Some(("b".repeat(40), 101)),
         takes_channel: true,
+        takes_dual: true,
         ..Introduction::default()
     }
 }
@@ -71,6 +86,7 @@ fn conversations() -> Vec<Vec<u8>> {
         format!("{GREETING}\n+CONTINUE\r\n{STREAM}"),
         format!("{GREETING}+CONTINUE {name}\r\n{STREAM}"),
         format!("{GREETING}+RDBCHANNELSYNC 12\r\n{STREAM}"),
+        format!("{GREETING}+DUALCHANNELSYNC\r\n+OK\r\n+CONTINUE\r\n{STREAM}"),
     ]
     .into_iter()
     .map(String::into_bytes)
@@ -247,7 +263,13 @@ impl Replica {
                     self.n_full += 1;
                 }
                 Some(Event::Command { raw, .. }) => self.data.extend_from_slice(raw),
-                Some(Event::Continue { .. } | Event::Snapshot { .. } | Event::Apart { .. }) => {}
+                Some(
+                    Event::Continue { .. }
+                    | Event::Snapshot { .. }
+                    | Event::Apart { .. }
+                    | Event::Dual
+                    | Event::Offered(_),
+                ) => {}
                 None => {
                     let n = (1 + chance.below(40)).min(on_the_way.len()).min(n_left);
                     if n == 0 {

@@ -1,0 +1,108 @@
+//! The file that a snapshot of the primary is received into: locked while it is in use, so that what a crash
+//! has left is known by the lock that nobody holds.
+//!
+//! Several servers may stand in one folder, even with one number of a process (in containers); the lock tells
+//! them apart, names do not.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What such a name begins and ends with.
+const NAME: (&str, &str) = ("temp-replica-", ".rdb");
+/// Other servers that may have the same names at once.
+const N_NAMES: u32 = 100;
+
+/// Such a file, which goes when this does.
+pub(super) struct Temporary {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+}
+
+impl Temporary {
+    /// An empty one. A link that is no longer wanted may write still while the next one begins: each has its
+    /// own.
+    pub(super) fn create(folder: &Path, link: u64) -> io::Result<Temporary> {
+        let process = std::process::id();
+        for n in 0..N_NAMES {
+            let again = if n == 0 {
+                String::new()
+            } else {
+                format!("-{n}")
+            };
+            let name = format!("{}{process}-{link}{again}{}", NAME.0, NAME.1);
+            let path = folder.join(name);
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).open(&path)?;
+            let is_mine = may_have(&file)?;
+            // Who cleans up may have taken it for a leftover, as it was not locked at once.
+            if is_mine && file.metadata()?.nlink() > 0 {
+                file.set_len(0)?;
+                return Ok(Temporary { file, path });
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path); // it may have a place by now
+    }
+}
+
+/// Takes the lock, unless somebody has it. Where there are no locks, everybody has it.
+fn may_have(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Removes what servers that are no more have left in a folder.
+pub(super) fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_one = name.starts_with(NAME.0) && name.ends_with(NAME.1);
+        if !is_one || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else {
+            continue;
+        };
+        if file.try_lock().is_ok() && std::fs::remove_file(entry.path()).is_ok() {
+            log::info!("Removed {name}, which an interrupted synchronization has left");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_holds_is_a_leftover() {
+        let folder = std::env::temp_dir().join(format!("temporary-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (one, other) = (Temporary::create(&folder, 1), Temporary::create(&folder, 1));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_ne!(one.path, other.path, "as two servers may name it alike");
+        let [left, foreign] = ["temp-replica-1-7.rdb", "temp-1.rdb"].map(|name| folder.join(name));
+        std::fs::write(&left, "half a snapshot").unwrap();
+        std::fs::write(&foreign, "something else").unwrap();
+        remove_leftovers(&folder);
+        assert!(!left.exists() && foreign.exists());
+        assert!(one.path.exists() && other.path.exists());
+        let path = one.path.clone();
+        drop((one, other));
+        assert!(!path.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
