@@ -88,3 +88,30 @@ fn a_reply_beyond_the_limit_closes_its_client_and_reaches_nobody() {
     assert_eq!(text("PING", &mut client), "+PONG");
     assert_eq!(figure(&mut client, "client_output_buffer_limit_disconnections"), 1);
 }
+
+#[test]
+fn who_asks_for_much_and_reads_nothing_is_closed_and_no_key_goes_for_it() {
+    let limits = [
+        "--maxmemory",
+        "11mb",
+        "--maxmemory-clients",
+        "3mb",
+        "--maxmemory-policy",
+        "allkeys-lru",
+    ];
+    for threads in ["1", "2", "3"] {
+        let server = Server::start(&[&limits[..], &["--threads", threads]].concat());
+        let mut client = server.client();
+        assert_eq!(text("CLIENT NO-EVICT ON", &mut client), "+OK");
+        let value = "x".repeat(100_000);
+        for i in 0..50 {
+            client.call(&["SET", &i.to_string(), &value]).unwrap();
+        }
+        let mut flooders: Vec<TcpStream> = (0..20).map(|_| server.socket()).collect();
+        wait_for("some are closed", || {
+            flooders.retain_mut(|one| one.write_all(&b"MGET 1\r\n".repeat(10)).is_ok());
+            figure(&mut client, "evicted_clients") > 5
+        });
+        assert_eq!(figure(&mut client, "evicted_keys"), 0, "{threads} threads");
+    }
+}

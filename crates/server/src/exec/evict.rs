@@ -7,7 +7,7 @@
 //!
 //! Clients that take up more than `maxmemory-clients` are closed before a key goes for them.
 //! Nothing is locked between the two, so a candidate is looked at again before it goes: what has been
-//! used meanwhile stays. A command makes room before it runs, for no longer than the slice that
+//! used meanwhile stays. It is known by its hash alone, so that the pool takes up nothing to speak of. A command makes room before it runs, for no longer than the slice that
 //! `maxmemory-eviction-tenacity` allows in each tick; then each command evicts a few keys only, and the
 //! loop goes on evicting between its ticks until the limit is kept. Commands are refused only when
 //! nothing is left that may go.
@@ -20,7 +20,7 @@ use datatypes::encoding::table::{Record, hash};
 use keyspace::access::AccessClock;
 use keyspace::db::{Db, Terms};
 use keyspace::entry::Entry;
-use keyspace::eviction::{Policy, sample};
+use keyspace::eviction::{Policy, key_of, sample};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 
@@ -59,11 +59,12 @@ pub(super) struct Eviction {
     is_unfinished: bool,
 }
 
-/// A key that may go, and how much it deserved to when it was seen.
+/// A key that may go, and how much it deserved to when it was seen. Two keys with one hash are as good
+/// as each other: what goes is judged anew.
 struct Candidate {
     score: u64,
     database: u16,
-    key: Box<[u8]>,
+    hash: u64,
 }
 
 /// What there is to evict.
@@ -94,27 +95,21 @@ impl Eviction {
         if is_full && self.pool.first().is_some_and(|worst| worst.score >= score) {
             return true;
         }
-        let key = entry.key();
-        if self
-            .pool
-            .iter()
-            .any(|known| known.database == database && *known.key == *key)
-        {
+        let hash = hash(entry.key());
+        let is_same = |known: &Candidate| known.database == database && known.hash == hash;
+        if self.pool.iter().any(is_same) {
             return true;
         }
         if is_full {
             self.pool.remove(0);
         }
         let at = self.pool.partition_point(|known| known.score <= score);
-        let key = key.into();
-        self.pool.insert(
-            at,
-            Candidate {
-                score,
-                database,
-                key,
-            },
-        );
+        let candidate = Candidate {
+            score,
+            database,
+            hash,
+        };
+        self.pool.insert(at, candidate);
         true
     }
 }
@@ -307,9 +302,9 @@ impl Engine {
         let Candidate {
             score,
             database,
-            key,
+            hash,
         } = candidate;
-        let id = self.state.keyspace.shard_of(*database, hash(key));
+        let id = self.state.keyspace.shard_of(*database, *hash);
         let Ok(mut locked) = Locked::one(&self.state.keyspace, id) else {
             return Goes::Later;
         };
@@ -325,6 +320,9 @@ impl Engine {
         if self.is_paused() || self.directives.is_importing {
             return Goes::Later; // since the pause was looked at without a lock
         }
+        let Some(key) = &key_of(&locked, id, *hash) else {
+            return Goes::Not;
+        };
         let terms = Terms {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),

@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use keyspace::keyspace::ShardId;
 use mio::{Events, Interest, Poll, Token, Waker};
 use resp::reply::Reply;
-use resp::request::{Limits, Span};
+use resp::request::{Limits, ProtocolError, Span};
 
 use crate::config::live::OutputClass;
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail, Notice};
-use crate::net::batch::{BATCH, Batch, Stop, WORDS_KEPT_MAX, run_kept};
+use crate::net::batch::{BATCH, Batch, REPLY_BYTES, Ran, Stop, WORDS_KEPT_MAX, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
 use crate::role::replica::{Next, PIECE_BYTES};
@@ -36,8 +36,6 @@ use crate::stats::memory::block_bytes;
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
-/// Reply bytes gathered before they are sent within one read.
-const REPLY_BYTES: usize = 64 * 1024;
 /// Replies to what was read at once that count for no limit: those of one small request.
 const FREE_REPLY_BYTES: usize = 16 * 1024;
 /// What the smallest reply counts for with DEBUG CLIENT-ENFORCE-REPLY-LIST.
@@ -108,6 +106,20 @@ struct Ready {
     idx: usize,
     read: bool,
     write: bool,
+}
+
+/// Requests that were found in what came.
+#[derive(Default)]
+struct Parsed {
+    /// Where the words of each end.
+    ends: [usize; BATCH],
+    n: usize,
+    /// Those that were run.
+    n_run: usize,
+    /// What follows them is none.
+    broken: Option<ProtocolError>,
+    /// There is no more that is whole.
+    is_starved: bool,
 }
 
 /// A poll and the waker that ends its sleep.
@@ -371,6 +383,7 @@ impl EventLoop {
             self.state.mailboxes.wake();
         }
         engine.end_session(&mut connection.session);
+        connection.free(); // while it is counted
         self.state.clients.remove(connection.session.id());
         self.state.n_clients.fetch_sub(1, Relaxed);
     }
@@ -679,6 +692,52 @@ impl EventLoop {
         (n_used, is_alive)
     }
 
+    /// Finds the next requests in `input`, from `pos` on.
+    #[inline]
+    fn parse(
+        &self,
+        connection: &mut Connection,
+        input: &mut [u8],
+        pos: &mut usize,
+        spans: &mut Vec<Span>,
+        parsed: &mut Parsed,
+    ) {
+        let is_authenticated = connection.session.is_authenticated || !self.state.acl.needs_login();
+        let limits = Limits {
+            max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
+            authenticated: is_authenticated,
+        };
+        spans.clear();
+        let Parsed {
+            ends,
+            n,
+            n_run,
+            broken,
+            is_starved,
+        } = parsed;
+        (*n, *n_run, *is_starved) = (0, 0, false);
+        // Whether a request may be long depends on the AUTH before it.
+        let n_max = if is_authenticated { BATCH } else { 1 };
+        while *n < n_max {
+            match connection.parser.next(input, pos, spans, &limits) {
+                Ok(true) if *n > 0 && spans.len() == ends[*n - 1] => {}
+                Ok(true) if spans.is_empty() => {}
+                Ok(true) => {
+                    ends[*n] = spans.len();
+                    *n += 1;
+                }
+                Ok(false) => {
+                    *is_starved = true;
+                    break;
+                }
+                Err(error) => {
+                    *broken = Some(error);
+                    break;
+                }
+            }
+        }
+    }
+
     fn answer_on(
         &mut self,
         engine: &mut Engine,
@@ -687,47 +746,31 @@ impl EventLoop {
         (spans, words, replies): (&mut Vec<Span>, &mut Vec<&'static [u8]>, &mut Vec<u8>),
     ) -> (usize, bool, Option<Stop>) {
         let mut pos = 0;
-        let mut ends = [0; BATCH];
+        let mut parsed = Parsed::default();
         loop {
-            let limits = Limits {
-                max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-                authenticated: connection.session.is_authenticated || !self.state.acl.needs_login(),
-            };
-            spans.clear();
-            let (mut n, mut broken, mut is_starved) = (0, None, false);
-            // Whether a request may be long depends on the AUTH before it.
-            let n_max = if limits.authenticated { BATCH } else { 1 };
-            while n < n_max {
-                let parser = &mut connection.parser;
-                match parser.next(input, &mut pos, spans, &limits) {
-                    Ok(true) if n > 0 && spans.len() == ends[n - 1] => {}
-                    Ok(true) if spans.is_empty() => {}
-                    Ok(true) => {
-                        ends[n] = spans.len();
-                        n += 1;
-                    }
-                    Ok(false) => {
-                        is_starved = true;
-                        break;
-                    }
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
-                }
+            if parsed.n_run == parsed.n {
+                self.parse(connection, input, &mut pos, spans, &mut parsed);
             }
             let batch = Batch {
+                n_run: parsed.n_run,
                 input,
                 spans,
-                ends: &ends[..n],
+                ends: &parsed.ends[..parsed.n],
             };
             let session = &mut connection.session;
-            let stopped = batch.run(engine, session, replies, words, self);
-            if let (Some(error), None) = (broken, &stopped) {
+            let (stopped, n_run) = match batch.run(engine, session, replies, words, self) {
+                Ran::Through => (None, parsed.n),
+                Ran::UpTo(n_run) => (None, n_run),
+                Ran::Stopped(stop, kept) => (Some((stop, kept)), parsed.n),
+            };
+            parsed.n_run = n_run;
+            let is_through = stopped.is_none() && n_run == parsed.n;
+            if let Some(error) = parsed.broken.take_if(|_| is_through) {
                 let mut reply = Reply::new(replies, session.proto);
                 reply.error(format!("ERR {error}").as_bytes());
                 session.is_closing = true;
             }
+            let is_starved = is_through && parsed.is_starved;
             let is_over = is_starved || session.is_closing || stopped.is_some();
             if session.becomes_notable() {
                 let buffers = session.client.facts.lock().buffers;
@@ -739,7 +782,8 @@ impl EventLoop {
                 *replies = Vec::new();
             } else if is_over || replies.len() > REPLY_BYTES {
                 let is_held = self.state.aof.is_fed();
-                is_alive = send_replies(connection, replies, is_held, engine.counters());
+                let counters = engine.counters();
+                is_alive = send_replies(self.state, connection, replies, is_held, counters);
                 is_hoarding = self::is_hoarding(self.state, connection, 0);
             }
             if let Some((stop, kept)) = stopped {
@@ -795,7 +839,10 @@ impl EventLoop {
             return;
         };
         let is_held = self.state.aof.is_fed();
-        let mut is_alive = send_replies(connection, &mut self.replies, is_held, engine.counters());
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut is_alive =
+            send_replies(self.state, connection, &mut replies, is_held, engine.counters());
+        self.replies = replies;
         if is_held && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -822,6 +869,13 @@ impl EventLoop {
             stop = run_kept(engine, &mut connection.session, &kept, replies, self);
             if matches!(stop, Some(Stop::Busy | Stop::Postponed)) {
                 connection.kept.push_front(kept);
+            }
+            let is_held = self.state.aof.is_fed();
+            let counters = engine.counters();
+            if replies.len() > REPLY_BYTES
+                && !send_replies(self.state, &mut connection, replies, is_held, counters)
+            {
+                break; // what follows finds that out again
             }
         }
         self.connections.give_back(idx, connection);
@@ -1077,27 +1131,42 @@ fn charge(state: &State, session: &mut Session, buffers: &Buffers, n_more: usize
     state.clients.charge(&session.client, own + held + n_more);
 }
 
-/// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken.
+/// Counts that a connection takes up so many bytes more. Before it does: other loops may evict at any
+/// moment.
+fn charge_more(state: &State, session: &Session, n_more: usize) {
+    if n_more > 0 && state.config.max_client_memory_bytes().is_some() {
+        let charged = session.client.charged_bytes.load(Relaxed) + n_more;
+        state.clients.charge(&session.client, charged);
+    }
+}
+
+/// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken, or
+/// to be closed for what it takes up.
 fn send_replies(
+    state: &State,
     connection: &mut Connection,
     replies: &mut Vec<u8>,
     is_held: bool,
     counters: &ThreadCounters,
 ) -> bool {
-    let is_alive = match replies.is_empty() {
-        _ if is_held => {
-            connection.output.extend_from_slice(replies);
-            true
-        }
-        true => connection.flush(),
-        false => connection.send(replies),
+    let n_bytes = replies.len();
+    let n_sent = match is_held {
+        true => Some(0),
+        false => connection.send_some(replies),
     };
-    connection.session.bytes_out += replies.len() as u64;
-    counters.add(Counter::NetOutputBytes, replies.len() as u64);
+    let n_kept = n_sent.map_or(0, |n_sent| n_bytes - n_sent);
+    let is_shed = n_kept > 0 && connection.session.client.is_shed();
+    if n_kept > 0 && !is_shed {
+        let n_more = connection.growth_bytes(replies, n_bytes - n_kept);
+        charge_more(state, &connection.session, n_more);
+        connection.keep(replies, n_bytes - n_kept);
+    }
+    connection.session.bytes_out += n_bytes as u64;
+    counters.add(Counter::NetOutputBytes, n_bytes as u64);
     counters.add(Counter::WritesProcessed, 1);
     replies.clear();
     replies.shrink_to(4 * REPLY_BYTES);
-    is_alive
+    n_sent.is_some() && !is_shed
 }
 
 /// Whether a connection is to be closed for what it leaves unread, and for `n_more` bytes of replies
