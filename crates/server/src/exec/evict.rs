@@ -27,7 +27,7 @@ use keyspace::locked::Locked;
 use super::Engine;
 use crate::command::context::{Removal, next_random};
 use crate::command::event::Event;
-use crate::mailbox::Mail;
+use crate::mailbox::{Address, Mail};
 use crate::session::Session;
 use crate::session::client::Client;
 use crate::stats::counters::Counter;
@@ -153,7 +153,7 @@ impl Engine {
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
-        if self.close_clients() && !self.state.is_out_of_memory() {
+        if !self.shed().is_empty() && !self.state.is_out_of_memory() {
             return;
         }
         let is_importing = self.directives.is_importing;
@@ -194,31 +194,24 @@ impl Engine {
             .add(Counter::EvictionExceededUs, elapsed.as_micros() as u64);
     }
 
-    /// Has clients closed that take up too much; whether there were any.
-    fn close_clients(&self) -> bool {
-        let shed = self.shed();
-        for client in &shed {
-            let to = client.address;
-            self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
-        }
-        !shed.is_empty()
-    }
-
-    /// The largest clients, while all together take up more than `maxmemory-clients`: who calls this has
-    /// them closed. What they take up counts for nothing from here on.
-    pub fn shed(&self) -> Vec<Arc<Client>> {
+    /// Has the largest clients closed while all together take up more than `maxmemory-clients`: those.
+    /// What they take up counts for nothing from here on.
+    pub fn shed(&self) -> Vec<Address> {
         let clients = &self.state.clients;
         let limit = self.state.config.max_client_memory_bytes();
         let Some(limit) = limit.filter(|&limit| clients.memory_bytes() > limit) else {
             return Vec::new();
         };
         let shed = clients.shed(limit, self.now_ms());
-        for client in &shed {
+        let close = |client: &Arc<Client>| {
             let line = client.line(self.now_ms());
             log::info!("Evicting client: {}", String::from_utf8_lossy(&line));
             self.state.stats.count(Counter::EvictedClients, 1);
-        }
-        shed
+            let to = client.address;
+            self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
+            to
+        };
+        shed.iter().map(close).collect()
     }
 
     /// Has a session's replies counted that are not with its connection yet: so many bytes by now.

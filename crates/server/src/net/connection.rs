@@ -37,7 +37,7 @@ pub struct Connection {
     pub kept: VecDeque<Queued>,
     /// When the command that blocks gives up, Unix time.
     pub until_ms: Option<u64>,
-    /// The most that was allocated for `output`.
+    /// The most that was allocated for `output` lately.
     pub output_peak: usize,
     /// Since when there is more unsent than the soft limit allows.
     pub soft_since: Option<Instant>,
@@ -178,6 +178,14 @@ impl Connection {
         let rest = replies.len() - n_sent;
         let capacity = replies.capacity();
         self.output.is_empty() && capacity > COPIED_BYTES && rest > capacity / 2
+    }
+
+    /// Gives back what its buffers do not use.
+    pub fn shrink(&mut self) {
+        self.input.shrink_to_fit();
+        self.output.drain(..self.n_sent);
+        self.n_sent = 0;
+        self.output.shrink_to_fit();
     }
 
     /// Frees its buffers, and what waits in them.

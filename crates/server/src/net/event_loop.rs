@@ -55,6 +55,10 @@ const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 const PIECES_PER_TURN: usize = 16;
 /// How often silent connections and full output buffers are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long a connection sends nothing before it gives back what it holds for more.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long the most that replies took up is remembered.
+const PEAK_KEPT: Duration = Duration::from_secs(5);
 /// The waker's token; connections count from 0.
 const WAKE: Token = Token(usize::MAX);
 
@@ -94,8 +98,11 @@ pub struct EventLoop {
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
     last_sweep: Instant,
+    last_peak: Instant,
     /// Since the last sweep there was a connection with unsent bytes.
     has_unsent: bool,
+    /// There is one that holds room for more, or remembers that it did.
+    has_slack: bool,
     /// When this tick began.
     woken_at: Instant,
 }
@@ -153,7 +160,9 @@ impl EventLoop {
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
+            last_peak: Instant::now(),
             has_unsent: false,
+            has_slack: false,
             woken_at: Instant::now(),
         }
     }
@@ -280,7 +289,7 @@ impl EventLoop {
                 let left_ms = self.state.pause.left_ms(unix_ms());
                 Duration::from_millis(left_ms.min(60_000))
             }),
-            (is_swept || self.has_unsent).then_some(SWEEP),
+            (is_swept || self.has_unsent || self.has_slack).then_some(SWEEP),
             (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
         ]
         .into_iter()
@@ -320,8 +329,31 @@ impl EventLoop {
             })
             .collect();
         over.into_iter().for_each(|idx| self.close(engine, idx));
-        let mut rest = self.connections.iter_mut();
-        self.has_unsent = rest.any(|(_, one)| one.unsent_bytes() > 0);
+        if self.has_slack || self.has_unsent {
+            self.trim();
+        }
+    }
+
+    /// Has idle connections give back what they hold for more to come, and forgets old peaks.
+    fn trim(&mut self) {
+        let forgets = self.woken_at - self.last_peak >= PEAK_KEPT;
+        if forgets {
+            self.last_peak = self.woken_at;
+        }
+        (self.has_slack, self.has_unsent) = (false, false);
+        for (_, one) in self.connections.iter_mut() {
+            if self.woken_at.saturating_duration_since(one.last_heard) >= IDLE {
+                one.shrink();
+            }
+            if forgets {
+                one.output_peak = 0;
+            }
+            let buffers = one.buffers();
+            self.has_unsent |= buffers.output > 0;
+            self.has_slack |= buffers.input_free > 0 || buffers.output_peak > buffers.output_held;
+            one.session.client.facts.lock().buffers = buffers;
+            charge(self.state, &mut one.session, &buffers, 0);
+        }
     }
 
     fn accept(&mut self, engine: &Engine, incoming: Incoming) {
@@ -430,11 +462,12 @@ impl EventLoop {
 
     /// Closes the largest connections while all together take up more than `maxmemory-clients`.
     fn shed(&mut self, engine: &mut Engine) {
-        for client in engine.shed() {
-            let to = client.address;
-            match self.find(to).map(|(idx, _)| idx) {
-                Some(idx) if usize::from(to.group) == self.group => self.close(engine, idx),
-                _ => self.state.mailboxes.post(to.group.into(), Mail::Kill(to)),
+        for to in engine.shed() {
+            // Its own at once, unless it is lent.
+            if usize::from(to.group) == self.group
+                && let Some((idx, _)) = self.find(to)
+            {
+                self.close(engine, idx);
             }
         }
     }
@@ -667,6 +700,7 @@ impl EventLoop {
             if buffer.capacity() > READ_BYTES + 4 * buffer.len() {
                 buffer.shrink_to(buffer.len()); // a long request is over
             }
+            self.has_slack |= buffer.capacity() > buffer.len();
             connection.input = buffer;
         }
     }
@@ -1006,7 +1040,10 @@ impl EventLoop {
             let (session, output) = (&mut connection.session, &mut connection.output);
             // Counted before it is taken: another loop may evict at this moment.
             let before = block_bytes(output.capacity());
-            let n_more = notice.len_max();
+            let n_more = match session.hears(notice) {
+                true => notice.len_max(),
+                false => 0,
+            };
             let has_room = output.capacity() - output.len() >= n_more;
             let capacity = match has_room {
                 true => output.capacity(),
@@ -1017,11 +1054,10 @@ impl EventLoop {
             output.reserve_exact(capacity - output.len());
             let mut reply = Reply::new(output, session.proto);
             session.write_notice(notice, &mut reply);
-            if output.is_empty() {
-                *output = Vec::new(); // it understands no notices
-            }
             self.n_told_bytes += n_bytes;
-            self.list(idx);
+            if n_more > 0 {
+                self.list(idx);
+            }
         }
     }
 
