@@ -163,3 +163,30 @@ fn a_client_that_has_read_its_replies_holds_nothing_for_them_and_the_peak_is_for
     assert!(field(&mut client, "slow", "tot-mem") < Some(4096));
     wait_for("the peak is over", || field(&mut client, "slow", "rbp") == Some(0));
 }
+
+#[test]
+fn who_overcomes_the_limit_of_replies_goes_and_nobody_is_shed_for_it() {
+    let limits = [
+        "--maxmemory-clients",
+        "10mb",
+        "--client-output-buffer-limit",
+        "normal 3145728 0 0",
+        "--threads",
+        "2",
+    ];
+    let server = Server::start(&limits);
+    let mut client = server.client();
+    assert_eq!(text("SETRANGE k 4194303 v", &mut client), ":4194304");
+    let _large = hoarder(&server, "large", 6 << 20, b"");
+    wait_for("it has come", || field(&mut client, "large", "qbuf") >= Some(6 << 20));
+    for n_gone in 1..=4 {
+        let mut greedy = server.socket();
+        greedy.write_all(b"GET k\r\n").unwrap();
+        let is_gone = |figure: u64| figure == n_gone;
+        wait_for("it is closed", || {
+            is_gone(figure(&mut client, "client_output_buffer_limit_disconnections"))
+        });
+    }
+    assert_eq!(figure(&mut client, "evicted_clients"), 0);
+    assert!(field(&mut client, "large", "tot-mem").is_some());
+}

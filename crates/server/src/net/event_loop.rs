@@ -605,7 +605,11 @@ impl EventLoop {
             // where many short ones come.
             let is_long = connection.parser.bulk_bytes(n_kept) >= READ_BYTES;
             let room = match connection.parser.hint() {
-                hint if hint > 0 && is_long => hint.min((n_kept / 4).max(READ_BYTES)),
+                hint if hint > 0 && is_long => {
+                    let room = (n_kept / 4).max(READ_BYTES);
+                    // No read for the little that is left then.
+                    if hint < room + room / 8 { hint } else { room }
+                }
                 _ => (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX),
             };
             buffer.reserve_exact(room);
