@@ -36,8 +36,10 @@ impl Engine {
             self.tell_trackers();
         }
         self.journal_unit();
-        for (event, (database, key)) in std::mem::take(&mut self.effects.events) {
-            self.announce(event, database, &key);
+        if !self.effects.events.is_empty() {
+            for (event, (database, key)) in std::mem::take(&mut self.effects.events) {
+                self.announce(event, database, &key);
+            }
         }
     }
 

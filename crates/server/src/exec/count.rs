@@ -141,9 +141,9 @@ impl Engine {
         self.is_timed = is_last_of_run || is_exact || !row.is_some_and(Command::is_quick);
     }
 
-    /// Counts a command of keys that has run.
+    /// Counts a command that has run, and may be part of a run.
     #[inline]
-    pub(super) fn count_on_keys(
+    pub(super) fn count_in_run(
         &mut self,
         session: &mut Session,
         command: &Command,

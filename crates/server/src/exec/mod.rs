@@ -406,7 +406,7 @@ impl Engine {
             return outcome;
         }
         let reply_bytes = reply.len() - mark;
-        self.count_on_keys(session, command, request, Ended { is_ok, reply_bytes });
+        self.count_in_run(session, command, request, Ended { is_ok, reply_bytes });
         outcome
     }
 
@@ -492,7 +492,7 @@ impl Engine {
         }
         let is_ok = is_ok && !reply.since(mark).starts_with(b"-");
         let reply_bytes = reply.len() - mark;
-        self.count(session, admitted.0, request, Ended { is_ok, reply_bytes });
+        self.count_in_run(session, admitted.0, request, Ended { is_ok, reply_bytes });
         outcome
     }
 

@@ -81,8 +81,12 @@ impl Journal {
 
     /// Appends nothing more to a reader.
     pub fn disconnect(&self, reader: &Arc<Reader>) {
-        let mut readers = self.readers.lock();
-        readers.retain(|other| !Arc::ptr_eq(other, reader));
+        self.retain(&mut self.readers.lock(), |other| !Arc::ptr_eq(other, reader));
+    }
+
+    #[cold]
+    fn retain(&self, readers: &mut Vec<Arc<Reader>>, is_kept: impl Fn(&Arc<Reader>) -> bool) {
+        readers.retain(is_kept);
         self.has_readers
             .store(!readers.is_empty(), Ordering::Relaxed);
     }
@@ -100,10 +104,13 @@ impl Journal {
     fn append_each(&self, for_file: &Unit, for_replicas: &Unit) {
         let mut readers = self.readers.lock();
         if !for_file.is_empty() {
-            // One that only this list has was dropped.
-            readers.retain(|reader| Arc::strong_count(reader) > 1 && reader.append(for_file));
-            self.has_readers
-                .store(!readers.is_empty(), Ordering::Relaxed);
+            let mut are_all_kept = true;
+            for reader in readers.iter() {
+                are_all_kept &= !is_dropped(reader) && reader.append(for_file);
+            }
+            if !are_all_kept {
+                self.retain(&mut readers, |reader| !is_dropped(reader) && !reader.is_behind());
+            }
         }
         if !for_replicas.is_empty() {
             self.backlog.append(for_replicas); // in the same order, under the same lock
@@ -173,6 +180,11 @@ impl Reader {
         is_kept
     }
 
+    /// Whether it did not keep up: it gets nothing more.
+    fn is_behind(&self) -> bool {
+        self.inner.lock().is_behind
+    }
+
     /// Has the stream name its database again: what follows stands in a file of its own.
     pub fn begin_anew(&self) {
         let mut inner = self.inner.lock();
@@ -192,4 +204,9 @@ impl Reader {
         let room = Vec::with_capacity(inner.bytes.len().min(ROOM_BYTES_MAX)); // as much may come again
         (!inner.is_behind).then(|| std::mem::replace(&mut inner.bytes, room))
     }
+}
+
+/// Whether only the journal still has it.
+fn is_dropped(reader: &Arc<Reader>) -> bool {
+    Arc::strong_count(reader) == 1
 }

@@ -14,6 +14,8 @@ use stdx::number::write_i64;
 
 /// Bytes of the line with a checksum.
 const SUM_BYTES: usize = "#SUM:0123456789abcdef 000000000026\r\n".len();
+/// Bytes around a word, if it is not a very long one.
+const HEAD_BYTES: usize = "$1000\r\n\r\n".len();
 /// Bytes that a unit keeps for the next one.
 const KEPT_BYTES: usize = 16 << 10;
 
@@ -129,12 +131,15 @@ impl Unit {
     /// Removes everything.
     pub fn clear(&mut self) {
         self.is_loose = false;
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.commands.clear();
-        self.commands
-            .shrink_to(KEPT_BYTES / size_of::<(u16, usize)>());
         self.turns.clear();
+        self.commands.clear();
+        self.bytes.clear();
+        // Each command has bytes, so the list of them is long only if these are.
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes.shrink_to(KEPT_BYTES);
+            self.commands
+                .shrink_to(KEPT_BYTES / size_of::<(u16, usize)>());
+        }
     }
 
     /// Says who reads what is added from now on.
@@ -173,7 +178,18 @@ impl Unit {
 
     /// Appends it to a stream: several commands as one block, a SELECT where the database is another
     /// than the last.
+    #[inline]
     pub(super) fn write(&self, bytes: &mut Vec<u8>, last: &mut Option<u16>, is_summed: bool) {
+        match *self.commands {
+            [(database, _)] if *last == Some(database) && !is_summed => {
+                bytes.extend_from_slice(&self.bytes); // what most units are
+            }
+            _ => self.write_each(bytes, last, is_summed),
+        }
+    }
+
+    #[cold]
+    fn write_each(&self, bytes: &mut Vec<u8>, last: &mut Option<u16>, is_summed: bool) {
         let is_block = self.commands.len() > 1 && !self.is_loose;
         if is_block {
             write_command(bytes, &["MULTI"], is_summed);
@@ -209,10 +225,12 @@ pub fn stamp(now_s: u64) -> String {
 #[inline]
 pub fn write_command<T: AsRef<[u8]>>(bytes: &mut Vec<u8>, command: &[T], is_summed: bool) {
     write_record(bytes, is_summed, |bytes| {
+        let n_word_bytes: usize = command.iter().map(|word| word.as_ref().len()).sum();
+        bytes.reserve(n_word_bytes + (command.len() + 1) * HEAD_BYTES); // once, as this is for every write
         write_head(bytes, b'*', command.len());
-        command
-            .iter()
-            .for_each(|word| write_word(bytes, word.as_ref()));
+        for word in command {
+            write_word(bytes, word.as_ref());
+        }
     });
 }
 
@@ -224,12 +242,18 @@ pub fn write_word(bytes: &mut Vec<u8>, word: &[u8]) {
     bytes.extend_from_slice(b"\r\n");
 }
 
-#[inline]
+#[inline(always)]
 fn write_head(bytes: &mut Vec<u8>, kind: u8, n: usize) {
-    if n < 10 {
-        bytes.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
-        return;
+    let digit = |n: usize| b'0' + n as u8;
+    match n {
+        0..10 => bytes.extend_from_slice(&[kind, digit(n), b'\r', b'\n']),
+        10..100 => bytes.extend_from_slice(&[kind, digit(n / 10), digit(n % 10), b'\r', b'\n']),
+        _ => write_long_head(bytes, kind, n),
     }
+}
+
+#[cold]
+fn write_long_head(bytes: &mut Vec<u8>, kind: u8, n: usize) {
     bytes.push(kind);
     write_i64(bytes, n as i64);
     bytes.extend_from_slice(b"\r\n");
@@ -252,6 +276,22 @@ pub fn write_record(bytes: &mut Vec<u8>, is_summed: bool, write: impl FnOnce(&mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_of_words_of_any_length_is_read_as_it_was() {
+        for n in [0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 100_000] {
+            let words = vec![vec![b'x'; n]; n.min(1000).max(1)];
+            let mut bytes = b"before".to_vec();
+            write_command(&mut bytes, &words, false);
+            let mut expected = format!("before*{}\r\n", words.len()).into_bytes();
+            for word in &words {
+                expected.extend(format!("${n}\r\n").bytes());
+                expected.extend(word);
+                expected.extend(b"\r\n");
+            }
+            assert!(bytes == expected, "words of {n} bytes");
+        }
+    }
 
     #[test]
     fn messages_are_left_out_of_files() {

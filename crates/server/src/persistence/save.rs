@@ -432,11 +432,12 @@ fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> R
     Ok(())
 }
 
-/// Notes how many keys were saved, and waits as `rdb-key-save-delay` says, until that or the save's
-/// purpose changes.
+/// Between two steps: notes how many keys were saved, lets those have the processor who wait for it, and
+/// waits as `rdb-key-save-delay` says, until that or the save's purpose changes.
 pub(super) fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
     let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
     state.saving.n_saved.store(now, Relaxed);
+    std::thread::yield_now(); // an event loop on the same one need not wait until our time is up
     let delay_us = state.config.key_save_delay_us();
     if delay_us == 0 || now <= before {
         return;
