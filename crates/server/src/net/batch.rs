@@ -109,6 +109,7 @@ impl<'a> Batch<'a> {
                 return Ran::Stopped(stop, self.queued(words, next));
             }
             if replies.len() > REPLY_BYTES && !is_last(i) {
+                engine.start_clock(); // the time of sending is no command's
                 return Ran::UpTo(i + 1);
             }
             start = end;

@@ -746,34 +746,30 @@ impl EventLoop {
             authenticated: is_authenticated,
         };
         spans.clear();
-        let Parsed {
-            ends,
-            n,
-            n_run,
-            broken,
-            is_starved,
-        } = parsed;
-        (*n, *n_run, *is_starved) = (0, 0, false);
         // Whether a request may be long depends on the AUTH before it.
         let n_max = if is_authenticated { BATCH } else { 1 };
-        while *n < n_max {
+        let ends = &mut parsed.ends;
+        let (mut n, mut broken, mut is_starved) = (0, None, false);
+        while n < n_max {
             match connection.parser.next(input, pos, spans, &limits) {
-                Ok(true) if *n > 0 && spans.len() == ends[*n - 1] => {}
+                Ok(true) if n > 0 && spans.len() == ends[n - 1] => {}
                 Ok(true) if spans.is_empty() => {}
                 Ok(true) => {
-                    ends[*n] = spans.len();
-                    *n += 1;
+                    ends[n] = spans.len();
+                    n += 1;
                 }
                 Ok(false) => {
-                    *is_starved = true;
+                    is_starved = true;
                     break;
                 }
                 Err(error) => {
-                    *broken = Some(error);
+                    broken = Some(error);
                     break;
                 }
             }
         }
+        (parsed.n, parsed.n_run) = (n, 0);
+        (parsed.broken, parsed.is_starved) = (broken, is_starved);
     }
 
     fn answer_on(
