@@ -88,7 +88,8 @@ impl<'a> Batch<'a> {
         engine.start_clock();
         let is_last = |i: usize| i + 1 == self.ends.len();
         let mut start = self.start_of(self.n_run);
-        for (i, &end) in self.ends.iter().enumerate().skip(self.n_run) {
+        let mut i = self.n_run;
+        while let Some(&end) = self.ends.get(i) {
             if session.is_closing {
                 break;
             }
@@ -113,6 +114,7 @@ impl<'a> Batch<'a> {
                 return Ran::UpTo(i + 1);
             }
             start = end;
+            i += 1;
         }
         Ran::Through
     }
