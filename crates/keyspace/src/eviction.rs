@@ -4,7 +4,7 @@
 //! sample of the keys with a deadline takes hints of the deadline index, so it is as quick where few
 //! keys have one; and the keys due soonest are on top of that heap, so they are found, not guessed.
 
-use datatypes::encoding::table::Ref;
+use datatypes::encoding::table::{Record, Ref, hash};
 
 use crate::access::AccessClock;
 use crate::entry::Entry;
@@ -97,4 +97,16 @@ pub fn sample(
             let _ = deadlines.some(n_hints, random).all(&mut look);
         }
     }
+}
+
+/// The key with this hash in a shard that is locked, if it is there. O(1).
+pub fn key_of(locked: &Locked<'_>, id: ShardId, whole: u64) -> Option<Box<[u8]>> {
+    let mut found = None;
+    locked.room(id).table.with_low_hash(whole, &mut |entry| {
+        let key = entry.key();
+        if found.is_none() && hash(key) == whole {
+            found = Some(key.into());
+        }
+    });
+    found
 }

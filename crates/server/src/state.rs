@@ -38,9 +38,9 @@ use crate::waits::{Goal, Waits};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
-/// Shards of a database at most.
 /// How often memory in use is looked up anew while what counts for nothing changes.
 const TRIES: usize = 4;
+/// Shards of a database at most.
 const SHARDS_MAX: usize = 1024;
 
 /// What who waits is told when this server begins to follow another.
@@ -189,9 +189,14 @@ impl State {
             && self.counts_too_much(max_bytes)
     }
 
-    /// Whether what counts is too much.
+    /// Whether what counts is too much. What does not count takes locks to sum up, so that is done once
+    /// where it is enough.
     #[cold]
     fn counts_too_much(&self, max_bytes: u64) -> bool {
+        let uncounted = self.n_uncounted_bytes();
+        if memory::allocated().is_some_and(|now| now.used_bytes <= max_bytes + uncounted) {
+            return false;
+        }
         let (now, uncounted) = self.memory_in_use();
         now.is_some_and(|now| now.used_bytes.saturating_sub(uncounted) > max_bytes)
     }

@@ -7,7 +7,7 @@
 //!
 //! Clients that take up more than `maxmemory-clients` are closed before a key goes for them.
 //! Nothing is locked between the two, so a candidate is looked at again before it goes: what has been
-//! used meanwhile stays. A command makes room before it runs, for no longer than the slice that
+//! used meanwhile stays. It is known by its hash alone, so that the pool takes up nothing to speak of. A command makes room before it runs, for no longer than the slice that
 //! `maxmemory-eviction-tenacity` allows in each tick; then each command evicts a few keys only, and the
 //! loop goes on evicting between its ticks until the limit is kept. Commands are refused only when
 //! nothing is left that may go.
@@ -20,14 +20,14 @@ use datatypes::encoding::table::{Record, hash};
 use keyspace::access::AccessClock;
 use keyspace::db::{Db, Terms};
 use keyspace::entry::Entry;
-use keyspace::eviction::{Policy, sample};
+use keyspace::eviction::{Policy, key_of, sample};
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 
 use super::Engine;
 use crate::command::context::{Removal, next_random};
 use crate::command::event::Event;
-use crate::mailbox::Mail;
+use crate::mailbox::{Address, Mail};
 use crate::session::Session;
 use crate::session::client::Client;
 use crate::stats::counters::Counter;
@@ -59,11 +59,12 @@ pub(super) struct Eviction {
     is_unfinished: bool,
 }
 
-/// A key that may go, and how much it deserved to when it was seen.
+/// A key that may go, and how much it deserved to when it was seen. Two keys with one hash are as good
+/// as each other: what goes is judged anew.
 struct Candidate {
     score: u64,
     database: u16,
-    key: Box<[u8]>,
+    hash: u64,
 }
 
 /// What there is to evict.
@@ -94,27 +95,21 @@ impl Eviction {
         if is_full && self.pool.first().is_some_and(|worst| worst.score >= score) {
             return true;
         }
-        let key = entry.key();
-        if self
-            .pool
-            .iter()
-            .any(|known| known.database == database && *known.key == *key)
-        {
+        let hash = hash(entry.key());
+        let is_same = |known: &Candidate| known.database == database && known.hash == hash;
+        if self.pool.iter().any(is_same) {
             return true;
         }
         if is_full {
             self.pool.remove(0);
         }
         let at = self.pool.partition_point(|known| known.score <= score);
-        let key = key.into();
-        self.pool.insert(
-            at,
-            Candidate {
-                score,
-                database,
-                key,
-            },
-        );
+        let candidate = Candidate {
+            score,
+            database,
+            hash,
+        };
+        self.pool.insert(at, candidate);
         true
     }
 }
@@ -158,7 +153,7 @@ impl Engine {
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }
-        if self.close_clients() && !self.state.is_out_of_memory() {
+        if !self.shed().is_empty() && !self.state.is_out_of_memory() {
             return;
         }
         let is_importing = self.directives.is_importing;
@@ -199,31 +194,24 @@ impl Engine {
             .add(Counter::EvictionExceededUs, elapsed.as_micros() as u64);
     }
 
-    /// Has clients closed that take up too much; whether there were any.
-    fn close_clients(&self) -> bool {
-        let shed = self.shed();
-        for client in &shed {
-            let to = client.address;
-            self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
-        }
-        !shed.is_empty()
-    }
-
-    /// The largest clients, while all together take up more than `maxmemory-clients`: who calls this has
-    /// them closed. What they take up counts for nothing from here on.
-    pub fn shed(&self) -> Vec<Arc<Client>> {
+    /// Has the largest clients closed while all together take up more than `maxmemory-clients`: those.
+    /// What they take up counts for nothing from here on.
+    pub fn shed(&self) -> Vec<Address> {
         let clients = &self.state.clients;
         let limit = self.state.config.max_client_memory_bytes();
         let Some(limit) = limit.filter(|&limit| clients.memory_bytes() > limit) else {
             return Vec::new();
         };
         let shed = clients.shed(limit, self.now_ms());
-        for client in &shed {
+        let close = |client: &Arc<Client>| {
             let line = client.line(self.now_ms());
             log::info!("Evicting client: {}", String::from_utf8_lossy(&line));
             self.state.stats.count(Counter::EvictedClients, 1);
-        }
-        shed
+            let to = client.address;
+            self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
+            to
+        };
+        shed.iter().map(close).collect()
     }
 
     /// Has a session's replies counted that are not with its connection yet: so many bytes by now.
@@ -307,9 +295,9 @@ impl Engine {
         let Candidate {
             score,
             database,
-            key,
+            hash,
         } = candidate;
-        let id = self.state.keyspace.shard_of(*database, hash(key));
+        let id = self.state.keyspace.shard_of(*database, *hash);
         let Ok(mut locked) = Locked::one(&self.state.keyspace, id) else {
             return Goes::Later;
         };
@@ -325,6 +313,9 @@ impl Engine {
         if self.is_paused() || self.directives.is_importing {
             return Goes::Later; // since the pause was looked at without a lock
         }
+        let Some(key) = &key_of(&locked, id, *hash) else {
+            return Goes::Not;
+        };
         let terms = Terms {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),

@@ -17,6 +17,8 @@ use crate::session::queue::Queued;
 
 /// Requests executed together.
 pub const BATCH: usize = 32;
+/// Reply bytes gathered before they are sent.
+pub const REPLY_BYTES: usize = 64 * 1024;
 /// Room for words that is kept from batch to batch.
 pub const WORDS_KEPT_MAX: usize = 4096;
 
@@ -31,9 +33,21 @@ pub enum Stop {
     Postponed,
 }
 
+/// How far a batch has come.
+pub enum Ran {
+    /// To its end, or to a request that closes the connection.
+    Through,
+    /// To this request, as the replies before it are to be sent first.
+    UpTo(usize),
+    /// To one that stops the connection. With the requests that are still to be run.
+    Stopped(Stop, Vec<Queued>),
+}
+
 /// Where the requests of a batch are.
 #[derive(Clone, Copy)]
 pub struct Batch<'a> {
+    /// Requests that were run before.
+    pub n_run: usize,
     /// The buffer they were parsed from.
     pub input: &'a [u8],
     /// Their arguments.
@@ -43,7 +57,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Runs the requests. If one stops the connection, those not done yet are returned with it.
+    /// Runs the requests, until many replies are gathered.
     #[inline]
     pub fn run(
         self,
@@ -52,12 +66,12 @@ impl<'a> Batch<'a> {
         replies: &mut Vec<u8>,
         kept_words: &mut Vec<&'static [u8]>,
         meanwhile: &mut dyn Meanwhile,
-    ) -> Option<(Stop, Vec<Queued>)> {
+    ) -> Ran {
         let mut words: Vec<&[u8]> = emptied(std::mem::take(kept_words));
         words.extend(self.spans.iter().map(|span| span.of(self.input)));
-        let stopped = self.run_words(&words, engine, session, replies, meanwhile);
+        let ran = self.run_words(&words, engine, session, replies, meanwhile);
         *kept_words = emptied(words);
-        stopped
+        ran
     }
 
     #[inline]
@@ -68,12 +82,14 @@ impl<'a> Batch<'a> {
         session: &mut Session,
         replies: &mut Vec<u8>,
         meanwhile: &mut dyn Meanwhile,
-    ) -> Option<(Stop, Vec<Queued>)> {
+    ) -> Ran {
         let mut rows = [const { (None, None) }; BATCH];
         self.look_ahead(words, engine, session, &mut rows);
         engine.start_clock();
-        let mut start = 0;
-        for (i, &end) in self.ends.iter().enumerate() {
+        let is_last = |i: usize| i + 1 == self.ends.len();
+        let mut start = self.start_of(self.n_run);
+        let mut i = self.n_run;
+        while let Some(&end) = self.ends.get(i) {
             if session.is_closing {
                 break;
             }
@@ -81,7 +97,7 @@ impl<'a> Batch<'a> {
             let request = &words[start..end];
             let mut reply = Reply::new(replies, session.proto);
             let next = rows.get(i + 1).and_then(|next| next.0);
-            let is_last_of_run = i + 1 == self.ends.len() || !same(row, next);
+            let is_last_of_run = is_last(i) || !same(row, next);
             engine.time_next(row, is_last_of_run);
             let (reply, row) = (&mut reply, (row, known_hash));
             let stop = match dispatch::run(engine, session, row, request, reply, meanwhile) {
@@ -91,11 +107,22 @@ impl<'a> Batch<'a> {
                 Outcome::Postponed => Some((Stop::Postponed, i)),
             };
             if let Some((stop, next)) = stop {
-                return Some((stop, self.queued(words, next)));
+                return Ran::Stopped(stop, self.queued(words, next));
+            }
+            if replies.len() > REPLY_BYTES && !is_last(i) {
+                engine.start_clock(); // the time of sending is no command's
+                return Ran::UpTo(i + 1);
             }
             start = end;
+            i += 1;
         }
-        None
+        Ran::Through
+    }
+
+    /// Where the words of a request begin.
+    #[inline]
+    fn start_of(self, request: usize) -> usize {
+        request.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
     /// Finds rows and hashes, and warms the cache if there are several requests.
@@ -135,8 +162,7 @@ impl<'a> Batch<'a> {
 
     #[cold]
     fn queued(self, words: &[&[u8]], first: usize) -> Vec<Queued> {
-        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let mut start = start;
+        let mut start = self.start_of(first);
         let mut queued = Vec::new();
         for &end in &self.ends[first..] {
             queued.push(Queued::new(&words[start..end]));

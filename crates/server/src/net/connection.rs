@@ -14,6 +14,9 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
+/// A buffer of replies up to this size is copied from rather than given away.
+const COPIED_BYTES: usize = 256 * 1024;
+
 /// See the top of the file.
 pub struct Connection {
     /// The socket.
@@ -34,7 +37,7 @@ pub struct Connection {
     pub kept: VecDeque<Queued>,
     /// When the command that blocks gives up, Unix time.
     pub until_ms: Option<u64>,
-    /// The most that was allocated for `output`.
+    /// The most that was allocated for `output` lately.
     pub output_peak: usize,
     /// Since when there is more unsent than the soft limit allows.
     pub soft_since: Option<Instant>,
@@ -126,23 +129,70 @@ impl Connection {
         }
     }
 
-    /// Sends `replies`, behind what was unsent; keeps what the socket does not take.
+    /// Sends `bytes`, behind what was unsent; keeps what the socket does not take.
     /// False if the connection is broken.
-    pub fn send(&mut self, replies: &[u8]) -> bool {
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        let n_sent = self.send_some(bytes);
+        if let Some(n) = n_sent {
+            self.output.extend_from_slice(&bytes[n..]);
+        }
+        n_sent.is_some()
+    }
+
+    /// Sends what is unsent, and behind it so much of `bytes` as the socket takes: how many of them.
+    /// `None` if the connection is broken.
+    pub fn send_some(&mut self, bytes: &[u8]) -> Option<usize> {
         if !self.flush() {
-            return false;
+            return None;
         }
-        if !self.output.is_empty() {
-            self.output.extend_from_slice(replies);
-            return true;
+        match self.output.is_empty() {
+            true => write_some(&mut self.stream, bytes),
+            false => Some(0),
         }
-        match write_some(&mut self.stream, replies) {
-            Some(n) => {
-                self.output.extend_from_slice(&replies[n..]);
-                true
-            }
-            None => false,
+    }
+
+    /// Bytes that it takes to keep what is unsent of `replies`.
+    pub fn growth_bytes(&self, replies: &Vec<u8>, n_sent: usize) -> usize {
+        let rest = replies.len() - n_sent;
+        match self.takes(replies, n_sent) {
+            true => replies.capacity(),
+            false if self.output.capacity() - self.output.len() >= rest => 0,
+            false => rest.max(self.output.len() / 2),
         }
+    }
+
+    /// Keeps what is unsent of `replies`; their buffer itself, if that is large and mostly unsent.
+    pub fn keep(&mut self, replies: &mut Vec<u8>, n_sent: usize) {
+        if self.takes(replies, n_sent) {
+            self.output = std::mem::take(replies);
+            self.n_sent = n_sent;
+            return;
+        }
+        let growth = self.growth_bytes(replies, n_sent);
+        let room = self.output.capacity() - self.output.len();
+        self.output.reserve_exact(room + growth);
+        self.output.extend_from_slice(&replies[n_sent..]);
+    }
+
+    fn takes(&self, replies: &Vec<u8>, n_sent: usize) -> bool {
+        let rest = replies.len() - n_sent;
+        let capacity = replies.capacity();
+        self.output.is_empty() && capacity > COPIED_BYTES && rest > capacity / 2
+    }
+
+    /// Gives back what its buffers do not use.
+    pub fn shrink(&mut self) {
+        self.input.shrink_to_fit();
+        self.output.drain(..self.n_sent);
+        self.n_sent = 0;
+        self.output.shrink_to_fit();
+    }
+
+    /// Frees its buffers, and what waits in them.
+    pub fn free(&mut self) {
+        (self.input, self.output, self.n_sent) = (Vec::new(), Vec::new(), 0);
+        self.kept = VecDeque::new();
+        self.session.queue = None;
     }
 
     /// Sends what is unsent. False if the connection is broken.
@@ -160,6 +210,7 @@ impl Connection {
         } else if self.n_sent > self.output.len() / 2 {
             self.output.drain(..self.n_sent);
             self.n_sent = 0;
+            self.output.shrink_to(2 * self.output.len());
         }
         true
     }

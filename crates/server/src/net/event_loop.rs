@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use keyspace::keyspace::ShardId;
 use mio::{Events, Interest, Poll, Token, Waker};
 use resp::reply::Reply;
-use resp::request::{Limits, Span};
+use resp::request::{Limits, ProtocolError, Span};
 
 use crate::config::live::OutputClass;
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail, Notice};
-use crate::net::batch::{BATCH, Batch, Stop, WORDS_KEPT_MAX, run_kept};
+use crate::net::batch::{BATCH, Batch, REPLY_BYTES, Ran, Stop, WORDS_KEPT_MAX, run_kept};
 use crate::net::connection::{Connection, Received, receive};
 use crate::net::connections::Connections;
 use crate::role::replica::{Next, PIECE_BYTES};
@@ -36,8 +36,6 @@ use crate::stats::memory::block_bytes;
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
-/// Reply bytes gathered before they are sent within one read.
-const REPLY_BYTES: usize = 64 * 1024;
 /// Replies to what was read at once that count for no limit: those of one small request.
 const FREE_REPLY_BYTES: usize = 16 * 1024;
 /// What the smallest reply counts for with DEBUG CLIENT-ENFORCE-REPLY-LIST.
@@ -57,6 +55,10 @@ const BUSY_PATIENCE: Duration = Duration::from_millis(1);
 const PIECES_PER_TURN: usize = 16;
 /// How often silent connections and full output buffers are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long a connection sends nothing before it gives back what it holds for more.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long the most that replies took up is remembered.
+const PEAK_KEPT: Duration = Duration::from_secs(5);
 /// The waker's token; connections count from 0.
 const WAKE: Token = Token(usize::MAX);
 
@@ -96,8 +98,11 @@ pub struct EventLoop {
     timers: BTreeSet<(u64, usize, u64)>,
     due: Vec<ShardId>,
     last_sweep: Instant,
+    last_peak: Instant,
     /// Since the last sweep there was a connection with unsent bytes.
     has_unsent: bool,
+    /// There is one that holds room for more, or remembers that it did.
+    has_slack: bool,
     /// When this tick began.
     woken_at: Instant,
 }
@@ -108,6 +113,20 @@ struct Ready {
     idx: usize,
     read: bool,
     write: bool,
+}
+
+/// Requests that were found in what came.
+#[derive(Default)]
+struct Parsed {
+    /// Where the words of each end.
+    ends: [usize; BATCH],
+    n: usize,
+    /// Those that were run.
+    n_run: usize,
+    /// What follows them is none.
+    broken: Option<ProtocolError>,
+    /// There is no more that is whole.
+    is_starved: bool,
 }
 
 /// A poll and the waker that ends its sleep.
@@ -141,7 +160,9 @@ impl EventLoop {
             timers: BTreeSet::new(),
             due: Vec::new(),
             last_sweep: Instant::now(),
+            last_peak: Instant::now(),
             has_unsent: false,
+            has_slack: false,
             woken_at: Instant::now(),
         }
     }
@@ -268,7 +289,7 @@ impl EventLoop {
                 let left_ms = self.state.pause.left_ms(unix_ms());
                 Duration::from_millis(left_ms.min(60_000))
             }),
-            (is_swept || self.has_unsent).then_some(SWEEP),
+            (is_swept || self.has_unsent || self.has_slack).then_some(SWEEP),
             (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
         ]
         .into_iter()
@@ -308,8 +329,31 @@ impl EventLoop {
             })
             .collect();
         over.into_iter().for_each(|idx| self.close(engine, idx));
-        let mut rest = self.connections.iter_mut();
-        self.has_unsent = rest.any(|(_, one)| one.unsent_bytes() > 0);
+        if self.has_slack || self.has_unsent {
+            self.trim();
+        }
+    }
+
+    /// Has idle connections give back what they hold for more to come, and forgets old peaks.
+    fn trim(&mut self) {
+        let forgets = self.woken_at - self.last_peak >= PEAK_KEPT;
+        if forgets {
+            self.last_peak = self.woken_at;
+        }
+        (self.has_slack, self.has_unsent) = (false, false);
+        for (_, one) in self.connections.iter_mut() {
+            if self.woken_at.saturating_duration_since(one.last_heard) >= IDLE {
+                one.shrink();
+            }
+            if forgets {
+                one.output_peak = 0;
+            }
+            let buffers = one.buffers();
+            self.has_unsent |= buffers.output > 0;
+            self.has_slack |= buffers.input_free > 0 || buffers.output_peak > buffers.output_held;
+            one.session.client.facts.lock().buffers = buffers;
+            charge(self.state, &mut one.session, &buffers, 0);
+        }
     }
 
     fn accept(&mut self, engine: &Engine, incoming: Incoming) {
@@ -371,6 +415,7 @@ impl EventLoop {
             self.state.mailboxes.wake();
         }
         engine.end_session(&mut connection.session);
+        connection.free(); // while it is counted
         self.state.clients.remove(connection.session.id());
         self.state.n_clients.fetch_sub(1, Relaxed);
     }
@@ -417,11 +462,12 @@ impl EventLoop {
 
     /// Closes the largest connections while all together take up more than `maxmemory-clients`.
     fn shed(&mut self, engine: &mut Engine) {
-        for client in engine.shed() {
-            let to = client.address;
-            match self.find(to).map(|(idx, _)| idx) {
-                Some(idx) if usize::from(to.group) == self.group => self.close(engine, idx),
-                _ => self.state.mailboxes.post(to.group.into(), Mail::Kill(to)),
+        for to in engine.shed() {
+            // Its own at once, unless it is lent.
+            if usize::from(to.group) == self.group
+                && let Some((idx, _)) = self.find(to)
+            {
+                self.close(engine, idx);
             }
         }
     }
@@ -559,7 +605,11 @@ impl EventLoop {
             // where many short ones come.
             let is_long = connection.parser.bulk_bytes(n_kept) >= READ_BYTES;
             let room = match connection.parser.hint() {
-                hint if hint > 0 && is_long => hint.min((n_kept / 4).max(READ_BYTES)),
+                hint if hint > 0 && is_long => {
+                    let room = (n_kept / 4).max(READ_BYTES);
+                    // No read for the little that is left then.
+                    if hint < room + room / 8 { hint } else { room }
+                }
                 _ => (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX),
             };
             buffer.reserve_exact(room);
@@ -654,6 +704,7 @@ impl EventLoop {
             if buffer.capacity() > READ_BYTES + 4 * buffer.len() {
                 buffer.shrink_to(buffer.len()); // a long request is over
             }
+            self.has_slack |= buffer.capacity() > buffer.len();
             connection.input = buffer;
         }
     }
@@ -679,6 +730,48 @@ impl EventLoop {
         (n_used, is_alive)
     }
 
+    /// Finds the next requests in `input`, from `pos` on.
+    #[inline]
+    fn parse(
+        &self,
+        connection: &mut Connection,
+        input: &mut [u8],
+        pos: &mut usize,
+        spans: &mut Vec<Span>,
+        parsed: &mut Parsed,
+    ) {
+        let is_authenticated = connection.session.is_authenticated || !self.state.acl.needs_login();
+        let limits = Limits {
+            max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
+            authenticated: is_authenticated,
+        };
+        spans.clear();
+        // Whether a request may be long depends on the AUTH before it.
+        let n_max = if is_authenticated { BATCH } else { 1 };
+        let ends = &mut parsed.ends;
+        let (mut n, mut broken, mut is_starved) = (0, None, false);
+        while n < n_max {
+            match connection.parser.next(input, pos, spans, &limits) {
+                Ok(true) if n > 0 && spans.len() == ends[n - 1] => {}
+                Ok(true) if spans.is_empty() => {}
+                Ok(true) => {
+                    ends[n] = spans.len();
+                    n += 1;
+                }
+                Ok(false) => {
+                    is_starved = true;
+                    break;
+                }
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        (parsed.n, parsed.n_run) = (n, 0);
+        (parsed.broken, parsed.is_starved) = (broken, is_starved);
+    }
+
     fn answer_on(
         &mut self,
         engine: &mut Engine,
@@ -687,47 +780,31 @@ impl EventLoop {
         (spans, words, replies): (&mut Vec<Span>, &mut Vec<&'static [u8]>, &mut Vec<u8>),
     ) -> (usize, bool, Option<Stop>) {
         let mut pos = 0;
-        let mut ends = [0; BATCH];
+        let mut parsed = Parsed::default();
         loop {
-            let limits = Limits {
-                max_bulk_bytes: self.state.config.proto_max_bulk_bytes(),
-                authenticated: connection.session.is_authenticated || !self.state.acl.needs_login(),
-            };
-            spans.clear();
-            let (mut n, mut broken, mut is_starved) = (0, None, false);
-            // Whether a request may be long depends on the AUTH before it.
-            let n_max = if limits.authenticated { BATCH } else { 1 };
-            while n < n_max {
-                let parser = &mut connection.parser;
-                match parser.next(input, &mut pos, spans, &limits) {
-                    Ok(true) if n > 0 && spans.len() == ends[n - 1] => {}
-                    Ok(true) if spans.is_empty() => {}
-                    Ok(true) => {
-                        ends[n] = spans.len();
-                        n += 1;
-                    }
-                    Ok(false) => {
-                        is_starved = true;
-                        break;
-                    }
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
-                }
+            if parsed.n_run == parsed.n {
+                self.parse(connection, input, &mut pos, spans, &mut parsed);
             }
             let batch = Batch {
+                n_run: parsed.n_run,
                 input,
                 spans,
-                ends: &ends[..n],
+                ends: &parsed.ends[..parsed.n],
             };
             let session = &mut connection.session;
-            let stopped = batch.run(engine, session, replies, words, self);
-            if let (Some(error), None) = (broken, &stopped) {
+            let (stopped, n_run) = match batch.run(engine, session, replies, words, self) {
+                Ran::Through => (None, parsed.n),
+                Ran::UpTo(n_run) => (None, n_run),
+                Ran::Stopped(stop, kept) => (Some((stop, kept)), parsed.n),
+            };
+            parsed.n_run = n_run;
+            let is_through = stopped.is_none() && n_run == parsed.n;
+            if let Some(error) = parsed.broken.take_if(|_| is_through) {
                 let mut reply = Reply::new(replies, session.proto);
                 reply.error(format!("ERR {error}").as_bytes());
                 session.is_closing = true;
             }
+            let is_starved = is_through && parsed.is_starved;
             let is_over = is_starved || session.is_closing || stopped.is_some();
             if session.becomes_notable() {
                 let buffers = session.client.facts.lock().buffers;
@@ -739,7 +816,8 @@ impl EventLoop {
                 *replies = Vec::new();
             } else if is_over || replies.len() > REPLY_BYTES {
                 let is_held = self.state.aof.is_fed();
-                is_alive = send_replies(connection, replies, is_held, engine.counters());
+                let counters = engine.counters();
+                is_alive = send_replies(self.state, connection, replies, is_held, counters);
                 is_hoarding = self::is_hoarding(self.state, connection, 0);
             }
             if let Some((stop, kept)) = stopped {
@@ -795,7 +873,10 @@ impl EventLoop {
             return;
         };
         let is_held = self.state.aof.is_fed();
-        let mut is_alive = send_replies(connection, &mut self.replies, is_held, engine.counters());
+        let mut replies = std::mem::take(&mut self.replies);
+        let mut is_alive =
+            send_replies(self.state, connection, &mut replies, is_held, engine.counters());
+        self.replies = replies;
         if is_held && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -822,6 +903,13 @@ impl EventLoop {
             stop = run_kept(engine, &mut connection.session, &kept, replies, self);
             if matches!(stop, Some(Stop::Busy | Stop::Postponed)) {
                 connection.kept.push_front(kept);
+            }
+            let is_held = self.state.aof.is_fed();
+            let counters = engine.counters();
+            if replies.len() > REPLY_BYTES
+                && !send_replies(self.state, &mut connection, replies, is_held, counters)
+            {
+                break; // what follows finds that out again
             }
         }
         self.connections.give_back(idx, connection);
@@ -952,7 +1040,10 @@ impl EventLoop {
             let (session, output) = (&mut connection.session, &mut connection.output);
             // Counted before it is taken: another loop may evict at this moment.
             let before = block_bytes(output.capacity());
-            let n_more = notice.len_max();
+            let n_more = match session.hears(notice) {
+                true => notice.len_max(),
+                false => 0,
+            };
             let has_room = output.capacity() - output.len() >= n_more;
             let capacity = match has_room {
                 true => output.capacity(),
@@ -963,11 +1054,10 @@ impl EventLoop {
             output.reserve_exact(capacity - output.len());
             let mut reply = Reply::new(output, session.proto);
             session.write_notice(notice, &mut reply);
-            if output.is_empty() {
-                *output = Vec::new(); // it understands no notices
-            }
             self.n_told_bytes += n_bytes;
-            self.list(idx);
+            if n_more > 0 {
+                self.list(idx);
+            }
         }
     }
 
@@ -1077,27 +1167,42 @@ fn charge(state: &State, session: &mut Session, buffers: &Buffers, n_more: usize
     state.clients.charge(&session.client, own + held + n_more);
 }
 
-/// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken.
+/// Counts that a connection takes up so many bytes more. Before it does: other loops may evict at any
+/// moment.
+fn charge_more(state: &State, session: &Session, n_more: usize) {
+    if n_more > 0 && state.config.max_client_memory_bytes().is_some() {
+        let charged = session.client.charged_bytes.load(Relaxed) + n_more;
+        state.clients.charge(&session.client, charged);
+    }
+}
+
+/// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken, or
+/// to be closed for what it takes up.
 fn send_replies(
+    state: &State,
     connection: &mut Connection,
     replies: &mut Vec<u8>,
     is_held: bool,
     counters: &ThreadCounters,
 ) -> bool {
-    let is_alive = match replies.is_empty() {
-        _ if is_held => {
-            connection.output.extend_from_slice(replies);
-            true
-        }
-        true => connection.flush(),
-        false => connection.send(replies),
+    let n_bytes = replies.len();
+    let n_sent = match is_held {
+        true => Some(0),
+        false => connection.send_some(replies),
     };
-    connection.session.bytes_out += replies.len() as u64;
-    counters.add(Counter::NetOutputBytes, replies.len() as u64);
+    let n_kept = n_sent.map_or(0, |n_sent| n_bytes - n_sent);
+    let is_shed = n_kept > 0 && connection.session.client.is_shed();
+    if n_kept > 0 && !is_shed {
+        let n_more = connection.growth_bytes(replies, n_bytes - n_kept);
+        charge_more(state, &connection.session, n_more);
+        connection.keep(replies, n_bytes - n_kept);
+    }
+    connection.session.bytes_out += n_bytes as u64;
+    counters.add(Counter::NetOutputBytes, n_bytes as u64);
     counters.add(Counter::WritesProcessed, 1);
     replies.clear();
     replies.shrink_to(4 * REPLY_BYTES);
-    is_alive
+    n_sent.is_some() && !is_shed
 }
 
 /// Whether a connection is to be closed for what it leaves unread, and for `n_more` bytes of replies

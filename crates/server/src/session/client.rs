@@ -25,7 +25,7 @@ pub struct Buffers {
     pub output: usize,
     /// Allocated for them.
     pub output_held: usize,
-    /// The most that ever was allocated for them.
+    /// The most that was allocated for them lately.
     pub output_peak: usize,
 }
 

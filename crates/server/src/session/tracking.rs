@@ -67,25 +67,33 @@ impl Session {
         }
     }
 
+    /// Whether a notice is told this session, and not only noted.
+    pub fn hears(&self, notice: &Notice) -> bool {
+        match notice {
+            _ if self.proto == Proto::Resp3 => true,
+            Notice::Invalid { is_redirected, .. } => *is_redirected && self.subscriptions.is_some(),
+            Notice::Unreachable { .. } => false,
+        }
+    }
+
     /// Writes a notice as this session gets it: a push, or a message of RESP2 if it is another's and
     /// this one is subscribed to something; else nothing.
     pub fn write_notice(&mut self, notice: &Notice, reply: &mut Reply<'_>) {
         match notice {
-            Notice::Invalid {
-                keys,
-                is_redirected,
-            } => {
+            Notice::Invalid { keys, .. } => {
+                if !self.hears(notice) {
+                    return;
+                }
                 match self.proto {
                     Proto::Resp3 => {
                         reply.push(2);
                         reply.bulk(b"invalidate");
                     }
-                    Proto::Resp2 if *is_redirected && self.subscriptions.is_some() => {
+                    Proto::Resp2 => {
                         reply.push(3);
                         reply.bulk(b"message");
                         reply.bulk(CHANNEL);
                     }
-                    Proto::Resp2 => return,
                 }
                 match keys {
                     Some(keys) => {
@@ -99,7 +107,7 @@ impl Session {
                 if let Some(mode) = &mut self.tracking {
                     mode.is_broken = true;
                 }
-                if self.proto == Proto::Resp3 {
+                if self.hears(notice) {
                     reply.push(2);
                     reply.bulk(b"tracking-redir-broken");
                     reply.int(*redirect as i64);
