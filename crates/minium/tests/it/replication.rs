@@ -179,6 +179,49 @@ fn who_has_lost_his_place_in_the_stream_asks_for_everything() {
 }
 
 #[test]
+fn a_snapshot_that_is_broken_in_the_middle_leaves_no_place_in_a_stream() {
+    let replica = start(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let head = format!("+FULLRESYNC {} 1\r\n$18\r\n", "a".repeat(40));
+    let (mut socket, _) = shake_hands(&listener, &replica);
+    let whole = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
+    socket
+        .write_all(&[head.as_bytes(), whole].concat())
+        .unwrap();
+    wait_for_link(&replica);
+    drop(socket);
+    let (mut socket, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, format!("PSYNC {} 2", "a".repeat(40)));
+    let broken = b"REDIS0011 no more.";
+    socket
+        .write_all(&[head.as_bytes(), broken].concat())
+        .unwrap();
+    let (_, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, "PSYNC ? -1", "what it had is thrown away");
+}
+
+#[test]
+fn a_stream_about_a_database_that_is_not_there_is_not_followed() {
+    let replica = start(&["--databases", "16"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = replica.client();
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
+    let snapshot = b"REDIS0011\xfa\x0erepl-stream-db\x0220\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
+    let set = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    let (mut socket, _) = shake_hands(&listener, &replica);
+    socket
+        .write_all(&[head.as_bytes(), snapshot, set.as_bytes()].concat())
+        .unwrap();
+    let (_, asked) = shake_hands(&listener, &replica);
+    assert_eq!(asked, "PSYNC ? -1");
+    assert_eq!(text("DBSIZE", &mut client), ":0");
+}
+
+#[test]
 fn half_a_snapshot_leaves_the_old_data() {
     let replica = start(&[]);
     let mut client = replica.client();

@@ -413,9 +413,9 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             role.n_partial.fetch_add(1, Relaxed);
             reply.simple(&format!("CONTINUE {}", role.ids().replid));
             replica.facts.lock().acked = offset;
+            role.add(&replica, false); // known before what kept its stream lets go of it
             replica.go_on(offset);
             ctx.session.replies = Replies::LastToReplica;
-            role.add(&replica, false);
             return Ok(());
         }
         role.n_partial_refused.fetch_add(1, Relaxed);

@@ -20,6 +20,7 @@ use crate::persistence::rewrite;
 use crate::persistence::save;
 use crate::scripts::functions::Functions;
 use crate::session::Session;
+use crate::state::random_id;
 use crate::stats::counters::Counter;
 
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -73,6 +74,10 @@ impl Engine {
     ) -> std::result::Result<(), String> {
         // What is no snapshot at all is no reason to throw anything away.
         let parts = load::parts(self.state, file).map_err(|error| error.to_string())?;
+        // From here on the data is of no history, until all of the snapshot is there.
+        let fresh = random_id()?;
+        self.state.journal.backlog.stop();
+        self.state.role.begin_history(fresh);
         self.state.saving.begin_loading(n_bytes);
         self.clear(&locked);
         self.effects.has_touched_all = self.state.tracking.is_active();

@@ -27,6 +27,8 @@ use crate::state::{State, random_id};
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long a walk that somebody else has under way is waited for at a time.
 const BUSY: Duration = Duration::from_millis(20);
+/// Names that are tried for a file.
+const N_NAMES: u32 = 100;
 /// For how long less than that is held back: who gets it waits no longer than `repl-timeout` for more.
 const HELD_MAX: Duration = Duration::from_secs(1);
 
@@ -215,18 +217,19 @@ fn form_for(replicas: &[Arc<Replica>]) -> Form {
     }
 }
 
-/// A file that is gone when nobody has it open any more.
+/// A file that is gone when nobody has it open any more. Another server in this folder may name its own alike.
 fn nameless_file() -> io::Result<File> {
-    let path = std::env::current_dir()?.join(format!("temp-sync-{}.rdb", std::process::id()));
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
+    let folder = std::env::current_dir()?;
+    for n in 0..N_NAMES {
+        let path = folder.join(format!("temp-sync-{}-{n}.rdb", std::process::id()));
+        let mut options = OpenOptions::new();
+        match options.read(true).write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+            Ok(file) => return std::fs::remove_file(&path).map(|()| file),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// At the cut: what every replica is told before its snapshot.
@@ -242,6 +245,10 @@ fn begin_all(state: &State, replicas: &[Arc<Replica>], mark: Option<&String>, fr
     };
     let replid = role.ids().replid;
     for replica in replicas {
+        if replica.is_dual() && mark.is_none() {
+            replica.give_up(); // he asked before `repl-diskless-sync` was switched off
+            continue;
+        }
         let mut head = String::new();
         if replica.is_dual() {
             let database = match role.is_replica() {

@@ -145,21 +145,20 @@ impl Link {
             stop_process();
         }
         Link::say(stream, &words)?;
-        let Answer::Continue(_) = self.shake_hands(stream, reader)? else {
-            return Err("the primary has no stream for the snapshot that it makes".to_owned());
-        };
+        match self.shake_hands(stream, reader)? {
+            // Under another name the history has turned since the snapshot was begun.
+            Answer::Continue(name) if name.as_ref().is_none_or(|it| *it == offered.replid) => {}
+            _ => return Err("the primary has no stream for the snapshot that it makes".to_owned()),
+        }
         self.keep_while(stream, |link| {
             let place = (&*offered.replid, offered.offset);
             link.full(&mut second, &mut second_reader, place)
         })?;
         if let Some(database) = offered.database {
-            self.state
-                .role
-                .stream_database
-                .store(database.into(), Relaxed);
-            self.session.database = database;
+            let place = &self.state.role.stream_database;
+            place.store(database.into(), Relaxed);
         }
-        Ok(())
+        self.find_database()
     }
 
     /// Keeps what comes through one connection while `get` gets the snapshot through another one.

@@ -17,6 +17,7 @@ use super::apart::Kept;
 use super::disk::Durable;
 use super::handshake::{Introduction, Offered};
 use super::reader::{Event, Reader};
+use super::receive::NO_LONGER_WANTED;
 use crate::command::Commands;
 use crate::dispatch;
 use crate::error::reason;
@@ -248,7 +249,7 @@ impl Link {
             Answer::Offered(_) => return Err("the primary offers what nobody asked for".into()),
             Answer::Continue(replid) => {
                 self.n_vain = 0;
-                self.go_on(replid);
+                self.go_on(replid)?;
             }
         }
         self.note(|primary| {
@@ -428,8 +429,13 @@ impl Link {
     // ---- The data --------------------------------------------------------------------------------
 
     /// Goes on where the stream was left.
-    fn go_on(&mut self, replid: Option<String>) {
+    fn go_on(&mut self, replid: Option<String>) -> Result<(), String> {
         let (role, backlog) = (&self.state.role, &self.state.journal.backlog);
+        let _applying = role.applying.lock();
+        if !self.is_wanted() {
+            return Err(NO_LONGER_WANTED.to_owned()); // the history may be this server's own by now
+        }
+        self.find_database()?;
         log::info!("Successful partial resynchronization with master.");
         let end = backlog.end();
         backlog.follow(end);
@@ -438,7 +444,23 @@ impl Link {
             role.rename_history(replid, end);
             self.state.close_replicas();
         }
-        self.session.database = role.stream_database.load(Relaxed) as u16;
+        Ok(())
+    }
+
+    /// Goes on in the database in which the stream stands.
+    pub(super) fn find_database(&mut self) -> Result<(), String> {
+        let database = self.state.role.stream_database.load(Relaxed);
+        let n_databases = self.state.keyspace.n_databases();
+        match u16::try_from(database) {
+            Ok(database) if database < n_databases => {
+                self.session.database = database;
+                Ok(())
+            }
+            _ => {
+                self.is_astray = true;
+                Err(format!("the stream is about database {database} of {n_databases} here"))
+            }
+        }
     }
 
     // ---- The stream ------------------------------------------------------------------------------

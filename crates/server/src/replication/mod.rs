@@ -130,13 +130,15 @@ impl Keeper {
     /// Closes replicas that have said nothing, or have not come for their snapshot, for `repl-timeout`.
     fn drop_silent(&self, replicas: &[Arc<Replica>]) {
         let limit = self.state.config.replication_timeout();
+        let grace = self.state.role.grace();
         for replica in replicas {
             let heard_at = match replica.lacks_channel() {
                 true => Some(replica.since),
                 false if !replica.is_online() => None,
                 false => replica.facts.lock().acked_at,
             };
-            if heard_at.is_some_and(|at| at.elapsed() > limit) {
+            let is_silent = heard_at.is_some_and(|at| at.elapsed() > limit);
+            if is_silent || replica.awaits_in_vain(grace) {
                 log::warn!("Disconnecting timedout replica (streaming sync): {}", replica.peer);
                 let to = replica.address;
                 self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
@@ -163,7 +165,7 @@ impl Keeper {
         // Those who want a part of it, or read another form, have a snapshot of their own.
         let wish = |replica: &Replica| {
             let facts = replica.facts.lock();
-            (facts.wants_functions_only, facts.is_of_valkey())
+            (facts.wants_functions_only, facts.is_of_valkey(), replica.is_dual())
         };
         let first = wish(&waiting[0]);
         waiting.retain(|replica| wish(replica) == first);

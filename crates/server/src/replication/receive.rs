@@ -12,7 +12,7 @@ use super::temporary::Temporary;
 use crate::error::reason;
 use crate::role::LinkState;
 
-const NO_LONGER_WANTED: &str = "the primary is no longer wanted";
+pub(super) const NO_LONGER_WANTED: &str = "the primary is no longer wanted";
 
 fn cannot_write(error: &std::io::Error) -> String {
     let why = reason(error);
@@ -123,8 +123,7 @@ impl Link {
         role.begin_history(replid.to_owned());
         state.journal.backlog.follow(offset);
         drop(applying);
-        self.session.database = role.stream_database.load(Relaxed) as u16;
         self.session.queue = None;
-        Ok(())
+        self.find_database()
     }
 }

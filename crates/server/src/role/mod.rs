@@ -360,9 +360,14 @@ impl Role {
         }
     }
 
+    /// See [`Role::grace_s`].
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_s.load(Relaxed))
+    }
+
     /// Drops what stays behind of connections that are gone, once it is of no use any more.
     pub fn clear_past(&self) {
-        let grace = Duration::from_secs(self.grace_s.load(Relaxed));
+        let grace = self.grace();
         let mut past = self.replicas();
         past.retain(|replica| replica.is_past(grace));
         for replica in past {

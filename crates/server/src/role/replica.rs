@@ -120,6 +120,8 @@ pub struct Replica {
     is_dual: AtomicBool,
     /// It is such a `main`.
     is_dual_main: AtomicBool,
+    /// Since when all of its snapshot is out, though `main` is still to come for the stream.
+    out_since: OnceLock<Instant>,
     /// Since when its connection is gone, though `main` is still to come for the stream.
     gone_since: OnceLock<Instant>,
     /// It waits, and is to hear that this server is alive.
@@ -164,6 +166,7 @@ impl Replica {
             main: OnceLock::new(),
             is_dual: AtomicBool::new(false),
             is_dual_main: AtomicBool::new(false),
+            out_since: OnceLock::new(),
             gone_since: OnceLock::new(),
             wants_sign: AtomicBool::new(false),
             output_bytes: AtomicUsize::new(0),
@@ -291,6 +294,12 @@ impl Replica {
         stays && self.gone_since.set(Instant::now()).is_ok()
     }
 
+    /// Whether all of its snapshot is out for so long, and nobody has come for the stream.
+    pub fn awaits_in_vain(&self, grace: Duration) -> bool {
+        let is_late = |since: &Instant| since.elapsed() > grace;
+        self.awaits_main() && self.out_since.get().is_some_and(is_late)
+    }
+
     /// Whether it is of no use any more, if its connection is gone: the stream is taken, or was not for so long.
     pub(super) fn is_past(&self, grace: Duration) -> bool {
         let is_late = |since: &Instant| !self.awaits_main() || since.elapsed() > grace;
@@ -328,10 +337,15 @@ impl Replica {
     pub(super) fn needs(&self) -> Option<u64> {
         match &*self.feed.lock() {
             Feed::None | Feed::Waiting | Feed::Apart { .. } | Feed::Sent | Feed::Broken => None,
-            Feed::Payload { .. } if self.is_channel() => None, // who gets the stream says it
+            Feed::Payload { .. } if self.main.get().is_some_and(|main| main.streams()) => None,
             Feed::Payload { then, .. } => Some(*then),
             Feed::Stream(at) => Some(*at),
         }
+    }
+
+    /// Whether it gets the stream, and says itself what it needs of it.
+    fn streams(&self) -> bool {
+        matches!(*self.feed.lock(), Feed::Stream(_))
     }
 
     /// Whether something of its snapshot waits for its socket.
@@ -499,15 +513,15 @@ impl Replica {
                         return Next::Done;
                     }
                     // The end of a snapshot of unknown length is the end of what has come.
-                    Rest::Word if !is_online || self.is_dual() => return Next::Nothing,
+                    Rest::Word if self.is_dual() => {
+                        self.out_since.get_or_init(Instant::now);
+                        return Next::Nothing; // it keeps the stream for who is to come
+                    }
+                    Rest::Word if !is_online => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
                         match file.read_at(out, *at) {
-                            Ok(0) if self.is_dual() && !self.is_channel() => {
-                                out.clear();
-                                return Next::Nothing; // it keeps the stream for who is to come
-                            }
                             Ok(0) if self.is_channel() => {
                                 out.clear();
                                 *feed = Feed::Sent;
