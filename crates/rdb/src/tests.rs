@@ -16,6 +16,7 @@ use crate::crc::checksum;
 use crate::error::Reason;
 use crate::file::{self, Attributes, Part, Parts};
 use crate::payload::{Demands, of_value, value, verified};
+use crate::read::Reader;
 use crate::write::Writer;
 
 pub(crate) const STRICT: Demands = Demands {
@@ -588,4 +589,27 @@ fn what_is_packed_later_has_the_bytes_of_what_is_packed_at_once() {
         assert_eq!(now.out.len() < 10_000, packs);
         assert_eq!(later.into_bytes(), now.into_bytes());
     }
+}
+
+#[test]
+fn what_packs_behind_much_that_does_not_is_found_soon() {
+    let noise = |seed: u64| -> Vec<u8> {
+        let mut state = seed;
+        let bytes = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        bytes.take(100).collect()
+    };
+    let texts: Vec<Vec<u8>> = (0..1000)
+        .map(noise)
+        .chain((0..100).map(|_| vec![b'a'; 100]))
+        .collect();
+    let mut writer = Writer::deferring(true);
+    texts.iter().for_each(|text| writer.string(text));
+    let bytes = writer.into_bytes();
+    assert!(bytes.len() < 1000 * 102 + 3 * 102 + 97 * 20, "{} bytes", bytes.len());
+    let mut reader = Reader::of(&bytes);
+    let read: Vec<_> = texts.iter().map(|_| reader.string().unwrap()).collect();
+    assert!(read == texts);
 }

@@ -22,6 +22,11 @@ const LENGTH_BYTES_MAX: usize = 9;
 /// What packing must save to be worth it.
 const SAVED_BYTES_MIN: usize = 4;
 
+/// So many texts in a row that did not pack are taken for a sign that their like will not.
+const VAIN_MAX: usize = 64;
+/// Of these one in so many is tried.
+const TRIED_OF: usize = 4;
+
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -82,7 +87,8 @@ impl Writer {
         }
     }
 
-    /// What was written, with everything packed that is to be. O(bytes).
+    /// What was written, with everything packed that is to be. O(bytes). Where one text after the other does
+    /// not pack, three in four are not tried, until one does: trying is half of the time of such a save.
     pub fn into_bytes(self) -> Vec<u8> {
         let Packing::Later(texts) = self.packing else {
             return self.out;
@@ -94,11 +100,18 @@ impl Writer {
         writer
             .out
             .reserve(self.out.len() + texts.len() * LENGTH_BYTES_MAX);
-        let mut done = 0;
-        for text in texts {
-            writer.raw(&self.out[done..text.start]);
-            writer.string(&self.out[text.clone()]);
-            done = text.end;
+        let (mut done, mut n_in_vain) = (0, 0);
+        for place in texts {
+            writer.raw(&self.out[done..place.start]);
+            let text = &self.out[place.clone()];
+            let is_tried = n_in_vain < VAIN_MAX || n_in_vain.is_multiple_of(TRIED_OF);
+            if is_tried && writer.packed(text) {
+                n_in_vain = 0;
+            } else {
+                n_in_vain += 1;
+                writer.unpacked(text);
+            }
+            done = place.end;
         }
         writer.raw(&self.out[done..]);
         writer.out
@@ -155,6 +168,10 @@ impl Writer {
                 return;
             }
         }
+        self.unpacked(text);
+    }
+
+    fn unpacked(&mut self, text: &[u8]) {
         self.length(text.len() as u64);
         self.raw(text);
     }

@@ -321,6 +321,8 @@ fn waitaof_waits_for_the_disk() {
     let error = "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
     assert_eq!(waiting.join().unwrap(), error);
     assert_eq!(text("WAITAOF 1 0 0", &mut other), error);
+    // With `no` nobody would wait for the disk, if the base were there before the write.
+    assert_eq!(text("CONFIG SET appendfsync everysec", &mut other), "+OK");
     assert_eq!(text("CONFIG SET appendonly yes", &mut other), "+OK");
     assert_eq!(text("SET k 4", &mut other), "+OK");
     assert_eq!(text("WAITAOF 1 0 0", &mut other), both(1), "when there is a base");
