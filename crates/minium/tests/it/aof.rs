@@ -6,11 +6,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use client::connection::Connection;
 
 use super::{MINIUM, Server, exit_code, folder, free_port, text, wait_for};
 
+/// However slow the machine is.
+const LIMIT: Duration = Duration::from_secs(20);
 const AOF: &[&str] = &[
     "--appendonly",
     "yes",
@@ -289,6 +292,31 @@ fn it_is_switched_on_and_off_at_run_time() {
     crash(&mut server);
     let server = start(&folder, &[]);
     assert_eq!(text("EXISTS before meanwhile after lost", &mut server.client()), ":3");
+}
+
+#[test]
+fn no_reply_is_lost_when_it_is_switched_on_and_off() {
+    let folder = folder("aof-switched-often");
+    let server = Server::start_in(&folder, &["--save", "", "--threads", "2"]);
+    let is_over = AtomicBool::new(false);
+    let ping = || {
+        let mut client = server.client();
+        client.set_timeout(Some(LIMIT)).unwrap();
+        while !is_over.load(SeqCst) {
+            client.call(&["PING"]).expect("a reply");
+        }
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ping)).collect();
+        let mut client = server.client();
+        let mut n_switches = 0;
+        while n_switches < 2000 && !clients.iter().any(|one| one.is_finished()) {
+            n_switches += 1;
+            assert_eq!(text("CONFIG SET appendonly yes", &mut client), "+OK");
+            assert_eq!(text("CONFIG SET appendonly no", &mut client), "+OK");
+        }
+        is_over.store(true, SeqCst);
+    });
 }
 
 #[test]

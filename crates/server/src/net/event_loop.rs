@@ -877,6 +877,7 @@ impl EventLoop {
         let mut is_alive =
             send_replies(self.state, connection, &mut replies, is_held, engine.counters());
         self.replies = replies;
+        connection.awaits_file = false;
         if is_held && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -1095,7 +1096,8 @@ impl EventLoop {
 
     /// Notes that replies wait for the append-only file, which is settled once for a tick.
     fn list_held(&mut self, idx: usize, connection: &mut Connection) {
-        let is_held = self.state.aof.is_fed() && !connection.output.is_empty();
+        // Not whether the file is fed now: another thread may have turned it off since.
+        let is_held = std::mem::take(&mut connection.awaits_file);
         if is_held && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -1186,6 +1188,7 @@ fn send_replies(
     counters: &ThreadCounters,
 ) -> bool {
     let n_bytes = replies.len();
+    connection.awaits_file |= is_held && n_bytes > 0;
     let n_sent = match is_held {
         true => Some(0),
         false => connection.send_some(replies),

@@ -164,8 +164,9 @@ fn make(
     let mut written = out.write(&cut.head.out).map_err(told);
     state.saving.n_saved.store(0, Relaxed);
     let mut passed_at = Instant::now();
+    let mut progress = save::Progress::default();
     while cut.walk.step() {
-        save::note_progress(state, &*cut.gather, &must_stop);
+        progress.note(state, &*cut.gather, &must_stop);
         if written.is_err() {
             continue; // the rest is only marked
         }

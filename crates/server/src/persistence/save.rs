@@ -33,6 +33,9 @@ use crate::stats::table::REDIS_VERSION;
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long a delayed save sleeps before it looks whether it is still delayed.
 const DELAY_LOOK: Duration = Duration::from_millis(10);
+/// After so much work the processor is left to who waits for it. Not after each step: where another process
+/// is busy, each time costs that one's whole slice.
+const GIVE_WAY: Duration = Duration::from_micros(500);
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often the cut gives way to a command that holds a shard for long, before it holds the others
@@ -393,6 +396,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
+    let mut progress = Progress::default();
     while cut.walk.step() {
         if written.is_err() {
             continue; // the rest is only marked
@@ -407,7 +411,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         if written.is_err() {
             cut.walk.abort();
         }
-        note_progress(state, &*cut.gather, job.must_stop);
+        progress.note(state, &*cut.gather, job.must_stop);
     }
     written?;
     write_chunk(&mut saved, &*cut.gather, 0)?;
@@ -432,17 +436,45 @@ fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> R
     Ok(())
 }
 
-/// Between two steps: notes how many keys were saved, lets those have the processor who wait for it, and
-/// waits as `rdb-key-save-delay` says, until that or the save's purpose changes.
-pub(super) fn note_progress(state: &State, gather: &dyn Gathering, must_stop: &dyn Fn() -> bool) {
-    let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
-    state.saving.n_saved.store(now, Relaxed);
-    std::thread::yield_now(); // an event loop on the same one need not wait until our time is up
+/// What a saver does between two steps.
+pub(super) struct Progress {
+    gave_way_at: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress {
+            gave_way_at: Instant::now(),
+        }
+    }
+}
+
+impl Progress {
+    /// Notes how many keys were saved, lets those have the processor who wait for it, and waits as
+    /// `rdb-key-save-delay` says, until that or the save's purpose changes.
+    pub(super) fn note(
+        &mut self,
+        state: &State,
+        gather: &dyn Gathering,
+        must_stop: &dyn Fn() -> bool,
+    ) {
+        let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
+        state.saving.n_saved.store(now, Relaxed);
+        if self.gave_way_at.elapsed() >= GIVE_WAY {
+            std::thread::yield_now();
+            self.gave_way_at = Instant::now();
+        }
+        delay(state, now.saturating_sub(before), must_stop);
+    }
+}
+
+/// Waits as `rdb-key-save-delay` says for so many keys.
+fn delay(state: &State, n_keys: u64, must_stop: &dyn Fn() -> bool) {
     let delay_us = state.config.key_save_delay_us();
-    if delay_us == 0 || now <= before {
+    if delay_us == 0 || n_keys == 0 {
         return;
     }
-    let time = Duration::from_micros(delay_us.saturating_mul(now - before));
+    let time = Duration::from_micros(delay_us.saturating_mul(n_keys));
     let started = Instant::now();
     while let Some(rest) = time.checked_sub(started.elapsed())
         && state.config.key_save_delay_us() == delay_us
