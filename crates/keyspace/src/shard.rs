@@ -18,7 +18,7 @@ use datatypes::encoding::table::{Inline, Table};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-#[cfg(not(any(loom, miri)))]
+#[cfg(not(any(loom, miri, fuzzing)))]
 use std::{
     alloc::{Layout, handle_alloc_error},
     ptr::null_mut,
@@ -89,7 +89,7 @@ unsafe impl Send for Shards {}
 
 impl Shards {
     /// `n` empty shards.
-    #[cfg(not(any(loom, miri)))]
+    #[cfg(not(any(loom, miri, fuzzing)))]
     pub(crate) fn new(n: usize) -> Shards {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let layout = Layout::array::<Shard>(n).expect("some hundred shards");
@@ -103,7 +103,8 @@ impl Shards {
         Shards { first, n }
     }
 
-    #[cfg(any(loom, miri))]
+    // Who looks for leaks does not look into mappings.
+    #[cfg(any(loom, miri, fuzzing))]
     pub(crate) fn new(n: usize) -> Shards {
         let shards: Box<[Shard]> = (0..n).map(|_| Shard::default()).collect();
         let first = NonNull::new(Box::into_raw(shards).cast());
@@ -129,9 +130,9 @@ impl Drop for Shards {
         let all = std::ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.n);
         // SAFETY: nobody uses them any more, and they go the way they came.
         unsafe {
-            #[cfg(any(loom, miri))]
+            #[cfg(any(loom, miri, fuzzing))]
             drop(Box::from_raw(all));
-            #[cfg(not(any(loom, miri)))]
+            #[cfg(not(any(loom, miri, fuzzing)))]
             {
                 all.drop_in_place();
                 let _ = rustix::mm::munmap(self.first.as_ptr().cast(), self.n * size_of::<Shard>());
