@@ -320,6 +320,20 @@ fn no_reply_is_lost_when_it_is_switched_on_and_off() {
 }
 
 #[test]
+fn who_closes_his_side_gets_the_replies_that_waited_for_the_disk() {
+    let server = start(&folder("aof-half-closed"), &["--appendfsync", "always", "--threads", "2"]);
+    for _ in 0..100 {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"SET a 1\r\nINCR a\r\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut replies = String::new();
+        stream.read_to_string(&mut replies).unwrap();
+        assert_eq!(replies, "+OK\r\n:2\r\n");
+    }
+}
+
+#[test]
 fn what_has_run_out_meanwhile_is_not_there_and_what_was_kept_is() {
     let folder = folder("aof-expiry");
     let mut server = start(&folder, &["--aof-timestamp-enabled", "yes"]);

@@ -140,7 +140,7 @@ fn who_waits_for_a_snapshot_to_begin_waits_longer_than_the_timeout() {
             &timeouts,
         ]
         .concat();
-        let later = ["--repl-diskless-sync-delay", "5"];
+        let later = ["--repl-diskless-sync-delay", "5", "--timeout", "2"];
         let primary = start(&[&more[..], &later].concat());
         let replica = start(&more);
         text("SET data new", &mut primary.client());

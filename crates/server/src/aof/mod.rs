@@ -6,9 +6,9 @@
 //!                            (drain) └─► appendonly.aof.2.incr.aof   after it
 //! ```
 //!
-//! Event loops hold their replies until [`Aof::settle`] has returned: with `appendfsync always` the
-//! stream is then on the disk up to its end at that moment, otherwise with the system, which keeps it
-//! when the process dies. One loop writes and syncs for all that wait behind it: group commit.
+//! Event loops hold their replies until the stream is where `appendfsync` wants it: with `always` on the
+//! disk, otherwise with the system, which keeps it when the process dies. With `always` one loop writes
+//! and syncs for all, group commit, and the others go on meanwhile ([`Aof::settle_together`]).
 
 pub mod check;
 pub mod lock;
@@ -20,7 +20,9 @@ pub mod scan;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -36,6 +38,10 @@ use manifest::{Manifest, Place};
 const POSTPONED_MAX: Duration = Duration::from_secs(2);
 /// Bytes that may wait for it.
 const POSTPONED_BYTES_MAX: u64 = 32 << 20;
+/// Which part of the time of the last sync the next one may be put off.
+const GATHERED_PART: u32 = 2;
+/// How often a loop whose replies wait for another's sync looks by itself.
+const SYNC_LOOK: Duration = Duration::from_millis(1);
 
 /// Whether the append-only file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,22 @@ pub struct Files {
     hold: Option<Hold>,
 }
 
+/// The last wait for the disk.
+struct Sync {
+    ended_at: Instant,
+    took: Duration,
+    /// Connections that waited at its end: those that it was for, and those that had come meanwhile.
+    n_waiting: usize,
+}
+
+/// How far replies may leave.
+pub struct Settled {
+    /// Those that wait for no more of the stream than this.
+    pub end: u64,
+    /// It was brought so far just now, and other loops may wait for that.
+    pub is_news: bool,
+}
+
 /// See the top of the file.
 pub struct Aof {
     reader: Arc<Reader>,
@@ -98,7 +120,9 @@ pub struct Aof {
     synced: AtomicU64,
     /// Somebody waits for the disk outside of the lock.
     is_syncing: AtomicBool,
-    last_sync: Mutex<Instant>,
+    last_sync: Mutex<Sync>,
+    /// Connections of all loops whose replies wait for the disk.
+    n_waiting: AtomicUsize,
     write_error: Mutex<Option<String>>,
     sync_error: Mutex<Option<String>>,
     is_failing: AtomicBool,
@@ -123,7 +147,12 @@ impl Default for Aof {
             written: 0.into(),
             synced: 0.into(),
             is_syncing: false.into(),
-            last_sync: Mutex::new(Instant::now()),
+            last_sync: Mutex::new(Sync {
+                ended_at: Instant::now(),
+                took: Duration::ZERO,
+                n_waiting: 0,
+            }),
+            n_waiting: 0.into(),
             write_error: Mutex::default(),
             sync_error: Mutex::default(),
             is_failing: false.into(),
@@ -245,6 +274,82 @@ impl Aof {
         }
     }
 
+    /// What replies that are made now wait for, if for anything: the place in the stream.
+    #[inline]
+    pub fn holds(&self, config: &Config) -> Option<u64> {
+        self.is_fed().then(|| match config.append_fsync() {
+            FsyncPolicy::Always => self.reader.n_appended(),
+            _ => 0,
+        })
+    }
+
+    /// As [`Aof::settle`], for one of several loops with `n_waiting` connections whose replies wait;
+    /// `n_noted` is what it said the last time. With `always` it does not wait for another's sync, nor
+    /// begin one while clients that were served by the last are likely to be back at once: the loop
+    /// is to ask again after [`Aof::patience`], or when it is woken.
+    #[inline]
+    pub fn settle_together(
+        &self,
+        config: &Config,
+        n_waiting: usize,
+        n_noted: &mut usize,
+    ) -> Settled {
+        if self.is_fed() && config.append_fsync() == FsyncPolicy::Always {
+            return self.sync_together(n_waiting, n_noted);
+        }
+        self.note_waiting(0, n_noted);
+        self.settle(config);
+        Settled {
+            end: u64::MAX,
+            is_news: false,
+        }
+    }
+
+    #[cold]
+    fn sync_together(&self, n_waiting: usize, n_noted: &mut usize) -> Settled {
+        self.note_waiting(n_waiting, n_noted);
+        let is_reached = self.synced.load(SeqCst) >= self.reader.n_appended();
+        let is_news = !is_reached
+            && self.gathers_for().is_none()
+            && self.files.try_lock().is_some_and(|mut files| {
+                if let Err(error) = self.drain(&mut files) {
+                    give_up("write to", &error);
+                }
+                if let Err(error) = self.sync(&mut files) {
+                    give_up("sync", &error);
+                }
+                true
+            });
+        Settled {
+            end: self.synced.load(SeqCst),
+            is_news,
+        }
+    }
+
+    /// Notes how many connections of a loop wait.
+    pub fn note_waiting(&self, n_waiting: usize, n_noted: &mut usize) {
+        if n_waiting != *n_noted {
+            self.n_waiting
+                .fetch_add(n_waiting.wrapping_sub(*n_noted), SeqCst); // around zero as well
+            *n_noted = n_waiting;
+        }
+    }
+
+    /// How much longer the next sync waits for clients that the last one has served: fewer syncs for
+    /// the same writes. Not for long, since who does not come back costs the others that.
+    fn gathers_for(&self) -> Option<Duration> {
+        let last = self.last_sync.lock();
+        if self.n_waiting.load(SeqCst) >= last.n_waiting {
+            return None;
+        }
+        (last.took / GATHERED_PART).checked_sub(last.ended_at.elapsed())
+    }
+
+    /// After what time a loop whose replies wait is to look again, if nobody wakes it.
+    pub fn patience(&self) -> Duration {
+        self.gathers_for().unwrap_or(SYNC_LOOK).min(SYNC_LOOK)
+    }
+
     #[cold]
     fn settle_up_to(&self, end: u64, config: &Config) {
         let syncs = config.append_fsync() == FsyncPolicy::Always;
@@ -324,11 +429,20 @@ impl Aof {
 
     /// Waits until what was written is on the disk.
     pub fn sync(&self, files: &mut Files) -> io::Result<()> {
-        let end = self.written.load(SeqCst);
+        let (end, started_at) = (self.written.load(SeqCst), Instant::now());
         files.sync()?;
         self.synced.fetch_max(end, SeqCst);
-        *self.last_sync.lock() = Instant::now();
+        self.note_sync(started_at);
         Ok(())
+    }
+
+    fn note_sync(&self, started_at: Instant) {
+        let ended_at = Instant::now();
+        *self.last_sync.lock() = Sync {
+            ended_at,
+            took: ended_at - started_at,
+            n_waiting: self.n_waiting.load(SeqCst),
+        };
     }
 
     /// The same without the lock, so that others may go on; what could not be synced is tried again.
@@ -340,11 +454,12 @@ impl Aof {
             let targets: Vec<_> = files.unsynced.iter().map(with_length).collect();
             (targets, self.written.load(SeqCst))
         };
+        let started_at = Instant::now();
         let failed = targets.iter().find_map(|(target, _)| {
             let error = target.sync().err()?;
             Some((target.clone(), error))
         });
-        *self.last_sync.lock() = Instant::now();
+        self.note_sync(started_at);
         self.is_syncing.store(false, SeqCst);
         match failed {
             None => {
@@ -390,7 +505,7 @@ impl Aof {
 
     /// When the disk was waited for last.
     pub fn since_sync(&self) -> Duration {
-        self.last_sync.lock().elapsed()
+        self.last_sync.lock().ended_at.elapsed()
     }
 
     /// Whether the file cannot be written.

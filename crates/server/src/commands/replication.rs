@@ -434,6 +434,7 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
     if facts.takes_dual && takes_two && state.config.uses_dual_channel() {
         log::info!("Replica {} is to get the snapshot apart", ctx.session.client.peer);
         reply.simple("DUALCHANNELSYNC"); // it asks again, when it knows where the snapshot stands
+        replica.facts.lock().waits_for_dual = true;
         return Ok(());
     }
     if let Some(session) = facts.channel_of {

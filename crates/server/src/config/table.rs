@@ -307,8 +307,12 @@ pub const DIRECTIVES: &[Directive] = &[
     memory("repl-backlog-size", "1048576", 1, HALF),
     integer("repl-backlog-ttl", "3600", 0, i64::MAX),
     boolean("repl-disable-tcp-nodelay", "no").tuning("packets are sent at once"),
-    choice("repl-diskless-load", "disabled", &["disabled", "on-empty-db", "swapdb"])
-        .tuning("a snapshot is received whole before the old data goes"),
+    choice(
+        "repl-diskless-load",
+        "disabled",
+        &["disabled", "on-empty-db", "swapdb", "flush-before-load"],
+    )
+    .tuning("a snapshot is received whole before the old data goes"),
     boolean("repl-diskless-sync", "yes"),
     integer("repl-diskless-sync-delay", "5", 0, INT),
     integer("repl-diskless-sync-max-replicas", "0", 0, INT),

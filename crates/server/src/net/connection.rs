@@ -41,8 +41,8 @@ pub struct Connection {
     pub output_peak: usize,
     /// Since when there is more unsent than the soft limit allows.
     pub soft_since: Option<Instant>,
-    /// The last replies wait for the append-only file, and it is not yet on the list of those to send to.
-    pub awaits_file: bool,
+    /// What is unsent waits for the append-only file: until that has the stream up to here.
+    pub awaits_file: Option<u64>,
     /// It is on its loop's list of those with something to send.
     pub is_listed: bool,
     /// It is on its loop's list of those with more to read.
@@ -88,7 +88,7 @@ impl Connection {
             until_ms: None,
             output_peak: 0,
             soft_since: None,
-            awaits_file: false,
+            awaits_file: None,
             is_listed: false,
             is_read_again: false,
         }

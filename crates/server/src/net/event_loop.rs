@@ -88,6 +88,8 @@ pub struct EventLoop {
     letters: VecDeque<Mail>,
     /// Connections with messages that were not sent yet.
     listed: Vec<usize>,
+    /// How many of them the append-only file knows to wait.
+    n_noted: usize,
     /// Connections that follow this server.
     replicas: Vec<usize>,
     /// What is on its way to one of them. Empty in between.
@@ -154,6 +156,7 @@ impl EventLoop {
             postponed: Vec::new(),
             letters: VecDeque::new(),
             listed: Vec::new(),
+            n_noted: 0,
             replicas: Vec::new(),
             piece: Vec::new(),
             n_told_bytes: 0,
@@ -180,6 +183,10 @@ impl EventLoop {
             self.open_letters(engine);
             self.look_at_ready(engine);
             self.finish_tick(engine);
+        }
+        if !self.listed.is_empty() {
+            self.state.aof.settle(&self.state.config);
+            self.send_listed(engine);
         }
         self.state.mailboxes.wake_all();
         Ok(())
@@ -291,6 +298,7 @@ impl EventLoop {
             }),
             (is_swept || self.has_unsent || self.has_slack).then_some(SWEEP),
             (!self.aside.is_empty() || engine.has_remains()).then_some(BUSY_PATIENCE),
+            (!self.listed.is_empty()).then(|| self.state.aof.patience()),
         ]
         .into_iter()
         .flatten()
@@ -318,7 +326,8 @@ impl EventLoop {
         let is_silent = |one: &Connection| {
             let is_idle = one.session.waiter.is_none()
                 && one.session.subscriptions.is_none()
-                && !one.session.is_replica();
+                && !one.session.is_replica()
+                && !one.session.waits_for_snapshot();
             timeout_s > 0 && is_idle && one.last_heard.elapsed().as_secs() > timeout_s
         };
         let over: Vec<usize> = self
@@ -477,10 +486,10 @@ impl EventLoop {
             return;
         };
         let was_full = connection.unsent_bytes() > UNSENT_BYTES_MAX;
-        if !connection.output.is_empty() {
-            self.state.aof.settle(&self.state.config);
-        }
-        let is_alive = connection.flush();
+        let is_alive = match connection.awaits_file {
+            Some(_) => true, // it is listed
+            None => connection.flush(),
+        };
         let is_done = connection.is_done() && !self.state.control.is_ending();
         let is_replica = connection.session.is_replica();
         if !is_alive || is_done {
@@ -622,6 +631,10 @@ impl EventLoop {
             Received::End => {
                 if is_fresh {
                     self.buffer = buffer;
+                }
+                if connection.awaits_file.is_some() {
+                    connection.session.is_closing = true; // when its replies are sent
+                    return;
                 }
                 return self.close(engine, idx);
             }
@@ -815,9 +828,8 @@ impl EventLoop {
             if is_hoarding {
                 *replies = Vec::new();
             } else if is_over || replies.len() > REPLY_BYTES {
-                let is_held = self.state.aof.is_fed();
                 let counters = engine.counters();
-                is_alive = send_replies(self.state, connection, replies, is_held, counters);
+                is_alive = send_replies(self.state, connection, replies, counters);
                 is_hoarding = self::is_hoarding(self.state, connection, 0);
             }
             if let Some((stop, kept)) = stopped {
@@ -872,13 +884,11 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        let is_held = self.state.aof.is_fed();
+        connection.awaits_file = self.state.aof.holds(&self.state.config); // as what was answered before
         let mut replies = std::mem::take(&mut self.replies);
-        let mut is_alive =
-            send_replies(self.state, connection, &mut replies, is_held, engine.counters());
+        let mut is_alive = send_replies(self.state, connection, &mut replies, engine.counters());
         self.replies = replies;
-        connection.awaits_file = false;
-        if is_held && !std::mem::replace(&mut connection.is_listed, true) {
+        if connection.awaits_file.is_some() && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
         let mut input = std::mem::take(&mut connection.input);
@@ -905,10 +915,8 @@ impl EventLoop {
             if matches!(stop, Some(Stop::Busy | Stop::Postponed)) {
                 connection.kept.push_front(kept);
             }
-            let is_held = self.state.aof.is_fed();
-            let counters = engine.counters();
             if replies.len() > REPLY_BYTES
-                && !send_replies(self.state, &mut connection, replies, is_held, counters)
+                && !send_replies(self.state, &mut connection, replies, engine.counters())
             {
                 break; // what follows finds that out again
             }
@@ -1067,37 +1075,56 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
+        connection.awaits_file = self.state.aof.holds(&self.state.config);
         if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
     }
 
+    /// Sends to those that are listed, but to those whose replies must still wait for the append-only
+    /// file.
     fn send_listed(&mut self, engine: &mut Engine) {
         if !self.listed.is_empty() {
-            self.state.aof.settle(&self.state.config);
-        }
-        for idx in std::mem::take(&mut self.listed) {
-            let Some(connection) = self.connections.get_mut(idx) else {
-                continue;
-            };
-            connection.is_listed = false;
-            let is_alive = connection.flush();
-            let is_done = connection.is_done() && !self.state.control.is_ending();
-            if !is_alive || is_done || is_hoarding(self.state, connection, 0) {
-                self.close(engine, idx);
-            } else {
-                self.has_unsent |= connection.unsent_bytes() > 0;
-                self.take_stock(idx);
-            }
+            self.send_settled(engine);
         }
         let n_told_bytes = std::mem::take(&mut self.n_told_bytes);
         self.state.mailboxes.has_told(n_told_bytes);
     }
 
+    fn send_settled(&mut self, engine: &mut Engine) {
+        let (aof, config) = (&self.state.aof, &self.state.config);
+        let settled = aof.settle_together(config, self.listed.len(), &mut self.n_noted);
+        for idx in std::mem::take(&mut self.listed) {
+            let Some(connection) = self.connections.get_mut(idx) else {
+                continue;
+            };
+            if connection.awaits_file.is_some_and(|end| end > settled.end) {
+                self.listed.push(idx);
+                continue;
+            }
+            (connection.is_listed, connection.awaits_file) = (false, None);
+            let was_full = connection.unsent_bytes() > UNSENT_BYTES_MAX;
+            let is_alive = connection.flush();
+            let is_done = connection.is_done() && !self.state.control.is_ending();
+            if !is_alive || is_done || is_hoarding(self.state, connection, 0) {
+                self.close(engine, idx);
+                continue;
+            }
+            self.has_unsent |= connection.unsent_bytes() > 0;
+            self.take_stock(idx);
+            if was_full {
+                self.read_again(idx);
+            }
+        }
+        aof.note_waiting(self.listed.len(), &mut self.n_noted);
+        if settled.is_news {
+            self.state.mailboxes.wake_all();
+        }
+    }
+
     /// Notes that replies wait for the append-only file, which is settled once for a tick.
     fn list_held(&mut self, idx: usize, connection: &mut Connection) {
-        // Not whether the file is fed now: another thread may have turned it off since.
-        let is_held = std::mem::take(&mut connection.awaits_file);
+        let is_held = connection.awaits_file.is_some();
         if is_held && !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -1184,14 +1211,15 @@ fn send_replies(
     state: &State,
     connection: &mut Connection,
     replies: &mut Vec<u8>,
-    is_held: bool,
     counters: &ThreadCounters,
 ) -> bool {
     let n_bytes = replies.len();
-    connection.awaits_file |= is_held && n_bytes > 0;
-    let n_sent = match is_held {
-        true => Some(0),
-        false => connection.send_some(replies),
+    if n_bytes > 0 {
+        connection.awaits_file = state.aof.holds(&state.config);
+    }
+    let n_sent = match connection.awaits_file {
+        Some(_) => Some(0),
+        None => connection.send_some(replies),
     };
     let n_kept = n_sent.map_or(0, |n_sent| n_bytes - n_sent);
     let is_shed = n_kept > 0 && connection.session.client.is_shed();

@@ -82,6 +82,8 @@ pub struct ReplicaFacts {
     pub takes_dual: bool,
     /// REPLCONF set-rdb-client-id: the session that gets the snapshot of this one.
     pub dual_channel: Option<u64>,
+    /// It was told to get the snapshot of this one by another connection, and is to ask again after that.
+    pub waits_for_dual: bool,
     /// REPLCONF rdb-only: it wants a snapshot and no stream.
     pub is_snapshot_only: bool,
     /// REPLCONF rdb-filter-only functions.

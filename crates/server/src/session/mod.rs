@@ -268,6 +268,13 @@ impl Session {
             .is_some_and(|replica| replica.has_begun())
     }
 
+    /// Whether it is to follow this server, and gets its snapshot by another connection first.
+    pub fn waits_for_snapshot(&self) -> bool {
+        self.replica
+            .as_ref()
+            .is_some_and(|replica| replica.facts.lock().waits_for_dual)
+    }
+
     /// Ends every subscription.
     pub fn unsubscribe_all(&mut self, pubsub: &PubSub) {
         let Some(subscriptions) = self.subscriptions.take() else {
