@@ -203,6 +203,24 @@ fn a_snapshot_that_is_broken_in_the_middle_leaves_no_place_in_a_stream() {
 }
 
 #[test]
+fn a_primary_hears_of_a_replica_that_loads() {
+    let replica = start(&["--key-load-delay", "4000000"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let (mut socket, _) = shake_hands(&listener, &replica);
+    let snapshot = b"REDIS0011\xfe\0\0\x01k\x01v\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
+    socket
+        .write_all(&[head.as_bytes(), snapshot].concat())
+        .unwrap();
+    let mut heard = [0; 2];
+    socket.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, *b"\n\n");
+    assert!(text("GET k", &mut replica.client()).starts_with("-LOADING"));
+}
+
+#[test]
 fn a_stream_about_a_database_that_is_not_there_is_not_followed() {
     let replica = start(&["--databases", "16"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

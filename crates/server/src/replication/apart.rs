@@ -184,7 +184,9 @@ impl Link {
             .map_err(|error| reason(&error))?;
         let is_lost = keeping.clone();
         self.set_lost(Some(Box::new(move || is_lost.is_lost.load(Relaxed))));
+        self.first = stream.try_clone().ok();
         let result = get(self);
+        self.first = None;
         self.set_lost(None);
         keeping.is_over.store(true, Relaxed);
         let ended = keeper

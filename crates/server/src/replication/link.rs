@@ -107,7 +107,9 @@ pub(super) struct Link {
     n_vain: u32,
     /// What came of the stream while the snapshot did.
     pub(super) kept: Kept,
-    /// Whether the connection that the stream comes through is lost, while another one is read.
+    /// The connection that the stream comes through, while another one is read.
+    pub(super) first: Option<TcpStream>,
+    /// Whether that is lost.
     is_lost: Option<IsLost>,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
@@ -131,6 +133,7 @@ impl Link {
             is_copied: false,
             n_vain: 0,
             kept: Kept::default(),
+            first: None,
             is_lost: None,
             shown: None,
         }

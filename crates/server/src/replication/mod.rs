@@ -24,7 +24,7 @@ use crate::state::State;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often, while one of them is to take over.
 const SOON: Duration = Duration::from_millis(10);
-/// How often who waits for a snapshot hears that this server is alive.
+/// How often who waits for a snapshot hears that this server is alive, and its primary while it loads one.
 const SIGN: Duration = Duration::from_secs(1);
 /// How often it looks whether there is anybody.
 const REST: Duration = Duration::from_secs(3600);

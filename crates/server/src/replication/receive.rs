@@ -5,7 +5,10 @@ use std::io::{Seek, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 
+use super::SIGN;
 use super::link::Link;
 use super::reader::{Event, Reader};
 use super::temporary::Temporary;
@@ -20,6 +23,38 @@ fn cannot_write(error: &std::io::Error) -> String {
         "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA \
          synchronization: {why}"
     )
+}
+
+/// Has the primary hear an empty line each second, until it is dropped: while the snapshot is loaded nothing
+/// else tells it that this server is alive, and its patience has an end.
+struct Signs {
+    /// Taken to end the thread.
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Signs {
+    fn start(mut stream: TcpStream) -> Result<Signs, String> {
+        let (end, ended) = channel::<()>();
+        let give = move || {
+            while ended.recv_timeout(SIGN) == Err(RecvTimeoutError::Timeout) {
+                let _ = stream.write(b"\n"); // who reads the stream finds out that it is lost
+            }
+        };
+        let thread = Builder::new().name("repl-signs".to_owned()).spawn(give);
+        let thread = thread.map_err(|error| reason(&error))?;
+        Ok(Signs {
+            thread: Some((end, thread)),
+        })
+    }
+}
+
+impl Drop for Signs {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.thread.take() {
+            drop(end);
+            let _ = thread.join(); // it does not panic
+        }
+    }
 }
 
 impl Link {
@@ -50,6 +85,8 @@ impl Link {
             .rewind()
             .and_then(|()| temporary.file.try_clone());
         let file = file.map_err(|error| reason(&error))?;
+        let heard = self.first.as_ref().unwrap_or(stream).try_clone();
+        let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;
         self.load((file, &temporary.path), n_bytes, (replid, offset))?;
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
