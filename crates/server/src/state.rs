@@ -12,6 +12,7 @@ use crate::acl::Acl;
 use crate::acl::catalogue::Catalogue;
 use crate::aof::{Aof, Phase};
 use crate::config::Config;
+use crate::config::live::OutputClass;
 use crate::control::Control;
 use crate::errands::Errands;
 use crate::error::{Error, reason};
@@ -237,6 +238,20 @@ impl State {
         self.saving.is_failing()
             && self.config.has_save_points()
             && self.config.stops_writes_on_save_error()
+    }
+
+    /// Whether a replica lacks more than `client-output-buffer-limit` allows. What the backlog keeps anyway
+    /// counts for nothing: it would be closed only to come back for the same bytes.
+    pub fn is_too_far_behind(&self, behind: u64, soft_since: &mut Option<Instant>) -> bool {
+        let limit = self.config.output_limit(OutputClass::Replica);
+        let kept_bytes = self.config.replication_backlog_bytes() as u64;
+        let is_over = |bytes: u64| bytes > 0 && behind > bytes.max(kept_bytes);
+        if !is_over(limit.soft_bytes) {
+            *soft_since = None;
+            return is_over(limit.hard_bytes);
+        }
+        let since = *soft_since.get_or_insert_with(Instant::now);
+        is_over(limit.hard_bytes) || since.elapsed() > Duration::from_secs(limit.soft_s)
     }
 
     /// Whether writes are refused because too few replicas follow closely.

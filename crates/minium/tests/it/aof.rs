@@ -334,6 +334,48 @@ fn who_closes_his_side_gets_the_replies_that_waited_for_the_disk() {
 }
 
 #[test]
+fn a_reply_that_waits_for_the_disk_comes_though_a_slow_script_follows() {
+    let more = [
+        "--appendfsync",
+        "always",
+        "--threads",
+        "2",
+        "--busy-reply-threshold",
+        "10",
+    ];
+    let server = start(&folder("aof-slow-script"), &more);
+    text("DEBUG AOF-FLUSH-SLEEP 30000", &mut server.client());
+    let is_over = AtomicBool::new(false);
+    let (is_over, server) = (&is_over, &server);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut writer = server.client();
+            scope.spawn(move || {
+                while !is_over.load(SeqCst) {
+                    text("SET w 1", &mut writer); // there is a sync under way, nearly always
+                }
+            });
+        }
+        let slow =
+            "*3\r\n$4\r\nEVAL\r\n$37\r\nfor i=1,20000000 do end return 'done'\r\n$1\r\n0\r\n";
+        let ask = || {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            for _ in 0..5 {
+                stream.write_all(b"SET a 1\r\n").unwrap();
+                std::thread::sleep(Duration::from_millis(10)); // a packet, and its answer, of its own
+                stream.write_all(slow.as_bytes()).unwrap();
+                let mut replies = [0; 15];
+                stream.read_exact(&mut replies).expect("both replies");
+                assert_eq!(&replies, b"+OK\r\n$4\r\ndone\r\n");
+            }
+        };
+        ask();
+        is_over.store(true, SeqCst);
+    });
+}
+
+#[test]
 fn what_has_run_out_meanwhile_is_not_there_and_what_was_kept_is() {
     let folder = folder("aof-expiry");
     let mut server = start(&folder, &["--aof-timestamp-enabled", "yes"]);

@@ -8,7 +8,7 @@
 //!
 //! Event loops hold their replies until the stream is where `appendfsync` wants it: with `always` on the
 //! disk, otherwise with the system, which keeps it when the process dies. With `always` one loop writes
-//! and syncs for all, group commit, and the others go on meanwhile ([`Aof::settle_together`]).
+//! and syncs for all, group commit, and the others go on meanwhile ([`Aof::sync_together`]).
 
 pub mod check;
 pub mod lock;
@@ -40,6 +40,8 @@ const POSTPONED_MAX: Duration = Duration::from_secs(2);
 const POSTPONED_BYTES_MAX: u64 = 32 << 20;
 /// Which part of the time of the last sync the next one may be put off.
 const GATHERED_PART: u32 = 2;
+/// However long that took.
+const GATHERED_MAX: Duration = Duration::from_millis(10);
 /// How often a loop whose replies wait for another's sync looks by itself.
 const SYNC_LOOK: Duration = Duration::from_millis(1);
 
@@ -93,19 +95,11 @@ pub struct Files {
 }
 
 /// The last wait for the disk.
-struct Sync {
+struct LastSync {
     ended_at: Instant,
     took: Duration,
     /// Connections that waited at its end: those that it was for, and those that had come meanwhile.
     n_waiting: usize,
-}
-
-/// How far replies may leave.
-pub struct Settled {
-    /// Those that wait for no more of the stream than this.
-    pub end: u64,
-    /// It was brought so far just now, and other loops may wait for that.
-    pub is_news: bool,
 }
 
 /// See the top of the file.
@@ -120,7 +114,7 @@ pub struct Aof {
     synced: AtomicU64,
     /// Somebody waits for the disk outside of the lock.
     is_syncing: AtomicBool,
-    last_sync: Mutex<Sync>,
+    last_sync: Mutex<LastSync>,
     /// Connections of all loops whose replies wait for the disk.
     n_waiting: AtomicUsize,
     write_error: Mutex<Option<String>>,
@@ -147,7 +141,7 @@ impl Default for Aof {
             written: 0.into(),
             synced: 0.into(),
             is_syncing: false.into(),
-            last_sync: Mutex::new(Sync {
+            last_sync: Mutex::new(LastSync {
                 ended_at: Instant::now(),
                 took: Duration::ZERO,
                 n_waiting: 0,
@@ -274,80 +268,88 @@ impl Aof {
         }
     }
 
-    /// What replies that are made now wait for, if for anything: the place in the stream.
+    /// The place in the stream that replies wait for which are made now; `None` if they wait for nothing.
     #[inline]
-    pub fn holds(&self, config: &Config) -> Option<u64> {
-        self.is_fed().then(|| match config.append_fsync() {
-            FsyncPolicy::Always => self.reader.n_appended(),
-            _ => 0,
-        })
+    pub fn awaited(&self) -> Option<u64> {
+        self.is_fed().then(|| self.reader.n_appended())
     }
 
-    /// As [`Aof::settle`], for one of several loops with `n_waiting` connections whose replies wait;
-    /// `n_noted` is what it said the last time. With `always` it does not wait for another's sync, nor
-    /// begin one while clients that were served by the last are likely to be back at once: the loop
-    /// is to ask again after [`Aof::patience`], or when it is woken.
-    #[inline]
-    pub fn settle_together(
-        &self,
-        config: &Config,
-        n_waiting: usize,
-        n_noted: &mut usize,
-    ) -> Settled {
-        if self.is_fed() && config.append_fsync() == FsyncPolicy::Always {
-            return self.sync_together(n_waiting, n_noted);
-        }
-        self.note_waiting(0, n_noted);
-        self.settle(config);
-        Settled {
-            end: u64::MAX,
-            is_news: false,
-        }
+    /// Whether replies wait for the disk.
+    pub fn syncs_first(&self, config: &Config) -> bool {
+        self.is_fed() && config.append_fsync() == FsyncPolicy::Always
     }
 
-    #[cold]
-    fn sync_together(&self, n_waiting: usize, n_noted: &mut usize) -> Settled {
-        self.note_waiting(n_waiting, n_noted);
-        let is_reached = self.synced.load(SeqCst) >= self.reader.n_appended();
-        let is_news = !is_reached
-            && self.gathers_for().is_none()
-            && self.files.try_lock().is_some_and(|mut files| {
-                if let Err(error) = self.drain(&mut files) {
-                    give_up("write to", &error);
-                }
-                if let Err(error) = self.sync(&mut files) {
-                    give_up("sync", &error);
-                }
-                true
-            });
-        Settled {
-            end: self.synced.load(SeqCst),
-            is_news,
-        }
+    /// Up to where the stream is on the disk.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(SeqCst)
     }
 
-    /// Notes how many connections of a loop wait.
+    /// For one of several loops with replies that wait for the disk: brings the stream there, at least up
+    /// to `end`; whether it has. It does not wait for another's sync, unless it `must`, nor begin one
+    /// while clients that were served by the last are likely to be back at once: then the loop is to ask
+    /// again after [`Aof::patience`], or when it is woken.
+    pub fn sync_together(&self, end: u64, must: bool) -> bool {
+        // What comes meanwhile has a limit.
+        let is_urgent = must || self.n_waiting_bytes() > POSTPONED_BYTES_MAX;
+        let files = match is_urgent {
+            true => Some(self.files.lock()),
+            false if self.gathers_for().is_some() => None,
+            false => self.files.try_lock(),
+        };
+        let Some(mut files) = files else {
+            return false;
+        };
+        if self.synced() < end {
+            self.drain_and_sync(&mut files);
+        }
+        true
+    }
+
+    /// Notes how many connections of a loop wait for the disk; `n_noted` is what it said the last time.
     pub fn note_waiting(&self, n_waiting: usize, n_noted: &mut usize) {
         if n_waiting != *n_noted {
+            // It wraps where the loop's part becomes less.
             self.n_waiting
-                .fetch_add(n_waiting.wrapping_sub(*n_noted), SeqCst); // around zero as well
+                .fetch_add(n_waiting.wrapping_sub(*n_noted), SeqCst);
             *n_noted = n_waiting;
         }
     }
 
-    /// How much longer the next sync waits for clients that the last one has served: fewer syncs for
-    /// the same writes. Not for long, since who does not come back costs the others that.
+    /// Whether connections of any loop wait for the disk.
+    pub fn has_waiting(&self) -> bool {
+        self.n_waiting.load(SeqCst) > 0
+    }
+
+    /// How much longer the next sync waits for clients that the last one has served: fewer syncs for the
+    /// same writes. Only where the disk is slow, and not for long, since who does not come back costs the
+    /// others that.
     fn gathers_for(&self) -> Option<Duration> {
         let last = self.last_sync.lock();
         if self.n_waiting.load(SeqCst) >= last.n_waiting {
             return None;
         }
-        (last.took / GATHERED_PART).checked_sub(last.ended_at.elapsed())
+        let window = (last.took / GATHERED_PART).min(GATHERED_MAX);
+        let rest = window.checked_sub(last.ended_at.elapsed())?;
+        (window >= SYNC_LOOK).then_some(rest)
     }
 
     /// After what time a loop whose replies wait is to look again, if nobody wakes it.
     pub fn patience(&self) -> Duration {
-        self.gathers_for().unwrap_or(SYNC_LOOK).min(SYNC_LOOK)
+        match self.gathers_for() {
+            Some(rest) => rest,
+            None if self.files.is_locked() => SYNC_LOOK,
+            None => Duration::ZERO,
+        }
+    }
+
+    /// With `always` nobody may hear of what cannot be synced.
+    fn drain_and_sync(&self, files: &mut Files) {
+        if let Err(error) = self.drain(files) {
+            give_up("write to", &error);
+        }
+        if let Err(error) = self.sync(files) {
+            give_up("sync", &error);
+        }
     }
 
     #[cold]
@@ -364,14 +366,9 @@ impl Aof {
         if reached.load(SeqCst) >= end {
             return; // somebody did it for us
         }
-        if let Err(error) = self.drain(&mut files) {
-            if syncs {
-                give_up("write to", &error);
-            }
-            return;
-        }
-        if syncs && let Err(error) = self.sync(&mut files) {
-            give_up("sync", &error);
+        match syncs {
+            true => self.drain_and_sync(&mut files),
+            false => drop(self.drain(&mut files)), // it has noted the error
         }
     }
 
@@ -438,7 +435,7 @@ impl Aof {
 
     fn note_sync(&self, started_at: Instant) {
         let ended_at = Instant::now();
-        *self.last_sync.lock() = Sync {
+        *self.last_sync.lock() = LastSync {
             ended_at,
             took: ended_at - started_at,
             n_waiting: self.n_waiting.load(SeqCst),

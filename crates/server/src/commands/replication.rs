@@ -419,11 +419,18 @@ fn psync(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> 
             return Ok(());
         }
         role.n_partial_refused.fetch_add(1, Relaxed);
-        log::info!(
-            "Partial resynchronization not accepted from {}: it asked for offset {wanted} of \
-             history '{replid}'",
-            ctx.session.client.peer
-        );
+        match role.knows(&replid) {
+            true => log::info!(
+                "Unable to partial resync with replica {} for lack of backlog (Replica request was: \
+                 {wanted}).",
+                ctx.session.client.peer
+            ),
+            false => log::info!(
+                "Partial resynchronization not accepted from {}: it asked for offset {wanted} of \
+                 history '{replid}'",
+                ctx.session.client.peer
+            ),
+        }
     }
     let facts = replica.facts.lock().clone();
     let takes_two = facts.takes_eof

@@ -586,14 +586,22 @@ impl Config {
         self.size(const { slot("repl-diskless-sync-max-replicas") })
     }
 
+    /// `repl-diskless-load`: what a peer loads comes by way of a file.
+    pub fn loads_from_disk(&self) -> bool {
+        self.number(const { slot("repl-diskless-load") }) == 0
+    }
+
     /// `repl-diskless-sync`.
     pub fn syncs_without_disk(&self) -> bool {
         self.flag(const { slot("repl-diskless-sync") })
     }
 
-    /// `repl-rdb-channel`.
+    /// `repl-rdb-channel`. Who has only refused Valkey's two channels does not want these either.
     pub fn uses_rdb_channel(&self) -> bool {
-        self.flag(const { slot("repl-rdb-channel") })
+        let (ours, dual) =
+            const { (slot("repl-rdb-channel"), slot("dual-channel-replication-enabled")) };
+        let is_refused = self.is_given(dual) && !self.flag(dual) && !self.is_given(ours);
+        self.flag(ours) && !is_refused
     }
 
     /// `dual-channel-replication-enabled`.

@@ -23,7 +23,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -36,6 +36,8 @@ use value::Value;
 pub struct Config {
     numbers: Box<[AtomicI64]>,
     texts: RwLock<Box<[Cow<'static, [u8]>]>>,
+    /// Which were set, be it to what they were.
+    given: Box<[AtomicBool]>,
     /// `client-output-buffer-limit` taken apart: hard, soft, seconds of each class.
     output_limits: [AtomicU64; 9],
     /// Changes so far.
@@ -104,6 +106,7 @@ impl Config {
         let config = Config {
             numbers: DIRECTIVES.iter().map(|_| AtomicI64::new(0)).collect(),
             texts: RwLock::new(DIRECTIVES.iter().map(|_| Cow::Borrowed(&b""[..])).collect()),
+            given: DIRECTIVES.iter().map(|_| AtomicBool::new(false)).collect(),
             output_limits: Default::default(),
             generation: AtomicU64::new(0),
             file: None,
@@ -130,6 +133,11 @@ impl Config {
     /// A directive's number: one relaxed load. See [`Kind`] for what it means.
     pub fn number(&self, slot: Slot) -> i64 {
         self.numbers[slot.0].load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody has set a directive, in the file, a flag or by CONFIG SET.
+    pub fn is_given(&self, slot: Slot) -> bool {
+        self.given[slot.0].load(Ordering::Relaxed)
     }
 
     /// Moves with every change: who keeps what directives say reads them again when it has moved.
@@ -200,6 +208,7 @@ impl Config {
         let changes = self.parse_pairs(pairs, local)?;
         let mut undo: Vec<(Slot, Value)> = Vec::new();
         for (slot, value) in changes {
+            self.given[slot.0].store(true, Ordering::Relaxed);
             let before = Value {
                 number: self.number(slot),
                 text: self.texts.read()[slot.0].clone(),
@@ -293,6 +302,7 @@ impl Config {
             many => many.to_vec(),
         };
         let value = self.parse(slot, &words)?;
+        self.given[slot.0].store(true, Ordering::Relaxed);
         self.store(slot, value);
         self.enter(slot)
     }

@@ -41,8 +41,9 @@ pub struct Connection {
     pub output_peak: usize,
     /// Since when there is more unsent than the soft limit allows.
     pub soft_since: Option<Instant>,
-    /// What is unsent waits for the append-only file: until that has the stream up to here.
-    pub awaits_file: Option<u64>,
+    /// What is unsent waits for the append-only file: its first part until that has the stream up to the
+    /// first place, all of it until it has it up to the second. Who waits is listed, or lent.
+    pub awaits_file: Option<(u64, u64)>,
     /// It is on its loop's list of those with something to send.
     pub is_listed: bool,
     /// It is on its loop's list of those with more to read.
@@ -97,6 +98,12 @@ impl Connection {
     /// Whether what it sends must wait for a command before.
     pub fn is_held(&self) -> bool {
         self.session.waiter.is_some() || !self.kept.is_empty()
+    }
+
+    /// Has what is unsent wait for the append-only file up to `place`, or for nothing.
+    pub fn await_file(&mut self, place: Option<u64>) {
+        let first = self.awaits_file.map(|(first, _)| first);
+        self.awaits_file = place.map(|last| (first.unwrap_or(last), last));
     }
 
     /// Bytes of the requests that were taken and not run: kept ones, and those since MULTI.

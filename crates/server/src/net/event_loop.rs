@@ -534,7 +534,10 @@ impl EventLoop {
         }
         let backlog = &self.state.journal.backlog;
         let behind = replica.behind(backlog);
-        if is_too_far_behind(self.state, behind, &mut connection.soft_since) {
+        if self
+            .state
+            .is_too_far_behind(behind, &mut connection.soft_since)
+        {
             self.state
                 .stats
                 .count(Counter::OutputBufferDisconnections, 1);
@@ -732,7 +735,7 @@ impl EventLoop {
         let mut words = std::mem::take(&mut self.words);
         let gathered = (&mut spans, &mut words, &mut replies);
         let (n_used, is_alive, stop) = self.answer_on(engine, &mut connection, input, gathered);
-        self.list_held(idx, &mut connection);
+        list_held(&mut self.listed, idx, &mut connection);
         spans.clear();
         spans.shrink_to(WORDS_KEPT_MAX); // one request may have had very many
         (self.spans, self.words, self.replies) = (spans, words, replies);
@@ -884,13 +887,13 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        connection.awaits_file = self.state.aof.holds(&self.state.config); // as what was answered before
+        if !connection.output.is_empty() {
+            connection.await_file(self.state.aof.awaited()); // as what was answered before
+        }
         let mut replies = std::mem::take(&mut self.replies);
         let mut is_alive = send_replies(self.state, connection, &mut replies, engine.counters());
         self.replies = replies;
-        if connection.awaits_file.is_some() && !std::mem::replace(&mut connection.is_listed, true) {
-            self.listed.push(idx);
-        }
+        list_held(&mut self.listed, idx, connection);
         let mut input = std::mem::take(&mut connection.input);
         let end = input.len();
         let mut n_used = 0;
@@ -1075,7 +1078,7 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return;
         };
-        connection.awaits_file = self.state.aof.holds(&self.state.config);
+        connection.await_file(self.state.aof.awaited());
         if !std::mem::replace(&mut connection.is_listed, true) {
             self.listed.push(idx);
         }
@@ -1092,14 +1095,42 @@ impl EventLoop {
     }
 
     fn send_settled(&mut self, engine: &mut Engine) {
-        let (aof, config) = (&self.state.aof, &self.state.config);
-        let settled = aof.settle_together(config, self.listed.len(), &mut self.n_noted);
+        let (state, config) = (self.state, &self.state.config);
+        let aof = &state.aof;
+        if !aof.syncs_first(config) {
+            aof.settle(config);
+            self.send_up_to(engine, u64::MAX);
+            return aof.note_waiting(0, &mut self.n_noted);
+        }
+        // First those that another loop's sync was for as well.
+        let left = self.send_up_to(engine, aof.synced());
+        aof.note_waiting(self.listed.len(), &mut self.n_noted);
+        if let Some((end, is_overtaken)) = left
+            && aof.sync_together(end, is_overtaken)
+        {
+            self.send_up_to(engine, aof.synced());
+            aof.note_waiting(self.listed.len(), &mut self.n_noted);
+            if aof.has_waiting() {
+                state.mailboxes.wake_all();
+            }
+        }
+    }
+
+    /// Sends to those that wait for no more of the append-only file than up to `end`. For those that are
+    /// left, what the last of them waits for, and whether one has waited for `end` and then for more.
+    fn send_up_to(&mut self, engine: &mut Engine, end: u64) -> Option<(u64, bool)> {
+        let mut left = None;
         for idx in std::mem::take(&mut self.listed) {
             let Some(connection) = self.connections.get_mut(idx) else {
+                if self.connections.is_lent(idx) {
+                    self.listed.push(idx);
+                }
                 continue;
             };
-            if connection.awaits_file.is_some_and(|end| end > settled.end) {
+            if let Some((first, last)) = connection.awaits_file.filter(|(_, last)| *last > end) {
                 self.listed.push(idx);
+                let (most, is_overtaken) = left.unwrap_or_default();
+                left = Some((last.max(most), is_overtaken || first <= end));
                 continue;
             }
             (connection.is_listed, connection.awaits_file) = (false, None);
@@ -1116,18 +1147,7 @@ impl EventLoop {
                 self.read_again(idx);
             }
         }
-        aof.note_waiting(self.listed.len(), &mut self.n_noted);
-        if settled.is_news {
-            self.state.mailboxes.wake_all();
-        }
-    }
-
-    /// Notes that replies wait for the append-only file, which is settled once for a tick.
-    fn list_held(&mut self, idx: usize, connection: &mut Connection) {
-        let is_held = connection.awaits_file.is_some();
-        if is_held && !std::mem::replace(&mut connection.is_listed, true) {
-            self.listed.push(idx);
-        }
+        left
     }
 
     /// Answers a blocked command and goes on with its connection.
@@ -1182,9 +1202,7 @@ impl Meanwhile for EventLoop {
             }
         }
         self.retry(engine);
-        if self.state.aof.is_fed() {
-            self.send_listed(engine);
-        }
+        self.send_listed(engine);
     }
 }
 
@@ -1205,6 +1223,14 @@ fn charge_more(state: &State, session: &Session, n_more: usize) {
     }
 }
 
+/// Lists a connection of which something waits for the append-only file, which is settled once for a tick.
+fn list_held(listed: &mut Vec<usize>, idx: usize, connection: &mut Connection) {
+    let is_held = connection.awaits_file.is_some();
+    if is_held && !std::mem::replace(&mut connection.is_listed, true) {
+        listed.push(idx);
+    }
+}
+
 /// Sends what was gathered for a connection, or keeps it until it is listed. False if it is broken, or
 /// to be closed for what it takes up.
 fn send_replies(
@@ -1215,7 +1241,7 @@ fn send_replies(
 ) -> bool {
     let n_bytes = replies.len();
     if n_bytes > 0 {
-        connection.awaits_file = state.aof.holds(&state.config);
+        connection.await_file(state.aof.awaited());
     }
     let n_sent = match connection.awaits_file {
         Some(_) => Some(0),
@@ -1248,20 +1274,6 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
         );
     }
     is_over
-}
-
-/// Whether a replica lacks more than `client-output-buffer-limit` allows. What the backlog keeps anyway
-/// counts for nothing: it would be closed only to come back for the same bytes.
-fn is_too_far_behind(state: &State, behind: u64, soft_since: &mut Option<Instant>) -> bool {
-    let limit = state.config.output_limit(OutputClass::Replica);
-    let kept_bytes = state.config.replication_backlog_bytes() as u64;
-    let is_over = |bytes: u64| bytes > 0 && behind > bytes.max(kept_bytes);
-    if !is_over(limit.soft_bytes) {
-        *soft_since = None;
-        return is_over(limit.hard_bytes);
-    }
-    let since = *soft_since.get_or_insert_with(Instant::now);
-    is_over(limit.hard_bytes) || since.elapsed() > Duration::from_secs(limit.soft_s)
 }
 
 /// Whether more is unsent than `client-output-buffer-limit` allows.

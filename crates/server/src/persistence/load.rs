@@ -241,7 +241,6 @@ impl Loader<'_> {
                 let part = match unpacked.what {
                     What::Key(made, attributes) => {
                         self.key(database, made, attributes).map_err(wrong)?;
-                        self.wait_for_delay();
                         continue;
                     }
                     What::Wrong(what) => return Err(LoadError::Wrong(what)),
@@ -282,13 +281,6 @@ impl Loader<'_> {
         let n_databases = self.locked.keyspace().n_databases();
         let database = u16::try_from(database).ok();
         database.filter(|number| *number < n_databases)
-    }
-
-    fn wait_for_delay(&self) {
-        let delay_us = self.state.config.key_load_delay_us();
-        if delay_us > 0 {
-            thread::sleep(Duration::from_micros(delay_us));
-        }
     }
 
     fn empty(&mut self, key: &[u8]) {

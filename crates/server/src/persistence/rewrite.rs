@@ -110,7 +110,11 @@ pub fn adopt(state: &State, snapshot: &Path) -> bool {
     }
     let adopted = adopt_as_base(state, snapshot);
     match &adopted {
-        Ok(()) => log::info!("Reused RDB file from primary sync as AOF base file"),
+        // What a peer would not have in a file has words of its own.
+        Ok(()) if state.config.loads_from_disk() => {
+            log::info!("Reused RDB file from primary sync as AOF base file");
+        }
+        Ok(()) => log::info!("The snapshot of the primary is the base of the AOF"),
         Err(reason) => log::warn!("The snapshot cannot be the base of the AOF: {reason}"),
     }
     adopted.is_ok()

@@ -19,6 +19,7 @@ use crate::mailbox::Mail;
 use crate::persistence::full_sync;
 use crate::role::replica::Replica;
 use crate::state::State;
+use crate::stats::counters::Counter;
 
 /// How often it looks, while there is somebody to look after.
 const LOOK: Duration = Duration::from_millis(100);
@@ -99,6 +100,7 @@ impl Keeper {
         self.ping();
         self.give_signs(&replicas);
         self.drop_silent(&replicas);
+        self.drop_far(&replicas);
         self.begin_snapshot();
         true
     }
@@ -143,6 +145,24 @@ impl Keeper {
                 let to = replica.address;
                 self.state.mailboxes.post(to.group.into(), Mail::Kill(to));
                 self.state.mailboxes.wake();
+            }
+        }
+    }
+
+    /// Drops what stays behind of a connection once the stream that is kept for it is too long: of those that
+    /// are there, the loops take care.
+    fn drop_far(&self, replicas: &[Arc<Replica>]) {
+        let state = self.state;
+        for replica in replicas.iter().filter(|replica| replica.is_behind_alone()) {
+            let behind = replica.behind(&state.journal.backlog);
+            if state.is_too_far_behind(behind, &mut None) {
+                state.stats.count(Counter::OutputBufferDisconnections, 1);
+                log::warn!(
+                    "Client {} closed for overcoming of output buffer limits: the replica is \
+                     {behind} bytes behind.",
+                    replica.peer
+                );
+                state.role.forget(replica);
             }
         }
     }

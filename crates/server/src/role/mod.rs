@@ -337,6 +337,11 @@ impl Role {
         (start..=start + n_kept).contains(&offset).then_some(offset)
     }
 
+    /// Whether this is the name of the present history.
+    pub fn knows(&self, replid: &str) -> bool {
+        replid.eq_ignore_ascii_case(&self.ids().replid)
+    }
+
     // ---- Who follows this server ------------------------------------------------------------------
 
     /// A replica comes.
@@ -390,7 +395,8 @@ impl Role {
         awaiting.count()
     }
 
-    fn forget(&self, replica: &Arc<Replica>) {
+    /// Drops a replica whose connection is gone.
+    pub fn forget(&self, replica: &Arc<Replica>) {
         replica.give_up();
         let mut replicas = self.replicas.lock();
         replicas.retain(|other| !Arc::ptr_eq(other, replica));

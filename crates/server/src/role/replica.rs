@@ -296,6 +296,11 @@ impl Replica {
         stays && self.gone_since.set(Instant::now()).is_ok()
     }
 
+    /// Whether its connection is gone, and the stream is kept for who is still to come.
+    pub fn is_behind_alone(&self) -> bool {
+        self.gone_since.get().is_some() && self.awaits_main()
+    }
+
     /// Whether all of its snapshot is out for so long, and nobody has come for the stream.
     pub fn awaits_in_vain(&self, grace: Duration) -> bool {
         let is_late = |since: &Instant| since.elapsed() > grace;
