@@ -19,8 +19,7 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
-use crate::io::process::{stop_process, unix_time};
-use crate::pause::{Cause, Paused};
+use crate::io::process::stop_process;
 use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
@@ -32,7 +31,7 @@ const BUSY: Duration = Duration::from_millis(20);
 const N_NAMES: u32 = 100;
 /// For how long less than that is held back: who gets it waits no longer than `repl-timeout` for more.
 const HELD_MAX: Duration = Duration::from_secs(1);
-/// DEBUG PAUSE-AFTER-FORK: for how long commands wait at most before the process stops.
+/// DEBUG PAUSE-AFTER-FORK: for how long the process goes on at most.
 const STOPPED_MAX: Duration = Duration::from_secs(60);
 
 /// Where the snapshot goes.
@@ -93,15 +92,6 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
         "disk"
     };
     log::info!("Starting BGSAVE for SYNC with target: {target}");
-    let stops = state.role.stops_at_sync.load(Relaxed);
-    if stops {
-        // As if it stood still from here on, but for the loops, which send the snapshot.
-        let now_ms = unix_time().as_millis() as u64;
-        let until_ms = now_ms + STOPPED_MAX.as_millis() as u64;
-        state
-            .pause
-            .begin(Cause::Client, Paused::All, until_ms, now_ms);
-    }
     let all = replicas.clone();
     match make(state, &mut replicas, is_direct) {
         Ok(n_bytes) => log::info!(
@@ -116,7 +106,7 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     }
     state.announce_stream();
     state.mailboxes.wake();
-    if stops {
+    if state.role.stops_at_sync.load(Relaxed) {
         // What a child would go on with is done first.
         let is_late = || started.elapsed() > STOPPED_MAX;
         std::thread::sleep(BUSY);
@@ -124,8 +114,6 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
             std::thread::sleep(BUSY);
         }
         stop_process();
-        state.pause.end(Cause::Client);
-        state.mailboxes.wake_all();
     }
 }
 

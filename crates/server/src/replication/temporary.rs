@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread::Builder;
 
 /// What such a name begins and ends with.
 const NAME: (&str, &str) = ("temp-replica-", ".rdb");
@@ -49,6 +50,11 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path); // it may have a place by now
+        // Who closes it last frees its blocks, and waits for seconds where the disk is busy.
+        if let Ok(file) = self.file.try_clone() {
+            let closer = Builder::new().name("closer".to_owned());
+            let _ = closer.spawn(move || drop(file)); // without a thread it is closed here
+        }
     }
 }
 
