@@ -33,6 +33,7 @@ use crate::saving::Saving;
 use crate::scripts::Scripts;
 use crate::session::client::{Client, Clients};
 use crate::stats::Stats;
+use crate::stats::counters::Counter;
 use crate::stats::memory::{self, Allocated};
 use crate::tracking::{Post, Tracking};
 use crate::waits::{Goal, Waits};
@@ -240,9 +241,27 @@ impl State {
             && self.config.stops_writes_on_save_error()
     }
 
-    /// Whether a replica lacks more than `client-output-buffer-limit` allows. What the backlog keeps anyway
-    /// counts for nothing: it would be closed only to come back for the same bytes.
-    pub fn is_too_far_behind(&self, behind: u64, soft_since: &mut Option<Instant>) -> bool {
+    /// Whether the replica `peer` is to be closed as it lacks more than `client-output-buffer-limit` allows,
+    /// which is counted and logged then. What the backlog keeps anyway counts for nothing: it would be
+    /// closed only to come back for the same bytes.
+    pub fn closes_for_lag(
+        &self,
+        peer: &str,
+        behind: u64,
+        soft_since: &mut Option<Instant>,
+    ) -> bool {
+        let is_over = self.is_too_far_behind(behind, soft_since);
+        if is_over {
+            self.stats.count(Counter::OutputBufferDisconnections, 1);
+            log::warn!(
+                "Client {peer} closed for overcoming of output buffer limits: the replica is {behind} \
+                 bytes behind."
+            );
+        }
+        is_over
+    }
+
+    fn is_too_far_behind(&self, behind: u64, soft_since: &mut Option<Instant>) -> bool {
         let limit = self.config.output_limit(OutputClass::Replica);
         let kept_bytes = self.config.replication_backlog_bytes() as u64;
         let is_over = |bytes: u64| bytes > 0 && behind > bytes.max(kept_bytes);

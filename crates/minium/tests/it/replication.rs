@@ -121,6 +121,14 @@ fn writes_are_refused_without_the_replicas_that_are_asked_for() {
     });
 }
 
+/// Where the replica that is told so finds its primary, which the test plays.
+fn primary_of(replica: &Server) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    listener
+}
+
 /// Plays the primary until PSYNC is said; the connection, and what it says.
 fn shake_hands(listener: &TcpListener, replica: &Server) -> (TcpStream, String) {
     let (mut socket, _) = listener.accept().unwrap();
@@ -147,9 +155,7 @@ fn shake_hands(listener: &TcpListener, replica: &Server) -> (TcpStream, String) 
 #[test]
 fn who_has_lost_his_place_in_the_stream_asks_for_everything() {
     let replica = start(&[]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let listener = primary_of(&replica);
     let id = "a".repeat(40);
     let snapshot = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
     let head = format!("+FULLRESYNC {id} 1\r\n${}\r\n", snapshot.len());
@@ -181,9 +187,7 @@ fn who_has_lost_his_place_in_the_stream_asks_for_everything() {
 #[test]
 fn a_snapshot_that_is_broken_in_the_middle_leaves_no_place_in_a_stream() {
     let replica = start(&[]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let listener = primary_of(&replica);
     let head = format!("+FULLRESYNC {} 1\r\n$18\r\n", "a".repeat(40));
     let (mut socket, _) = shake_hands(&listener, &replica);
     let whole = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
@@ -205,9 +209,7 @@ fn a_snapshot_that_is_broken_in_the_middle_leaves_no_place_in_a_stream() {
 #[test]
 fn a_primary_hears_of_a_replica_that_loads() {
     let replica = start(&["--key-load-delay", "4000000"]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut replica.client());
+    let listener = primary_of(&replica);
     let (mut socket, _) = shake_hands(&listener, &replica);
     let snapshot = b"REDIS0011\xfe\0\0\x01k\x01v\xff\0\0\0\0\0\0\0\0";
     let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
@@ -223,10 +225,7 @@ fn a_primary_hears_of_a_replica_that_loads() {
 #[test]
 fn a_stream_about_a_database_that_is_not_there_is_not_followed() {
     let replica = start(&["--databases", "16"]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut client = replica.client();
-    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
+    let (listener, mut client) = (primary_of(&replica), replica.client());
     let snapshot = b"REDIS0011\xfa\x0erepl-stream-db\x0220\xff\0\0\0\0\0\0\0\0";
     let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
     let set = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";

@@ -534,18 +534,8 @@ impl EventLoop {
         }
         let backlog = &self.state.journal.backlog;
         let behind = replica.behind(backlog);
-        if self
-            .state
-            .is_too_far_behind(behind, &mut connection.soft_since)
-        {
-            self.state
-                .stats
-                .count(Counter::OutputBufferDisconnections, 1);
-            log::warn!(
-                "Client {} closed for overcoming of output buffer limits: the replica is {behind} \
-                 bytes behind.",
-                connection.session.client.peer
-            );
+        let (peer, soft_since) = (&connection.session.client.peer, &mut connection.soft_since);
+        if self.state.closes_for_lag(peer, behind, soft_since) {
             return self.close(engine, idx);
         }
         // What it may hold for the while: other loops count memory meanwhile.
@@ -1079,9 +1069,7 @@ impl EventLoop {
             return;
         };
         connection.await_file(self.state.aof.awaited());
-        if !std::mem::replace(&mut connection.is_listed, true) {
-            self.listed.push(idx);
-        }
+        enlist(&mut self.listed, idx, connection);
     }
 
     /// Sends to those that are listed, but to those whose replies must still wait for the append-only
@@ -1225,8 +1213,13 @@ fn charge_more(state: &State, session: &Session, n_more: usize) {
 
 /// Lists a connection of which something waits for the append-only file, which is settled once for a tick.
 fn list_held(listed: &mut Vec<usize>, idx: usize, connection: &mut Connection) {
-    let is_held = connection.awaits_file.is_some();
-    if is_held && !std::mem::replace(&mut connection.is_listed, true) {
+    if connection.awaits_file.is_some() {
+        enlist(listed, idx, connection);
+    }
+}
+
+fn enlist(listed: &mut Vec<usize>, idx: usize, connection: &mut Connection) {
+    if !std::mem::replace(&mut connection.is_listed, true) {
         listed.push(idx);
     }
 }

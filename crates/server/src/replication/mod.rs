@@ -19,7 +19,6 @@ use crate::mailbox::Mail;
 use crate::persistence::full_sync;
 use crate::role::replica::Replica;
 use crate::state::State;
-use crate::stats::counters::Counter;
 
 /// How often it looks, while there is somebody to look after.
 const LOOK: Duration = Duration::from_millis(100);
@@ -155,13 +154,7 @@ impl Keeper {
         let state = self.state;
         for replica in replicas.iter().filter(|replica| replica.is_behind_alone()) {
             let behind = replica.behind(&state.journal.backlog);
-            if state.is_too_far_behind(behind, &mut None) {
-                state.stats.count(Counter::OutputBufferDisconnections, 1);
-                log::warn!(
-                    "Client {} closed for overcoming of output buffer limits: the replica is \
-                     {behind} bytes behind.",
-                    replica.peer
-                );
+            if state.closes_for_lag(&replica.peer, behind, &mut None) {
                 state.role.forget(replica);
             }
         }
