@@ -26,6 +26,8 @@ pub enum Cause {
     Failover,
     /// SHUTDOWN waits for replicas.
     Ending,
+    /// DEBUG PAUSE-AFTER-FORK: the server stands still while a snapshot for replicas is made.
+    Standstill,
 }
 
 /// One pause: until this Unix time, and of all commands until that.
@@ -41,7 +43,7 @@ pub struct Pause {
     /// Unix time; 0 is no pause. One that is over may still be here.
     until_ms: AtomicU64,
     all_until_ms: AtomicU64,
-    by_cause: Mutex<[Until; 3]>,
+    by_cause: Mutex<[Until; 4]>,
 }
 
 impl Pause {
@@ -81,7 +83,7 @@ impl Pause {
         self.publish(&by_cause);
     }
 
-    fn publish(&self, by_cause: &[Until; 3]) {
+    fn publish(&self, by_cause: &[Until; 4]) {
         let latest = |of: fn(&Until) -> u64| by_cause.iter().map(of).max().unwrap_or(0);
         self.all_until_ms
             .store(latest(|until| until.all_ms), Ordering::Relaxed);

@@ -254,8 +254,8 @@ impl State {
         if is_over {
             self.stats.count(Counter::OutputBufferDisconnections, 1);
             log::warn!(
-                "Client {peer} closed for overcoming of output buffer limits: the replica is {behind} \
-                 bytes behind."
+                "Client {peer} scheduled to be closed ASAP for overcoming of output buffer limits. The \
+                 replica is {behind} bytes behind."
             );
         }
         is_over

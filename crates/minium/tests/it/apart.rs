@@ -244,6 +244,52 @@ fn who_loses_one_connection_loses_both_and_begins_anew() {
 }
 
 #[test]
+fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
+    let (primary, replica) = (start(&DUAL), start(&DUAL));
+    let (mut one, mut other) = (primary.client(), replica.client());
+    text("DEBUG POPULATE 1000", &mut one);
+    text("DEBUG PAUSE-AFTER-FORK 1", &mut one);
+    ask_to_follow(&replica, primary.port);
+    wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
+    assert_eq!(field("master_link_status", &mut other), "down");
+    wait_for("the primary stands still", || is_stopped(&primary).then_some(()));
+    signal("CONT", primary.process.id());
+    wait_for_link(&replica);
+    text("SET data new", &mut one);
+    wait_for_same(&primary, &replica);
+    let full = (field("sync_full", &mut one), field("sync_partial_ok", &mut one));
+    assert_eq!(full, ("1".to_owned(), "1".to_owned()));
+}
+
+#[test]
+fn who_has_loaded_and_gets_no_stream_asks_for_what_is_missing() {
+    let (primary, replica) = (start(&DUAL), start(&DUAL));
+    let (mut one, mut other) = (primary.client(), replica.client());
+    text("DEBUG POPULATE 1000", &mut one);
+    text("DEBUG PAUSE-AFTER-FORK 1", &mut one);
+    ask_to_follow(&replica, primary.port);
+    wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
+    wait_for("the primary stands still", || is_stopped(&primary).then_some(()));
+    signal("STOP", replica.process.id());
+    signal("CONT", primary.process.id());
+    text("DEBUG PAUSE-AFTER-FORK 0", &mut one);
+    text("SET data new", &mut one);
+    text("CLIENT KILL TYPE replica", &mut one);
+    signal("CONT", replica.process.id());
+    wait_for_link(&replica);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("sync_full", &mut one), "1", "what it had was enough");
+}
+
+/// Whether a signal has stopped it.
+fn is_stopped(server: &Server) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.id())).unwrap();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.starts_with(" T"))
+}
+
+#[test]
 fn a_primary_that_dies_meanwhile_leaves_the_old_data() {
     let (primary, replica) = (slow_primary(6000, &[]), start(&[]));
     let mut client = replica.client();

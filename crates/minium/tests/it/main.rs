@@ -6,6 +6,7 @@ mod aof;
 mod apart;
 mod aof_tools;
 mod debug;
+mod direct;
 mod ending;
 mod eviction;
 mod handover;

@@ -591,6 +591,16 @@ impl Config {
         self.number(const { slot("repl-diskless-load") }) == 0
     }
 
+    /// `repl-diskless-load on-empty-db`.
+    pub fn loads_empty_at_once(&self) -> bool {
+        self.number(const { slot("repl-diskless-load") }) == 1
+    }
+
+    /// `repl-diskless-load flush-before-load`.
+    pub fn flushes_before_load(&self) -> bool {
+        self.number(const { slot("repl-diskless-load") }) == 3
+    }
+
     /// `repl-diskless-sync`.
     pub fn syncs_without_disk(&self) -> bool {
         self.flag(const { slot("repl-diskless-sync") })

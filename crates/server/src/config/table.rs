@@ -311,8 +311,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "repl-diskless-load",
         "disabled",
         &["disabled", "on-empty-db", "swapdb", "flush-before-load"],
-    )
-    .tuning("a snapshot is received whole before the old data goes"),
+    ),
     boolean("repl-diskless-sync", "yes"),
     integer("repl-diskless-sync-delay", "5", 0, INT),
     integer("repl-diskless-sync-max-replicas", "0", 0, INT),

@@ -64,16 +64,16 @@ impl Engine {
         Some(locked)
     }
 
-    /// Puts the snapshot of a primary in the place of the data; nothing is left if it is broken. The
-    /// error is for the log.
-    pub fn load_from_primary(
+    /// Puts the snapshot of a primary in the place of the data, from the file of this path if it is in one;
+    /// nothing is left if it is broken. The error is for the log.
+    pub fn load_from_primary<R: Read + Send>(
         &mut self,
         locked: Locked<'static>,
-        (file, path): (File, &Path),
+        (source, path): (R, Option<&Path>),
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
         // What is no snapshot at all is no reason to throw anything away.
-        let parts = load::parts(self.state, file).map_err(|error| error.to_string())?;
+        let parts = load::parts(self.state, source).map_err(|error| error.to_string())?;
         // From here on the data is of no history, until all of the snapshot is there.
         let fresh = random_id()?;
         self.state.journal.backlog.stop();
@@ -87,7 +87,8 @@ impl Engine {
         }
         // The append-only file tells of the old data: it begins anew.
         let appends = append::switch_off(self.state) || self.state.config.appends();
-        let is_known = !appends || loaded.is_ok() && rewrite::adopt(self.state, path);
+        let adopts = |path| rewrite::adopt(self.state, path);
+        let is_known = !appends || loaded.is_ok() && path.is_some_and(adopts);
         let begun = match is_known {
             true => Ok(()),
             false => append::switch_on(self.state),
@@ -95,7 +96,8 @@ impl Engine {
         self.release(locked);
         self.state.saving.end_loading();
         loaded.map_err(|error| {
-            format!("Failed trying to load the MASTER synchronization DB: {error}")
+            let whence = if path.is_some() { "" } else { " from socket" };
+            format!("Failed trying to load the MASTER synchronization DB{whence}: {error}")
         })?;
         begun
     }

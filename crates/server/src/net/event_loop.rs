@@ -1262,7 +1262,7 @@ fn is_hoarding(state: &State, connection: &mut Connection, n_more: usize) -> boo
     if is_over {
         state.stats.count(Counter::OutputBufferDisconnections, 1);
         log::warn!(
-            "Client {} closed for overcoming of output buffer limits.",
+            "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
             connection.session.client.peer
         );
     }

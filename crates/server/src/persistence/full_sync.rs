@@ -19,7 +19,8 @@ use rdb::write::Writer;
 
 use super::save::{self, Form, Job};
 use crate::error::reason;
-use crate::io::process::stop_process;
+use crate::io::process::{stop_process, unix_time};
+use crate::pause::{Cause, Paused};
 use crate::role::replica::Replica;
 use crate::state::{State, random_id};
 
@@ -82,6 +83,13 @@ impl Out<'_> {
 /// Makes a snapshot for these replicas, which wait for one. On a thread of its own.
 pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     let started = Instant::now();
+    let stands_still = state.role.stops_at_sync.load(Relaxed);
+    if stands_still {
+        let (cause, now_ms) = (Cause::Standstill, unix_time().as_millis() as u64);
+        state
+            .pause
+            .begin(cause, Paused::All, i64::MAX as u64, now_ms);
+    }
     let is_direct = state.config.syncs_without_disk()
         && replicas
             .iter()
@@ -106,15 +114,21 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
     }
     state.announce_stream();
     state.mailboxes.wake();
-    if state.role.stops_at_sync.load(Relaxed) {
-        // What a child would go on with is done first.
-        let is_late = || started.elapsed() > STOPPED_MAX;
-        std::thread::sleep(BUSY);
-        while all.iter().any(|replica| replica.has_pieces()) && !is_late() {
-            std::thread::sleep(BUSY);
-        }
-        stop_process();
+    if stands_still {
+        stand_still(state, &all, started);
     }
+}
+
+/// DEBUG PAUSE-AFTER-FORK: stops the process once the snapshot, which a child would go on with, is out.
+fn stand_still(state: &State, replicas: &[Arc<Replica>], started: Instant) {
+    std::thread::sleep(BUSY);
+    let is_late = || started.elapsed() > STOPPED_MAX;
+    while replicas.iter().any(|replica| replica.has_pieces()) && !is_late() {
+        std::thread::sleep(BUSY);
+    }
+    stop_process();
+    state.pause.end(Cause::Standstill);
+    state.mailboxes.wake_all();
 }
 
 fn make(

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! In Valkey's way (`dual-channel-replication-enabled`) the second connection is asked first, tells where its
-//! snapshot stands, and the first one asks for the stream from there on.
+//! snapshot stands, and the first one asks for the stream from there on, while the snapshot comes: the
+//! primary may be slow to answer.
 //!
 //! A thread reads the first connection meanwhile, so that the primary need not keep the stream; beyond a
 //! limit it reads no further, and the primary keeps what follows. What is kept is run only once the snapshot
@@ -16,20 +17,25 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::handshake::Introduction;
+use super::handshake::{Introduction, Offered};
 use super::link::{Answer, Link, READ_BYTES};
-use super::reader::Reader;
+use super::reader::{Event, Reader};
+use super::receive::NO_LONGER_WANTED;
 use crate::error::reason;
 use crate::io::process::stop_process;
 use crate::role::Primary;
 use crate::state::State;
 
 const NOT_BEGUN: &str = "the primary does not begin the snapshot that it has announced";
+const NO_STREAM: &str = "the primary has no stream for the snapshot that it makes";
 
 /// How long it waits before a look whether there is room again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -78,14 +84,26 @@ impl Kept {
 #[derive(Default)]
 struct Keeping {
     kept: Mutex<Kept>,
+    /// The stream comes, if the connection is not lost.
+    has_begun: AtomicBool,
     /// The connection has ended, or is to be left to the link.
     is_over: AtomicBool,
     is_lost: AtomicBool,
 }
 
 impl Keeping {
-    /// Keeps what comes until it is told to end, or the connection does.
-    fn run(&self, mut stream: TcpStream, state: &State, note: impl Fn(u64)) {
+    /// Begins, then keeps what comes until it is told to end, or the connection does.
+    fn run(
+        &self,
+        mut stream: TcpStream,
+        state: &State,
+        begin: impl FnOnce(&Keeping, &mut TcpStream) -> Result<(), String>,
+        note: impl Fn(u64),
+    ) -> Result<(), String> {
+        let begun = begin(self, &mut stream);
+        self.is_lost.store(begun.is_err(), Relaxed);
+        self.has_begun.store(true, Release);
+        begun?;
         let mut room = vec![0; READ_BYTES];
         while !self.is_over.load(Relaxed) {
             let n_kept = self.kept.lock().len();
@@ -95,18 +113,62 @@ impl Keeping {
                 std::thread::sleep(PAUSE);
                 continue;
             }
-            match stream.read(&mut room[..n_free]) {
-                Ok(0) => return self.is_lost.store(true, Relaxed),
+            match read_some(&mut stream, &mut room[..n_free]) {
+                Ok(0) => {}
                 Ok(n) => {
                     self.kept.lock().push(&room[..n]);
                     note(n_kept + n as u64);
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => {}
-                    _ => return self.is_lost.store(true, Relaxed),
-                },
+                Err(_) => {
+                    self.is_lost.store(true, Relaxed);
+                    break; // the link finds that out when it has run what was kept
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Has the primary begin the stream behind the snapshot that it has offered.
+    fn join(
+        &self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+        offered: &Offered,
+        patience: Duration,
+    ) -> Result<(), String> {
+        Link::say(stream, &reader.join(offered).ok_or(NOT_BEGUN)?)?;
+        let mut heard_at = Instant::now();
+        while !self.is_over.load(Relaxed) && heard_at.elapsed() <= patience {
+            match reader.read()? {
+                Some(Event::Say(words)) => Link::say(stream, &words)?,
+                // Under another name the history has turned since the snapshot was begun.
+                Some(Event::Continue { replid })
+                    if replid.as_ref().is_none_or(|it| *it == offered.replid) =>
+                {
+                    return Ok(());
+                }
+                Some(_) => return Err(NO_STREAM.to_owned()),
+                None => {
+                    let n = reader.fill(READ_BYTES, |room| read_some(stream, room))?;
+                    if n > 0 {
+                        heard_at = Instant::now();
+                    }
+                }
+            }
+        }
+        Err("Timeout connecting to the MASTER...".to_owned())
+    }
+}
+
+/// Reads once; 0 if nothing came in time.
+pub(super) fn read_some(stream: &mut TcpStream, room: &mut [u8]) -> Result<usize, String> {
+    match stream.read(room) {
+        Ok(0) => Err("Connection with master lost.".to_owned()),
+        Ok(n) => Ok(n),
+        Err(error) => match error.kind() {
+            ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => Ok(0),
+            _ => Err(format!("Error reading from MASTER: {}", reason(&error))),
+        },
     }
 }
 
@@ -118,7 +180,7 @@ impl Link {
         primary: &Primary,
         id: u64,
     ) -> Result<(), String> {
-        self.keep_while(stream, |link| link.snapshot_of(primary, id))
+        self.keep_while(stream, |_, _| Ok(()), |link| link.snapshot_of(primary, id))
     }
 
     /// Likewise, in Valkey's way.
@@ -140,31 +202,31 @@ impl Link {
         let Answer::Offered(offered) = self.shake_hands(&mut second, &mut second_reader)? else {
             return Err(NOT_BEGUN.to_owned());
         };
-        let words = reader.join(&offered).ok_or(NOT_BEGUN)?;
         if self.state.role.stops_at_sync.load(Relaxed) {
             stop_process();
         }
-        Link::say(stream, &words)?;
-        match self.shake_hands(stream, reader)? {
-            // Under another name the history has turned since the snapshot was begun.
-            Answer::Continue(name) if name.as_ref().is_none_or(|it| *it == offered.replid) => {}
-            _ => return Err("the primary has no stream for the snapshot that it makes".to_owned()),
-        }
-        self.keep_while(stream, |link| {
-            let place = (&*offered.replid, offered.offset);
-            link.full(&mut second, &mut second_reader, place)
-        })?;
-        if let Some(database) = offered.database {
-            let place = &self.state.role.stream_database;
-            place.store(database.into(), Relaxed);
-        }
-        self.find_database()
+        let patience = self.state.config.replication_timeout();
+        self.keep_while(
+            stream,
+            |keeping, stream| keeping.join(stream, reader, &offered, patience),
+            |link| {
+                let place = (&*offered.replid, offered.offset);
+                link.full(&mut second, &mut second_reader, place)?;
+                if let Some(database) = offered.database {
+                    let place = &link.state.role.stream_database;
+                    place.store(database.into(), Relaxed);
+                }
+                link.find_database()
+            },
+        )
     }
 
-    /// Keeps what comes through one connection while `get` gets the snapshot through another one.
+    /// Keeps what comes through one connection, once `begin` has it come, while `get` gets the snapshot through
+    /// another one. If only the stream is missing in the end, the data is there, and can be gone on from.
     fn keep_while(
         &mut self,
         stream: &TcpStream,
+        begin: impl FnOnce(&Keeping, &mut TcpStream) -> Result<(), String> + Send,
         get: impl FnOnce(&mut Link) -> Result<(), String>,
     ) -> Result<(), String> {
         let first = stream.try_clone().map_err(|error| reason(&error))?;
@@ -177,27 +239,43 @@ impl Link {
             });
         };
         self.note(|primary| primary.kept = (0, 0));
-        let of_thread = keeping.clone();
-        let keeper = std::thread::Builder::new()
-            .name("repl-keeper".to_owned())
-            .spawn(move || of_thread.run(first, state, note))
-            .map_err(|error| reason(&error))?;
         let is_lost = keeping.clone();
         self.set_lost(Some(Box::new(move || is_lost.is_lost.load(Relaxed))));
         self.first = stream.try_clone().ok();
-        let result = get(self);
+        let result = std::thread::scope(|scope| {
+            let keeper = std::thread::Builder::new()
+                .name("repl-keeper".to_owned())
+                .spawn_scoped(scope, || keeping.run(first, state, begin, note))
+                .map_err(|error| reason(&error))?;
+            let result = get(self).and_then(|()| self.await_stream(&keeping));
+            keeping.is_over.store(true, Relaxed);
+            let kept = keeper.join();
+            let kept = kept.unwrap_or_else(|_| Err("the stream was not kept".to_owned()));
+            result.and(kept)
+        });
         self.first = None;
         self.set_lost(None);
-        keeping.is_over.store(true, Relaxed);
-        let ended = keeper
-            .join()
-            .map_err(|_| "the stream was not kept".to_owned());
-        result.and(ended)?;
+        result?;
         self.kept = std::mem::take(&mut *keeping.kept.lock());
         log::info!(
             "MASTER <-> REPLICA sync: Starting to stream replication buffer into the db ({} bytes).",
             self.kept.len()
         );
+        Ok(())
+    }
+
+    /// Waits until the stream comes, or is known not to.
+    fn await_stream(&self, keeping: &Keeping) -> Result<(), String> {
+        if keeping.has_begun.load(Acquire) {
+            return Ok(());
+        }
+        while !keeping.has_begun.load(Acquire) {
+            if !self.is_wanted() {
+                return Err(NO_LONGER_WANTED.to_owned());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        log::info!("Dual channel replication: Psync established after rdb load");
         Ok(())
     }
 

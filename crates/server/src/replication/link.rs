@@ -83,7 +83,43 @@ pub(super) enum Answer {
     Continue(Option<String>),
 }
 
-type IsLost = Box<dyn Fn() -> bool + Send>;
+type IsLost = dyn Fn() -> bool + Send + Sync;
+
+/// What ends a wait for the primary.
+pub(super) struct Watch<'a> {
+    pub(super) state: &'static State,
+    generation: u64,
+    is_lost: Option<&'a IsLost>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(link: &Link, is_lost: Option<&'a IsLost>) -> Watch<'a> {
+        Watch {
+            state: link.state,
+            generation: link.generation,
+            is_lost,
+        }
+    }
+
+    pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
+        self.state.role.note_link(self.generation, change);
+    }
+
+    /// Whether to wait on, who has waited since then.
+    pub(super) fn look(&self, since: Instant) -> Result<(), String> {
+        let (role, config) = (&self.state.role, &self.state.config);
+        if role.generation() != self.generation || self.state.is_stopping.load(Relaxed) {
+            return Err(NO_LONGER_WANTED.to_owned());
+        }
+        if self.is_lost.is_some_and(|is_lost| is_lost()) {
+            return Err("Connection with master lost.".to_owned());
+        }
+        match since.elapsed() > config.replication_timeout() {
+            true => Err("Timeout connecting to the MASTER...".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
 
 pub(super) struct Link {
     pub(super) state: &'static State,
@@ -98,7 +134,7 @@ pub(super) struct Link {
     /// Up to where the primary was told that it is.
     durable_to: Option<u64>,
     /// The place in the primary's stream is lost: only everything will do.
-    is_astray: bool,
+    pub(super) is_astray: bool,
     /// Since when the stream is followed.
     followed_since: Option<Instant>,
     /// Everything was asked for and began to come.
@@ -110,7 +146,7 @@ pub(super) struct Link {
     /// The connection that the stream comes through, while another one is read.
     pub(super) first: Option<TcpStream>,
     /// Whether that is lost.
-    is_lost: Option<IsLost>,
+    pub(super) is_lost: Option<Box<IsLost>>,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -147,12 +183,16 @@ impl Link {
         self.generation
     }
 
-    pub(super) fn set_lost(&mut self, is_lost: Option<IsLost>) {
+    pub(super) fn set_lost(&mut self, is_lost: Option<Box<IsLost>>) {
         self.is_lost = is_lost;
     }
 
+    fn watch(&self) -> Watch<'_> {
+        Watch::new(self, self.is_lost.as_deref())
+    }
+
     pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
-        self.state.role.note_link(self.generation, change);
+        self.watch().note(change);
     }
 
     /// Does nothing while DEBUG SLEEP makes the server look dead.
@@ -237,17 +277,14 @@ impl Link {
             Answer::Full(replid, offset) => {
                 self.is_copied = true;
                 self.full(&mut stream, &mut reader, (&replid, offset))?;
-                self.is_astray = false;
             }
             Answer::Apart(id) => {
                 self.is_copied = true;
                 self.full_apart(&stream, &primary, id)?;
-                self.is_astray = false;
             }
             Answer::Dual => {
                 self.is_copied = true;
                 self.full_dual((&mut stream, &mut reader), &primary)?;
-                self.is_astray = false;
             }
             Answer::Offered(_) => return Err("the primary offers what nobody asked for".into()),
             Answer::Continue(replid) => {
@@ -368,15 +405,7 @@ impl Link {
     ) -> Result<(), String> {
         let started = Instant::now();
         while !self.read(stream, reader)? {
-            if !self.is_wanted() {
-                return Err("the primary is no longer wanted".to_owned());
-            }
-            if self.is_lost.as_ref().is_some_and(|is_lost| is_lost()) {
-                return Err("Connection with master lost.".to_owned());
-            }
-            if started.elapsed() > self.state.config.replication_timeout() {
-                return Err("Timeout connecting to the MASTER...".to_owned());
-            }
+            self.watch().look(started)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! that follows the primary while there is one. What they know is in [`crate::role`].
 
 mod apart;
+mod direct;
 mod disk;
 pub mod handover;
 pub mod handshake;

@@ -1,7 +1,8 @@
-//! The snapshot of the primary: received whole, into a file, before anything of the old data goes.
+//! The snapshot of the primary: received whole, into a file, before anything of the old data goes, unless
+//! it is to be loaded as it comes (`direct`).
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +16,7 @@ use super::temporary::Temporary;
 use crate::error::reason;
 use crate::role::LinkState;
 
+pub(super) const NO_SNAPSHOT: &str = "the primary sends something else than a snapshot";
 pub(super) const NO_LONGER_WANTED: &str = "the primary is no longer wanted";
 
 fn cannot_write(error: &std::io::Error) -> String {
@@ -27,13 +29,13 @@ fn cannot_write(error: &std::io::Error) -> String {
 
 /// Has the primary hear an empty line each second, until it is dropped: while the snapshot is loaded nothing
 /// else tells it that this server is alive, and its patience has an end.
-struct Signs {
+pub(super) struct Signs {
     /// Taken to end the thread.
     thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Signs {
-    fn start(mut stream: TcpStream) -> Result<Signs, String> {
+    pub(super) fn start(mut stream: TcpStream) -> Result<Signs, String> {
         let (end, ended) = channel::<()>();
         let give = move || {
             while ended.recv_timeout(SIGN) == Err(RecvTimeoutError::Timeout) {
@@ -70,12 +72,13 @@ impl Link {
             primary.link = LinkState::Sync;
             primary.snapshot = (0, 0);
         });
+        if self.loads_at_once() {
+            return self.full_at_once(stream, reader, (replid, offset));
+        }
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
         let created = Temporary::create(&folder, self.generation());
         let mut temporary = created.map_err(|error| cannot_write(&error))?;
         let n_bytes = self.receive(stream, reader, &mut temporary.file)?;
-        log::info!("MASTER <-> REPLICA sync: Flushing old data");
-        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         if self.state.aof.is_fed() {
             let synced = temporary.file.sync_all(); // it becomes a part of that
             synced.map_err(|error| reason(&error))?;
@@ -87,9 +90,33 @@ impl Link {
         let file = file.map_err(|error| reason(&error))?;
         let heard = self.first.as_ref().unwrap_or(stream).try_clone();
         let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;
-        self.load((file, &temporary.path), n_bytes, (replid, offset))?;
+        self.load((file, Some(&temporary.path)), n_bytes, (replid, offset))?;
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
+    }
+
+    /// Up to the snapshot; its length, if that is known.
+    pub(super) fn header(
+        &mut self,
+        stream: &mut TcpStream,
+        reader: &mut Reader,
+        whereto: &str,
+    ) -> Result<Option<u64>, String> {
+        loop {
+            match reader.read()? {
+                Some(Event::Snapshot { n_bytes }) => {
+                    let what = n_bytes.map_or("streamed RDB".to_owned(), |n| format!("{n} bytes"));
+                    let how = n_bytes.map_or(" with EOF", |_| "");
+                    log::info!(
+                        "MASTER <-> REPLICA sync: receiving {what} from master{how} to {whereto}"
+                    );
+                    self.note(|primary| primary.snapshot.0 = n_bytes.unwrap_or(0));
+                    return Ok(n_bytes);
+                }
+                Some(_) => return Err(NO_SNAPSHOT.to_owned()),
+                None => self.await_more(stream, reader)?,
+            }
+        }
     }
 
     /// Writes the snapshot to a file; its length.
@@ -99,23 +126,13 @@ impl Link {
         reader: &mut Reader,
         file: &mut File,
     ) -> Result<u64, String> {
+        self.header(stream, reader, "disk")?;
         let mut n_done = 0;
         loop {
             if !self.is_wanted() {
                 return Err(NO_LONGER_WANTED.to_owned());
             }
             match reader.read()? {
-                Some(Event::Snapshot { n_bytes: None }) => log::info!(
-                    "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-                ),
-                Some(Event::Snapshot {
-                    n_bytes: Some(n_bytes),
-                }) => {
-                    log::info!(
-                        "MASTER <-> REPLICA sync: receiving {n_bytes} bytes from master to disk"
-                    );
-                    self.note(|primary| primary.snapshot.0 = n_bytes);
-                }
                 Some(Event::Piece(piece)) => {
                     let written = file.write_all(piece);
                     written.map_err(|error| cannot_write(&error))?;
@@ -123,21 +140,21 @@ impl Link {
                     self.note(|primary| primary.snapshot.1 = n_done);
                 }
                 Some(Event::Whole) => return Ok(n_done),
-                Some(_) => {
-                    return Err("the primary sends something else than a snapshot".to_owned());
-                }
+                Some(_) => return Err(NO_SNAPSHOT.to_owned()),
                 None => self.await_more(stream, reader)?,
             }
         }
     }
 
     /// Puts the snapshot in the place of the data.
-    fn load(
+    pub(super) fn load<R: Read + Send>(
         &mut self,
-        snapshot: (File, &Path),
+        (snapshot, path): (R, Option<&Path>),
         n_bytes: u64,
         (replid, offset): (&str, u64),
     ) -> Result<(), String> {
+        log::info!("MASTER <-> REPLICA sync: Flushing old data");
+        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         let (state, role) = (self.state, &self.state.role);
         let (applying, locked) = loop {
             let applying = role.applying.lock();
@@ -155,11 +172,13 @@ impl Link {
         role.stream_database.store(0, Relaxed);
         state.close_replicas(); // what they have is of another history
         self.engine.begin_tick();
-        self.engine.load_from_primary(locked, snapshot, n_bytes)?;
+        let source = (snapshot, path);
+        self.engine.load_from_primary(locked, source, n_bytes)?;
         self.durable.forget();
         role.begin_history(replid.to_owned());
         state.journal.backlog.follow(offset);
         drop(applying);
+        self.is_astray = false;
         self.session.queue = None;
         self.find_database()
     }
