@@ -76,7 +76,7 @@ impl Link {
             return self.full_at_once(stream, reader, (replid, offset));
         }
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
-        let created = Temporary::create(&folder, self.generation());
+        let created = Temporary::create(&folder);
         let mut temporary = created.map_err(|error| cannot_write(&error))?;
         let n_bytes = self.receive(stream, reader, &mut temporary.file)?;
         if self.state.aof.is_fed() {

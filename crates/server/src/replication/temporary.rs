@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::Builder;
 
 /// What such a name begins and ends with.
@@ -15,24 +16,27 @@ const NAME: (&str, &str) = ("temp-replica-", ".rdb");
 /// Other servers that may have the same names at once.
 const N_NAMES: u32 = 100;
 
-/// Such a file, which goes when this does.
+/// How many this process has made.
+static N_MADE: AtomicU64 = AtomicU64::new(0);
+
+/// Such a file, which goes soon after this does.
 pub(super) struct Temporary {
     pub(super) file: File,
     pub(super) path: PathBuf,
 }
 
 impl Temporary {
-    /// An empty one. A link that is no longer wanted may write still while the next one begins: each has its
-    /// own.
-    pub(super) fn create(folder: &Path, link: u64) -> io::Result<Temporary> {
-        let process = std::process::id();
+    /// An empty one. One that is no longer wanted may go still while the next one begins: each has a name of
+    /// its own.
+    pub(super) fn create(folder: &Path) -> io::Result<Temporary> {
+        let (process, number) = (std::process::id(), N_MADE.fetch_add(1, Relaxed));
         for n in 0..N_NAMES {
             let again = if n == 0 {
                 String::new()
             } else {
                 format!("-{n}")
             };
-            let name = format!("{}{process}-{link}{again}{}", NAME.0, NAME.1);
+            let name = format!("{}{process}-{number}{again}{}", NAME.0, NAME.1);
             let path = folder.join(name);
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).open(&path)?;
@@ -49,12 +53,14 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path); // it may have a place by now
-        // Who closes it last frees its blocks, and waits for seconds where the disk is busy.
-        if let Ok(file) = self.file.try_clone() {
-            let closer = Builder::new().name("closer".to_owned());
-            let _ = closer.spawn(move || drop(file)); // without a thread it is closed here
-        }
+        let (path, file) = (std::mem::take(&mut self.path), self.file.try_clone());
+        let remove = move || {
+            let _ = std::fs::remove_file(path); // it may have a place by now
+            drop(file);
+        };
+        // Who removes it, or closes it last and so frees its blocks, waits for seconds where the disk is busy.
+        // Without a thread it is a leftover for the next start.
+        let _ = Builder::new().name("remover".to_owned()).spawn(remove);
     }
 }
 
@@ -91,24 +97,29 @@ pub(super) fn remove_leftovers(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
     fn only_what_nobody_holds_is_a_leftover() {
         let folder = std::env::temp_dir().join(format!("temporary-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (one, other) = (Temporary::create(&folder, 1), Temporary::create(&folder, 1));
+        let (one, other) = (Temporary::create(&folder), Temporary::create(&folder));
         let (one, other) = (one.unwrap(), other.unwrap());
-        assert_ne!(one.path, other.path, "as two servers may name it alike");
+        assert_ne!(one.path, other.path);
         let [left, foreign] = ["temp-replica-1-7.rdb", "temp-1.rdb"].map(|name| folder.join(name));
         std::fs::write(&left, "half a snapshot").unwrap();
         std::fs::write(&foreign, "something else").unwrap();
         remove_leftovers(&folder);
         assert!(!left.exists() && foreign.exists());
         assert!(one.path.exists() && other.path.exists());
-        let path = one.path.clone();
+        let (path, since) = (one.path.clone(), Instant::now());
         drop((one, other));
-        assert!(!path.exists());
+        while path.exists() {
+            assert!(since.elapsed() < Duration::from_secs(20), "it stays");
+            std::thread::yield_now();
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
