@@ -422,22 +422,28 @@ impl<R: Record, D: Directory> Table<R, D> {
         false
     }
 
-    /// The record that a look-up of `hash` most likely finds. Reads the first
-    /// bucket, compares no key.
+    /// The record that a look-up of `hash` most likely finds. Reads buckets, compares no key.
     #[inline]
     pub fn likely(&self, hash: u64) -> Option<Ref<'_, R>> {
         let n = self.buckets();
         if n == 0 {
             return None;
         }
-        // SAFETY: the address is below n, and the caller's borrow keeps the segments alive.
-        let bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
-        let found = bucket.matches(tag_of(hash));
-        if found == 0 {
-            return None;
+        let mut bucket = NonNull::new(self.bucket(Self::address(hash, n)))?;
+        loop {
+            // SAFETY: buckets below n and their chains are alive while the table is borrowed.
+            let here = unsafe { bucket.as_ref() };
+            let mut found = here.matches(tag_of(hash));
+            while found != 0 {
+                let word = here.slots[found.trailing_zeros() as usize / 8];
+                if word >> HASH_SHIFT == hash & 0x7fff {
+                    // SAFETY: a slot in use holds a record.
+                    return Some(unsafe { view(word) });
+                }
+                found &= found - 1;
+            }
+            bucket = here.overflow()?;
         }
-        // SAFETY: what matches is a slot in use.
-        Some(unsafe { view(bucket.slots[found.trailing_zeros() as usize / 8]) })
     }
 
     #[inline]
