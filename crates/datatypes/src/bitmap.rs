@@ -8,6 +8,8 @@ pub mod field;
 
 use std::ops::Range;
 
+use crate::encoding::ones::count_ones;
+
 /// Bytes that an operation over several bitmaps works on at a time: they stay in the first cache.
 const BLOCK_BYTES: usize = 8 << 10;
 
@@ -35,65 +37,6 @@ pub fn count(bytes: &[u8], range: Range<u64>) -> u64 {
     let before = bytes[first] & !(0xff >> (range.start & 7));
     let after = bytes[last] & (0x7f >> ((range.end - 1) & 7));
     count_ones(&bytes[first..=last]) - u64::from(before.count_ones() + after.count_ones())
-}
-
-/// Words that are counted side by side, as wide as the registers that every processor has.
-type Lanes<const N: usize> = [u64; N];
-
-/// All ones.
-fn count_ones(bytes: &[u8]) -> u64 {
-    let (wide, rest) = count_in_lanes::<4>(bytes);
-    let (narrow, rest) = count_in_lanes::<1>(rest);
-    let rest = rest.iter().map(|byte| u64::from(byte.count_ones()));
-    wide + narrow + rest.sum::<u64>()
-}
-
-/// The ones of all whole chunks, and what is left. Sixteen words are summed bit by bit with carries
-/// before any is counted, so that there is one count for sixteen words, which the compiler does
-/// without a special instruction.
-fn count_in_lanes<const N: usize>(bytes: &[u8]) -> (u64, &[u8]) {
-    let mut chunks = bytes.chunks_exact(128 * N);
-    let zero = [0; N];
-    let (mut sixteens, mut ones, mut twos, mut fours, mut eights) = (0, zero, zero, zero, zero);
-    for chunk in &mut chunks {
-        let words = |at: usize| -> Lanes<N> {
-            std::array::from_fn(|lane| {
-                let mut word = [0; 8];
-                word.copy_from_slice(&chunk[(at * N + lane) * 8..][..8]);
-                u64::from_ne_bytes(word)
-            })
-        };
-        let mut carry = [zero; 8];
-        for (pair, carry) in carry.iter_mut().enumerate() {
-            *carry = add(&mut ones, words(pair * 2), words(pair * 2 + 1));
-        }
-        for pair in 0..4 {
-            carry[pair] = add(&mut twos, carry[pair * 2], carry[pair * 2 + 1]);
-        }
-        for pair in 0..2 {
-            carry[pair] = add(&mut fours, carry[pair * 2], carry[pair * 2 + 1]);
-        }
-        sixteens += ones_of(add(&mut eights, carry[0], carry[1]));
-    }
-    let sums = [ones, twos, fours, eights];
-    let sums = sums.into_iter().enumerate();
-    let in_chunks = sums.map(|(power, sum)| ones_of(sum) << power);
-    (16 * sixteens + in_chunks.sum::<u64>(), chunks.remainder())
-}
-
-fn ones_of<const N: usize>(words: Lanes<N>) -> u64 {
-    words.iter().map(|word| u64::from(word.count_ones())).sum()
-}
-
-/// Adds two words to `sum`, each bit for itself; the carries.
-#[inline]
-fn add<const N: usize>(sum: &mut Lanes<N>, a: Lanes<N>, b: Lanes<N>) -> Lanes<N> {
-    std::array::from_fn(|lane| {
-        let (was, a, b) = (sum[lane], a[lane], b[lane]);
-        let half = was ^ a;
-        sum[lane] = half ^ b;
-        was & a | half & b
-    })
 }
 
 /// The first eight bytes, the first of them highest.

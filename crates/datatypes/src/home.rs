@@ -191,6 +191,31 @@ impl Collection {
         }
     }
 
+    /// Asks the processor for the bucket of the element with this hash. Whether it has any.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) -> bool {
+        match self {
+            Collection::Set(set) => set.members().prefetch_bucket(hash),
+            Collection::Hash(fields) => fields.fields().prefetch_bucket(hash),
+            Collection::Zset(zset) => zset.members().prefetch_bucket(hash),
+            Collection::List(_) | Collection::Stream(_) => return false,
+        }
+        true
+    }
+
+    /// Asks the processor for the element with this hash: see [`Table::prefetch_record`].
+    ///
+    /// [`Table::prefetch_record`]: crate::encoding::table::Table::prefetch_record
+    #[inline]
+    pub fn prefetch_element(&self, hash: u64, n_known: usize) -> bool {
+        match self {
+            Collection::Set(set) => set.members().prefetch_record(hash, n_known),
+            Collection::Hash(fields) => fields.fields().prefetch_record(hash, n_known),
+            Collection::Zset(zset) => zset.members().prefetch_record(hash, n_known),
+            Collection::List(_) | Collection::Stream(_) => true,
+        }
+    }
+
     fn marks_mut(&mut self) -> Option<&mut Marks> {
         match self {
             Collection::List(_) | Collection::Stream(_) => None,

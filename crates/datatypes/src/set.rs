@@ -15,7 +15,7 @@ use crate::encoding::intset;
 use crate::encoding::listpack::{self, Item, ItemBuffer};
 use crate::encoding::marks::Marks;
 use crate::encoding::record::{Block, Keyed, body_in_table};
-use crate::encoding::table::{Table, hash};
+use crate::encoding::table::{Record, Table, hash};
 use crate::home::{Collection, Encoding, Home, Limits, NewPayload, Payload};
 use crate::pick::{self, Bits};
 
@@ -62,6 +62,11 @@ impl SetTable {
 
     pub(crate) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    #[inline]
+    pub(crate) fn members(&self) -> &Table<impl Record + use<>> {
+        &self.members
     }
 
     pub(crate) fn allocated_bytes(&self) -> usize {

@@ -15,6 +15,7 @@ use crate::keyspace::ShardId;
 use crate::registry::Registry;
 use crate::sync::{Guarded, RawLock};
 use datatypes::encoding::table::{Inline, Table};
+use datatypes::home::{Collection, Payload};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -211,16 +212,33 @@ impl Shard {
         table.prefetch_bucket(hash);
     }
 
-    /// Asks the processor for the entry of `hash`, if the lock is free.
+    /// Asks the processor for the entry of `hash`, if the lock is free: see [`Table::prefetch_record`].
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if self.lock.try_lock() {
-            // SAFETY: the lock was just taken, and is released below.
-            unsafe {
-                self.room().table.prefetch_record(hash);
-                self.lock.unlock();
-            }
+    pub fn prefetch_entry(&self, hash: u64, n_known: usize) -> bool {
+        let prefetch = |room: &Room| room.table.prefetch_record(hash, n_known);
+        self.if_free(prefetch).unwrap_or(true)
+    }
+
+    /// What `look` says of the collection that the key of `hash` most likely holds, if it holds one that
+    /// is no blob and the lock is free. Reads the entry.
+    #[inline]
+    pub fn peek(&self, hash: u64, look: impl FnOnce(&Collection) -> bool) -> Option<bool> {
+        self.if_free(|room| match room.table.likely(hash)?.payload() {
+            Payload::Big(big) => Some(look(big)),
+            _ => None,
+        })?
+    }
+
+    #[inline]
+    fn if_free<T>(&self, look: impl FnOnce(&Room) -> T) -> Option<T> {
+        if !self.lock.try_lock() {
+            return None;
         }
+        // SAFETY: the lock was just taken, and is released below.
+        let seen = look(unsafe { self.room() });
+        // SAFETY: as above.
+        unsafe { self.lock.unlock() };
+        Some(seen)
     }
 
     /// Notes that a key falls due at `deadline_ms`; whether that is sooner than all before.

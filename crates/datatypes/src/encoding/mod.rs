@@ -4,6 +4,7 @@ pub mod blob;
 pub mod intset;
 pub mod listpack;
 pub mod marks;
+pub mod ones;
 pub mod quicklist;
 pub mod ranktree;
 pub mod record;

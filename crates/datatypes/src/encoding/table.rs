@@ -393,23 +393,56 @@ impl<R: Record, D: Directory> Table<R, D> {
         }
     }
 
-    /// Asks the processor for the record of `hash`, as far as the bucket tells. Reads the bucket.
+    /// Asks the processor for the record of `hash`, as far as the first `n_known` buckets of its chain
+    /// tell, which were asked for before; else for the next one. False if that is all. Reads the buckets.
     #[inline]
-    pub fn prefetch_record(&self, hash: u64) {
+    pub fn prefetch_record(&self, hash: u64, n_known: usize) -> bool {
         let n = self.buckets();
         if n == 0 {
-            return;
+            return true;
         }
         // SAFETY: the address is below n, and the caller's borrow keeps the segments alive.
-        let bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
-        let found = bucket.matches(tag_of(hash));
-        if found != 0 {
-            let slot = found.trailing_zeros() as usize / 8;
-            let record = (bucket.slots[slot] & ADDRESS) as *const u8;
-            prefetch(record);
-            prefetch(record.wrapping_add(64)); // most values of some length reach there
-        } else if let Some(next) = bucket.overflow() {
+        let mut bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
+        for _ in 0..n_known {
+            let found = bucket.matches(tag_of(hash));
+            if found != 0 {
+                let slot = found.trailing_zeros() as usize / 8;
+                let record = (bucket.slots[slot] & ADDRESS) as *const u8;
+                prefetch(record);
+                prefetch(record.wrapping_add(64)); // most values of some length reach there
+                return true;
+            }
+            let Some(next) = bucket.overflow() else {
+                return true;
+            };
             prefetch(next.as_ptr().cast());
+            // SAFETY: a bucket's chain is alive as long as the bucket.
+            bucket = unsafe { next.as_ref() };
+        }
+        false
+    }
+
+    /// The record that a look-up of `hash` most likely finds. Reads buckets, compares no key.
+    #[inline]
+    pub fn likely(&self, hash: u64) -> Option<Ref<'_, R>> {
+        let n = self.buckets();
+        if n == 0 {
+            return None;
+        }
+        let mut bucket = NonNull::new(self.bucket(Self::address(hash, n)))?;
+        loop {
+            // SAFETY: buckets below n and their chains are alive while the table is borrowed.
+            let here = unsafe { bucket.as_ref() };
+            let mut found = here.matches(tag_of(hash));
+            while found != 0 {
+                let word = here.slots[found.trailing_zeros() as usize / 8];
+                if word >> HASH_SHIFT == hash & 0x7fff {
+                    // SAFETY: a slot in use holds a record.
+                    return Some(unsafe { view(word) });
+                }
+                found &= found - 1;
+            }
+            bucket = here.overflow()?;
         }
     }
 

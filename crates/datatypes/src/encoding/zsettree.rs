@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::marks::Marks;
 use super::ranktree::{Entries, Entry, RankTree};
 use super::scored::{Scored, member_at};
-use super::table::{Ref, Table, hash};
+use super::table::{Record, Ref, Table, hash};
 
 /// Members whose removal is prepared at a time.
 const REMOVAL_CHUNK: usize = 256;
@@ -82,6 +82,11 @@ impl ZsetTree {
             block_bytes: 0,
             marks: Marks::default(),
         }
+    }
+
+    #[inline]
+    pub(crate) fn members(&self) -> &Table<impl Record + use<>> {
+        &self.table
     }
 
     /// Number of members.

@@ -132,6 +132,11 @@ pub struct HashTable {
 }
 
 impl HashTable {
+    #[inline]
+    pub(crate) fn fields(&self) -> &Table<impl crate::encoding::table::Record + use<>> {
+        &self.fields
+    }
+
     /// The number of fields. O(1).
     #[inline]
     pub fn len(&self) -> usize {

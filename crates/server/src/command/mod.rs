@@ -98,6 +98,8 @@ pub struct Command {
     pub kind: Kind,
     /// Where its keys are.
     pub keys: Keys,
+    /// Which argument names an element of its first key's value, perhaps one of several; 0 if none does.
+    pub element: usize,
     /// See [`Reach`].
     pub reach: Reach,
     /// What it does with its keys; [`Access::Read`] or [`Access::Modify`] if not said.
@@ -116,6 +118,8 @@ pub struct Command {
     pub syntax: &'static str,
     /// Constant or logarithmic time.
     pub is_fast: bool,
+    /// Takes about as long as its reply is.
+    pub is_as_long_as_reply: bool,
     /// May need memory.
     pub needs_memory: bool,
     /// Allowed before AUTH.
@@ -154,6 +158,7 @@ impl Command {
             arity,
             kind,
             keys: Keys::None,
+            element: 0,
             reach: Reach::Keys,
             access: None,
             second_access: None,
@@ -163,6 +168,7 @@ impl Command {
             declares: None,
             syntax: "",
             is_fast: false,
+            is_as_long_as_reply: false,
             needs_memory: false,
             needs_no_auth: false,
             leaves_clock: false,
@@ -311,9 +317,21 @@ impl Command {
         self
     }
 
+    /// Looks the argument at `at` up in its key's value.
+    pub const fn element(mut self, at: usize) -> Command {
+        self.element = at;
+        self
+    }
+
     /// Constant or logarithmic time.
     pub const fn fast(mut self) -> Command {
         self.is_fast = true;
+        self
+    }
+
+    /// Takes about as long as its reply is.
+    pub const fn as_long_as_reply(mut self) -> Command {
+        self.is_as_long_as_reply = true;
         self
     }
 
@@ -468,7 +486,7 @@ impl Command {
     /// Whether it takes about as long as any other: small requests with small replies do.
     #[inline]
     pub fn is_quick(&self) -> bool {
-        self.is_fast || self.about.1 == "O(1)"
+        self.is_fast || self.is_as_long_as_reply || self.about.1 == "O(1)"
     }
 
     /// What a request needs. FUNCTION LOAD writes, and a script that says anything of itself does

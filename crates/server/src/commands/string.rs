@@ -67,6 +67,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("getrange", 4, getrange)
         .syntax("key start end")
         .key(1)
+        .as_long_as_reply()
         .group("string")
         .about("2.4.0", "O(N) in the bytes returned", "Returns a part of a string."),
     Command::write("getset", 3, getset)
@@ -177,6 +178,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("substr", 4, getrange)
         .syntax("key start end")
         .key(1)
+        .as_long_as_reply()
         .deprecated("2.0.0", "`GETRANGE`")
         .group("string")
         .about("1.0.0", "O(N) in the bytes returned", "Returns a part of a string; use GETRANGE."),

@@ -23,7 +23,7 @@ const EXACT_BELOW_US: i64 = 1000;
 /// Requests of more words, or with a longer last one, are timed one by one; so are longer replies.
 const SMALL_REQUEST_WORDS: usize = 8;
 const SMALL_WORD_BYTES: usize = 4096;
-const SMALL_REPLY_BYTES: usize = 1024;
+const SMALL_REPLY_BYTES: usize = 4096;
 /// A log of large commands that begins below this wants every command by itself.
 const EXACT_BELOW_BYTES: i64 = 4096;
 /// What the protocol adds to a word at most, and the word's share of what stands in front of all.

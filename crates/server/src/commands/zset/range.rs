@@ -32,6 +32,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrange", -4, zrange)
         .syntax("key start=string stop=string [sortby(BYSCORE|BYLEX)] [REV] [LIMIT limit(offset count)] [WITHSCORES]")
         .key(1)
+        .as_long_as_reply()
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Returns the members of a range."),
     Command::read("zrangebylex", -4, zrangebylex)
@@ -43,6 +44,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrangebyscore", -4, zrangebyscore)
         .syntax("key min=double max=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
+        .as_long_as_reply()
         .deprecated("6.2.0", "`ZRANGE` with `BYSCORE`")
         .group("sorted-set")
         .about("1.0.5", "O(log(N)+M)", "Returns the members in a range of scores."),
@@ -74,6 +76,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrevrange", -4, zrevrange)
         .syntax("key start stop [WITHSCORES]")
         .key(1)
+        .as_long_as_reply()
         .deprecated("6.2.0", "`ZRANGE` with `REV`")
         .group("sorted-set")
         .about("1.2.0", "O(log(N)+M)", "Returns a range of ranks, highest score first."),
@@ -86,6 +89,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read("zrevrangebyscore", -4, zrevrangebyscore)
         .syntax("key max=double min=double [WITHSCORES] [LIMIT limit(offset count)]")
         .key(1)
+        .as_long_as_reply()
         .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYSCORE`")
         .group("sorted-set")
         .about("2.2.0", "O(log(N)+M)", "Returns a range of scores, highest first."),
