@@ -40,6 +40,8 @@ use crate::waits::{Goal, Waits};
 
 /// Shards of a database for each event loop; see the lock protocol.
 const SHARDS_PER_THREAD: usize = 128;
+/// How long a turn to primary waits for the link at a time before it looks whether that loads a snapshot.
+const LOADING_LOOK: Duration = Duration::from_millis(10);
 /// How often memory in use is looked up anew while what counts for nothing changes.
 const TRIES: usize = 4;
 /// Shards of a database at most.
@@ -436,7 +438,15 @@ impl State {
     /// Follows nobody from now on; false if that is so already. The error is for the client.
     pub fn lead(&self) -> Result<bool, String> {
         let replid = random_id()?;
-        let _applied = self.role.applying.lock(); // what runs now still belongs to the old history
+        let _applied = loop {
+            // What runs now still belongs to the old history.
+            if let Some(applied) = self.role.applying.try_lock_for(LOADING_LOOK) {
+                break applied;
+            }
+            if self.saving.is_loading() {
+                return Err(Error::Loading.to_string()); // for as long as its primary likes
+            }
+        };
         if !self.role.is_replica() {
             return Ok(false);
         }

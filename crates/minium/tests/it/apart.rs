@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 
 use crate::replicas::{field, follow, start, wait_for_link, wait_for_same};
-use crate::{Server, signal, text, wait_for};
+use crate::{Server, is_stopped, signal, text, wait_for};
 
 /// Valkey's way.
 const DUAL: [&str; 2] = ["--dual-channel-replication-enabled", "yes"];
@@ -252,7 +252,7 @@ fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
     ask_to_follow(&replica, primary.port);
     wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
     assert_eq!(field("master_link_status", &mut other), "down");
-    wait_for("the primary stands still", || is_stopped(&primary).then_some(()));
+    wait_for("the primary stands still", || is_stopped(primary.process.id()).then_some(()));
     signal("CONT", primary.process.id());
     wait_for_link(&replica);
     text("SET data new", &mut one);
@@ -269,24 +269,21 @@ fn who_has_loaded_and_gets_no_stream_asks_for_what_is_missing() {
     text("DEBUG PAUSE-AFTER-FORK 1", &mut one);
     ask_to_follow(&replica, primary.port);
     wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
-    wait_for("the primary stands still", || is_stopped(&primary).then_some(()));
+    wait_for("the primary stands still", || is_stopped(primary.process.id()).then_some(()));
     signal("STOP", replica.process.id());
     signal("CONT", primary.process.id());
     text("DEBUG PAUSE-AFTER-FORK 0", &mut one);
     text("SET data new", &mut one);
-    text("CLIENT KILL TYPE replica", &mut one);
+    // It may have said already whose stream it wants.
+    let list = text("CLIENT LIST TYPE normal", &mut one);
+    let is_its = |of: &&str| of.contains("cmd=psync") || of.contains("cmd=replconf");
+    let its = list.split("id=").find(is_its);
+    let id = its.and_then(|of| of.split(' ').next()).expect(&list);
+    assert_eq!(text(&format!("CLIENT KILL ID {id}"), &mut one), ":1");
     signal("CONT", replica.process.id());
     wait_for_link(&replica);
     wait_for_same(&primary, &replica);
     assert_eq!(field("sync_full", &mut one), "1", "what it had was enough");
-}
-
-/// Whether a signal has stopped it.
-fn is_stopped(server: &Server) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.id())).unwrap();
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| rest.starts_with(" T"))
 }
 
 #[test]

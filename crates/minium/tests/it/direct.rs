@@ -1,7 +1,10 @@
 //! Snapshots that are loaded as they come: `repl-diskless-load`.
 
-use crate::replicas::{field, follow, start, wait_for_link, wait_for_same};
-use crate::{Server, signal, text, wait_for};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use crate::replicas::{FLAGS, field, follow, start, wait_for_link, wait_for_same};
+use crate::{Server, folder, signal, text, wait_for};
 
 const BEFORE: [&str; 2] = ["--repl-diskless-load", "flush-before-load"];
 const IF_EMPTY: [&str; 2] = ["--repl-diskless-load", "on-empty-db"];
@@ -12,22 +15,29 @@ const WAYS: [&[&str]; 4] = [
     &["--dual-channel-replication-enabled", "yes"],
     &["--repl-diskless-sync", "no"],
 ];
+const BY_FILE: &[&str] = WAYS[3];
 
-/// A primary whose snapshots take a second, with data, and a replica that has asked for it.
+/// A primary whose snapshots take twenty seconds and as long to load, with data, and a replica that has asked for it.
 fn begun(way: &[&str], more: &[&str], data: &str) -> (Server, Server) {
     let primary = start(way);
     let mut one = primary.client();
     text("DEBUG POPULATE 20000 key 100", &mut one);
-    text(
-        "FUNCTION LOAD '#!lua name=lib\nredis.register_function(\"f\", function() return 1 end)'",
-        &mut one,
-    );
-    text("CONFIG SET rdb-key-save-delay 50", &mut one);
-    let replica = start(&[way, more].concat());
+    let library = "#!lua name=lib\nredis.register_function{function_name='f', \
+                   callback=function() return 1 end, flags={'no-writes'}}";
+    one.call(&["FUNCTION", "LOAD", library]).unwrap();
+    if way != BY_FILE {
+        text("CONFIG SET rdb-key-save-delay 1000", &mut one);
+    }
+    let replica = start(&[way, more, &["--key-load-delay", "1000"]].concat());
     let mut other = replica.client();
     text(data, &mut other);
     text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut other);
     (primary, replica)
+}
+
+fn hurry(primary: &Server, replica: &Server) {
+    text("CONFIG SET rdb-key-save-delay 0", &mut primary.client());
+    text("CONFIG SET key-load-delay 0", &mut replica.client());
 }
 
 fn wait_until_it_loads(replica: &Server) {
@@ -43,6 +53,7 @@ fn what_is_loaded_as_it_comes_is_the_same() {
         let (mut one, mut other) = (primary.client(), replica.client());
         assert!(text("GET old", &mut other).starts_with("-LOADING"));
         text("SET written meanwhile", &mut one);
+        hurry(&primary, &replica);
         wait_for_link(&replica);
         wait_for_same(&primary, &replica);
         assert_eq!(text("FCALL_RO f 0", &mut other), text("FCALL_RO f 0", &mut one));
@@ -58,19 +69,21 @@ fn what_is_lost_on_its_way_leaves_nothing_of_itself() {
         let (primary, replica) = begun(way, &BEFORE, "SET old data");
         wait_until_it_loads(&replica);
         signal("KILL", primary.process.id());
+        text("CONFIG SET key-load-delay 0", &mut replica.client());
         let mut client = replica.client();
         wait_for("it has given up", || (field("loading", &mut client) == "0").then_some(()));
         let n_keys = text("DBSIZE", &mut client);
         // One that was in a file may have been on its way whole.
-        let is_whole = n_keys == ":20000" && way == WAYS[3];
+        let is_whole = n_keys == ":20000" && way == BY_FILE;
         assert!(n_keys == ":0" || is_whole, "{n_keys} keys by way {way:?}");
+        let answer = text("FCALL_RO f 0", &mut client);
+        assert_eq!(answer == ":1", is_whole, "{answer}");
     }
 }
 
 #[test]
 fn who_is_stopped_need_not_wait_for_the_rest() {
-    let (primary, mut replica) = begun(&[], &BEFORE, "SET old data");
-    text("CONFIG SET rdb-key-save-delay 100000", &mut primary.client()); // half an hour
+    let (_primary, mut replica) = begun(&[], &BEFORE, "SET old data");
     wait_until_it_loads(&replica);
     let mut client = replica.client();
     assert!(text("REPLICAOF NO ONE", &mut client).starts_with("-LOADING"), "as in Redis");
@@ -82,15 +95,18 @@ fn who_is_stopped_need_not_wait_for_the_rest() {
 #[test]
 fn data_that_is_there_stays_until_the_new_has_come_unless_it_may_go() {
     let (primary, replica) = begun(&[], &IF_EMPTY, "SET old data");
-    let (mut one, mut other) = (primary.client(), replica.client());
-    wait_for("it comes", || (field("master_sync_read_bytes", &mut other) != "0").then_some(()));
+    let mut other = replica.client();
+    wait_for("it comes", || {
+        let n_bytes = field("master_sync_read_bytes", &mut other).parse::<u64>();
+        n_bytes.is_ok_and(|n| n > 0).then_some(())
+    });
     assert_eq!(text("GET old", &mut other), "\"data\"");
-    text("CONFIG SET rdb-key-save-delay 0", &mut one);
+    hurry(&primary, &replica);
     wait_for_same(&primary, &replica);
 
     let (primary, replica) = begun(&[], &IF_EMPTY, "PING");
     wait_until_it_loads(&replica);
-    text("CONFIG SET rdb-key-save-delay 0", &mut primary.client());
+    hurry(&primary, &replica);
     wait_for_same(&primary, &replica);
 }
 
@@ -108,4 +124,72 @@ fn its_append_only_file_has_it() {
     let before = text("DEBUG DIGEST", &mut client);
     text("DEBUG LOADAOF", &mut client);
     assert_eq!(text("DEBUG DIGEST", &mut client), before);
+}
+
+#[test]
+fn a_copy_in_vain_leaves_the_append_only_file_as_it_was() {
+    for is_promoted in [false, true] {
+        let primary = start(&[]);
+        let mut one = primary.client();
+        text("DEBUG POPULATE 20000", &mut one);
+        text("CONFIG SET rdb-key-save-delay 1000", &mut one);
+        let folder = folder(&format!("copy-in-vain-{is_promoted}"));
+        let flags = [&FLAGS[..], &BEFORE, &["--appendonly", "yes"]].concat();
+        let replica = Server::start_in(&folder, &flags);
+        let mut other = replica.client();
+        text("SET old data", &mut other);
+        text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut other);
+        wait_until_it_loads(&replica);
+        signal("KILL", primary.process.id());
+        wait_for("it has given up", || (field("loading", &mut other) == "0").then_some(()));
+        assert_eq!(text("DBSIZE", &mut other), ":0");
+        if is_promoted {
+            assert_eq!(text("REPLICAOF NO ONE", &mut other), "+OK");
+            text("SET new data", &mut other);
+            wait_for("the file begins anew", || {
+                let left = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"];
+                let is_done = left.iter().all(|name| field(name, &mut other) == "0");
+                is_done.then_some(())
+            });
+        }
+        signal("KILL", replica.process.id());
+        let replica = Server::start_in(&folder, &flags);
+        let mut client = replica.client();
+        let (old, new) = (text("GET old", &mut client), text("GET new", &mut client));
+        let is_there = [&old, &new].map(|value| value == "\"data\"");
+        assert_eq!(is_there, [!is_promoted, is_promoted], "{old} {new}");
+    }
+}
+
+#[test]
+fn a_primary_that_begins_and_falls_silent_holds_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let replica = start(&[&BEFORE[..], &["--repl-rdb-channel", "no"]].concat());
+    let mut client = replica.client();
+    text("SET old data", &mut client);
+    text(&format!("REPLICAOF 127.0.0.1 {port}"), &mut client);
+    let (mut link, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(link.try_clone().unwrap());
+    loop {
+        let mut line = String::new();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "it has left");
+        match line.trim_end() {
+            "PING" => link.write_all(b"+PONG\r\n").unwrap(),
+            "REPLCONF" => link.write_all(b"+OK\r\n").unwrap(),
+            "PSYNC" => break,
+            _ => {}
+        }
+    }
+    let mark = "m".repeat(40);
+    let begun = format!("+FULLRESYNC {} 0\r\n$EOF:{mark}\r\nR", "a".repeat(40));
+    link.write_all(begun.as_bytes()).unwrap();
+    wait_for("it has begun", || {
+        let info = text("INFO replication", &mut client);
+        info.contains("master_sync_in_progress:1").then_some(())
+    });
+    assert_eq!(text("GET old", &mut client), "\"data\"");
+    assert_eq!(text("SET old still", &mut client).split(' ').next(), Some("-READONLY"));
+    assert_eq!(text("REPLICAOF NO ONE", &mut client), "+OK");
+    assert_eq!(text("GET old", &mut client), "\"data\"");
 }

@@ -11,6 +11,7 @@ use crate::command::context::Order;
 use crate::command::{AdminCtx, Args, Category, Command, Flag};
 use crate::error::{Error, Result};
 use crate::pause::{Cause, Paused};
+use crate::persistence::append;
 use crate::role::failover::Plan;
 use crate::role::replica::Replica;
 use crate::role::{LinkState, Role};
@@ -82,10 +83,10 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let (state, role) = (ctx.state, &ctx.state.role);
+    let role = &ctx.state.role;
     let (host, port) = (args.take()?, args.take()?);
     if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
-        if state.lead().map_err(Error::Owned)? {
+        if lead(ctx)? {
             log::info!("MASTER MODE enabled (user request from '{}')", ctx.session.client.peer);
         }
         reply.ok();
@@ -112,6 +113,16 @@ fn replicaof(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>)
     ctx.order = Some(Order::Follow);
     reply.ok();
     Ok(())
+}
+
+/// Follows nobody from now on; false if that is so already. An append-only file that a copy in vain has left
+/// off goes on.
+fn lead(ctx: &AdminCtx<'_>) -> Result<bool> {
+    let has_turned = ctx.state.lead().map_err(Error::Owned)?;
+    if has_turned && ctx.state.config.appends() {
+        append::switch_on(ctx.state).map_err(|reason| Error::Owned(format!("ERR {reason}")))?;
+    }
+    Ok(has_turned)
 }
 
 fn failover(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<()> {
@@ -468,7 +479,7 @@ fn part(ctx: &mut AdminCtx<'_>, replica: &Arc<Replica>, reply: &mut Reply<'_>) -
 
 /// PSYNC ... FAILOVER: the primary hands over to this replica.
 fn take_over(ctx: &AdminCtx<'_>, replid: &str) -> Result<()> {
-    let (state, role) = (ctx.state, &ctx.state.role);
+    let role = &ctx.state.role;
     log::info!("Failover request received for replid {replid}.");
     if !role.is_replica() {
         return Err(Error::Plain("ERR PSYNC FAILOVER can't be sent to a master."));
@@ -476,7 +487,7 @@ fn take_over(ctx: &AdminCtx<'_>, replid: &str) -> Result<()> {
     if !replid.eq_ignore_ascii_case(&role.ids().replid) {
         return Err(Error::Plain("ERR PSYNC FAILOVER replid must match my replid."));
     }
-    state.lead().map_err(Error::Owned)?;
+    lead(ctx)?;
     let peer = &ctx.session.client.peer;
     log::info!("MASTER MODE enabled (failover request from '{peer}')");
     Ok(())

@@ -69,11 +69,9 @@ impl Engine {
     pub fn load_from_primary<R: Read + Send>(
         &mut self,
         locked: Locked<'static>,
-        (source, path): (R, Option<&Path>),
+        (parts, path): (Parts<R>, Option<&Path>),
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
-        // What is no snapshot at all is no reason to throw anything away.
-        let parts = load::parts(self.state, source).map_err(|error| error.to_string())?;
         // From here on the data is of no history, until all of the snapshot is there.
         let fresh = random_id()?;
         self.state.journal.backlog.stop();
@@ -85,13 +83,13 @@ impl Engine {
         if loaded.is_err() {
             self.clear(&locked); // better nothing than a part
         }
-        // The append-only file tells of the old data: it begins anew.
+        // The append-only file tells of the old data: it begins anew. Without new data it stays as it was, off,
+        // until there is some, or this server is a primary: it may be the last copy of anything.
         let appends = append::switch_off(self.state) || self.state.config.appends();
         let adopts = |path| rewrite::adopt(self.state, path);
-        let is_known = !appends || loaded.is_ok() && path.is_some_and(adopts);
-        let begun = match is_known {
-            true => Ok(()),
-            false => append::switch_on(self.state),
+        let begun = match appends && loaded.is_ok() && !path.is_some_and(adopts) {
+            true => append::switch_on(self.state),
+            false => Ok(()),
         };
         self.release(locked);
         self.state.saving.end_loading();

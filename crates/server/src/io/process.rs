@@ -48,10 +48,10 @@ pub fn unix_time() -> std::time::Duration {
         .unwrap_or_default()
 }
 
-/// Has no thread run any more until somebody continues the process.
+/// Has no thread run any more until somebody continues the process. This one goes no further: the signal is its
+/// own, while one for the process may be another's.
 pub fn stop_process() {
-    let process = rustix::process::getpid();
-    if let Err(error) = rustix::process::kill_process(process, rustix::process::Signal::STOP) {
+    if let Err(error) = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP) {
         log::warn!("The process could not stop itself: {error}");
     }
 }

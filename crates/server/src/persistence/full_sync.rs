@@ -121,9 +121,8 @@ pub fn serve(state: &'static State, mut replicas: Vec<Arc<Replica>>) {
 
 /// DEBUG PAUSE-AFTER-FORK: stops the process once the snapshot, which a child would go on with, is out.
 fn stand_still(state: &State, replicas: &[Arc<Replica>], started: Instant) {
-    std::thread::sleep(BUSY);
     let is_late = || started.elapsed() > STOPPED_MAX;
-    while replicas.iter().any(|replica| replica.has_pieces()) && !is_late() {
+    while !replicas.iter().all(|replica| replica.has_its_snapshot()) && !is_late() {
         std::thread::sleep(BUSY);
     }
     stop_process();
@@ -160,12 +159,15 @@ fn make(
         at_cut: &mut begin,
     };
     let mut cut = loop {
-        let between = state.role.applying.lock();
-        match save::cut(state, &mut job) {
-            Err(reason) if reason == save::WALKING => {}
-            other => break other?,
+        if let Some(_between) = state.role.applying.try_lock_for(BUSY) {
+            match save::cut(state, &mut job) {
+                Err(reason) if reason == save::WALKING => {}
+                other => break other?,
+            }
         }
-        drop(between);
+        if must_stop() {
+            return Err("no replica is left".to_owned());
+        }
         std::thread::sleep(BUSY);
     };
     state.announce_stream(); // what they are told before anything is made of the snapshot

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use super::handshake::{Introduction, Offered};
 use super::link::{Answer, Link, READ_BYTES};
 use super::reader::{Event, Reader};
-use super::receive::NO_LONGER_WANTED;
+use super::receive::{NO_LONGER_WANTED, Place};
 use crate::error::reason;
 use crate::io::process::stop_process;
 use crate::role::Primary;
@@ -88,7 +88,7 @@ struct Keeping {
     has_begun: AtomicBool,
     /// The connection has ended, or is to be left to the link.
     is_over: AtomicBool,
-    is_lost: AtomicBool,
+    is_lost: Arc<AtomicBool>,
 }
 
 impl Keeping {
@@ -156,7 +156,10 @@ impl Keeping {
                 }
             }
         }
-        Err("Timeout connecting to the MASTER...".to_owned())
+        match self.is_over.load(Relaxed) {
+            true => Ok(()), // there is another reason
+            false => Err("Timeout connecting to the MASTER...".to_owned()),
+        }
     }
 }
 
@@ -210,13 +213,12 @@ impl Link {
             stream,
             |keeping, stream| keeping.join(stream, reader, &offered, patience),
             |link| {
-                let place = (&*offered.replid, offered.offset);
-                link.full(&mut second, &mut second_reader, place)?;
-                if let Some(database) = offered.database {
-                    let place = &link.state.role.stream_database;
-                    place.store(database.into(), Relaxed);
-                }
-                link.find_database()
+                let place = Place {
+                    replid: &offered.replid,
+                    offset: offered.offset,
+                    database: offered.database.unwrap_or(0),
+                };
+                link.full(&mut second, &mut second_reader, place)
             },
         )
     }
@@ -239,8 +241,7 @@ impl Link {
             });
         };
         self.note(|primary| primary.kept = (0, 0));
-        let is_lost = keeping.clone();
-        self.set_lost(Some(Box::new(move || is_lost.is_lost.load(Relaxed))));
+        self.watch.is_lost = keeping.is_lost.clone();
         self.first = stream.try_clone().ok();
         let result = std::thread::scope(|scope| {
             let keeper = std::thread::Builder::new()
@@ -251,10 +252,10 @@ impl Link {
             keeping.is_over.store(true, Relaxed);
             let kept = keeper.join();
             let kept = kept.unwrap_or_else(|_| Err("the stream was not kept".to_owned()));
-            result.and(kept)
+            kept.and(result)
         });
         self.first = None;
-        self.set_lost(None);
+        self.watch.is_lost = Arc::default();
         result?;
         self.kept = std::mem::take(&mut *keeping.kept.lock());
         log::info!(
@@ -266,16 +267,16 @@ impl Link {
 
     /// Waits until the stream comes, or is known not to.
     fn await_stream(&self, keeping: &Keeping) -> Result<(), String> {
-        if keeping.has_begun.load(Acquire) {
-            return Ok(());
-        }
+        let is_late = !keeping.has_begun.load(Acquire);
         while !keeping.has_begun.load(Acquire) {
             if !self.is_wanted() {
                 return Err(NO_LONGER_WANTED.to_owned());
             }
             std::thread::sleep(PAUSE);
         }
-        log::info!("Dual channel replication: Psync established after rdb load");
+        if is_late && !keeping.is_lost.load(Relaxed) {
+            log::info!("Dual channel replication: Psync established after rdb load");
+        }
         Ok(())
     }
 
@@ -290,7 +291,9 @@ impl Link {
         let (mut reader, words) = Reader::begin(about);
         Link::say(&mut second, &words)?;
         match self.shake_hands(&mut second, &mut reader)? {
-            Answer::Full(replid, offset) => self.full(&mut second, &mut reader, (&replid, offset)),
+            Answer::Full(replid, offset) => {
+                self.full(&mut second, &mut reader, Place::new(&replid, offset))
+            }
             _ => Err(NOT_BEGUN.to_owned()),
         }
     }

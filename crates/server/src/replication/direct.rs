@@ -11,13 +11,13 @@ use std::time::Instant;
 use super::apart::read_some;
 use super::link::{Link, READ_BYTES, Watch};
 use super::reader::{Event, Reader};
-use super::receive::{NO_SNAPSHOT, Signs};
+use super::receive::{NO_SNAPSHOT, Place, Signs};
 use crate::error::reason;
 use crate::stats::counters::Counter;
 
 /// What comes of a snapshot, up to its end.
 struct Incoming<'a> {
-    watch: Watch<'a>,
+    watch: Watch,
     stream: &'a mut TcpStream,
     reader: &'a mut Reader,
     /// What came and was not taken yet, from `pos` on.
@@ -30,7 +30,7 @@ struct Incoming<'a> {
 impl Incoming<'_> {
     /// Waits for the next piece, or the end.
     fn next(&mut self) -> Result<(), String> {
-        let since = Instant::now();
+        let mut since = Instant::now();
         loop {
             match self.reader.read()? {
                 Some(Event::Piece(piece)) => {
@@ -54,8 +54,8 @@ impl Incoming<'_> {
                     let counter = Counter::ReplicationInputBytes;
                     self.watch.state.stats.count(counter, n as u64);
                     if n > 0 {
-                        self.watch
-                            .note(|primary| primary.heard_at = Some(Instant::now()));
+                        since = Instant::now();
+                        self.watch.note(|primary| primary.heard_at = Some(since));
                     }
                 }
             }
@@ -88,13 +88,12 @@ impl Link {
         &mut self,
         stream: &mut TcpStream,
         reader: &mut Reader,
-        place: (&str, u64),
+        n_bytes: u64,
+        place: Place<'_>,
     ) -> Result<(), String> {
-        let n_bytes = self.header(stream, reader, "parser")?;
         let heard = self.first.as_ref().unwrap_or(stream).try_clone();
-        let is_lost = self.is_lost.take();
         let mut incoming = Incoming {
-            watch: Watch::new(self, is_lost.as_deref()),
+            watch: self.watch.clone(),
             stream,
             reader,
             piece: Vec::new(),
@@ -102,13 +101,11 @@ impl Link {
             n_bytes: 0,
             is_whole: false,
         };
-        incoming.next()?; // it comes, indeed: nothing is held meanwhile
         let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;
-        self.load((&mut incoming, None), n_bytes.unwrap_or(0), place)?;
+        self.load((&mut incoming, None), n_bytes, place)?;
         while !incoming.is_whole {
             incoming.next()?; // the mark at the end
         }
-        self.set_lost(is_lost);
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! The link to the primary: connects, gets the data or goes on where it was, and runs what comes.
 //!
-//! A snapshot is received whole before anything is thrown away: at every moment the data is the old or
-//! the new. A command of the primary runs as one of a client does, and its bytes are handed on, as they
+//! A snapshot is received whole before anything is thrown away, unless it may be loaded as it comes (`direct`):
+//! at every moment the data is the old or the new. A command of the primary runs as one of a client does, and its bytes are handed on, as they
 //! came, to replicas of this server; those of a transaction together, when it ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use resp::reply::{Proto, Reply};
@@ -17,7 +17,7 @@ use super::apart::Kept;
 use super::disk::Durable;
 use super::handshake::{Introduction, Offered};
 use super::reader::{Event, Reader};
-use super::receive::NO_LONGER_WANTED;
+use super::receive::{NO_LONGER_WANTED, Place};
 use crate::command::Commands;
 use crate::dispatch;
 use crate::error::reason;
@@ -83,24 +83,16 @@ pub(super) enum Answer {
     Continue(Option<String>),
 }
 
-type IsLost = dyn Fn() -> bool + Send + Sync;
-
 /// What ends a wait for the primary.
-pub(super) struct Watch<'a> {
+#[derive(Clone)]
+pub(super) struct Watch {
     pub(super) state: &'static State,
     generation: u64,
-    is_lost: Option<&'a IsLost>,
+    /// Whether the connection is lost that is not read meanwhile.
+    pub(super) is_lost: Arc<AtomicBool>,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(link: &Link, is_lost: Option<&'a IsLost>) -> Watch<'a> {
-        Watch {
-            state: link.state,
-            generation: link.generation,
-            is_lost,
-        }
-    }
-
+impl Watch {
     pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
         self.state.role.note_link(self.generation, change);
     }
@@ -111,7 +103,7 @@ impl<'a> Watch<'a> {
         if role.generation() != self.generation || self.state.is_stopping.load(Relaxed) {
             return Err(NO_LONGER_WANTED.to_owned());
         }
-        if self.is_lost.is_some_and(|is_lost| is_lost()) {
+        if self.is_lost.load(Relaxed) {
             return Err("Connection with master lost.".to_owned());
         }
         match since.elapsed() > config.replication_timeout() {
@@ -125,7 +117,7 @@ pub(super) struct Link {
     pub(super) state: &'static State,
     pub(super) engine: Engine,
     pub(super) session: Session,
-    generation: u64,
+    pub(super) watch: Watch,
     /// Bytes of the transaction that is coming.
     block: Vec<u8>,
     acked_at: Instant,
@@ -145,8 +137,6 @@ pub(super) struct Link {
     pub(super) kept: Kept,
     /// The connection that the stream comes through, while another one is read.
     pub(super) first: Option<TcpStream>,
-    /// Whether that is lost.
-    pub(super) is_lost: Option<Box<IsLost>>,
     /// The connection as CLIENT LIST shows it, and CLIENT KILL ends it: between two commands.
     shown: Option<Arc<Client>>,
 }
@@ -159,7 +149,11 @@ impl Link {
             state,
             engine,
             session,
-            generation,
+            watch: Watch {
+                state,
+                generation,
+                is_lost: Arc::default(),
+            },
             block: Vec::new(),
             acked_at: Instant::now(),
             durable: Durable::default(),
@@ -170,29 +164,20 @@ impl Link {
             n_vain: 0,
             kept: Kept::default(),
             first: None,
-            is_lost: None,
             shown: None,
         }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        self.state.role.generation() == self.generation && !self.state.is_stopping.load(Relaxed)
+        self.state.role.generation() == self.generation() && !self.state.is_stopping.load(Relaxed)
     }
 
     pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    pub(super) fn set_lost(&mut self, is_lost: Option<Box<IsLost>>) {
-        self.is_lost = is_lost;
-    }
-
-    fn watch(&self) -> Watch<'_> {
-        Watch::new(self, self.is_lost.as_deref())
+        self.watch.generation
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Primary)) {
-        self.watch().note(change);
+        self.watch.note(change);
     }
 
     /// Does nothing while DEBUG SLEEP makes the server look dead.
@@ -276,7 +261,7 @@ impl Link {
         match answer? {
             Answer::Full(replid, offset) => {
                 self.is_copied = true;
-                self.full(&mut stream, &mut reader, (&replid, offset))?;
+                self.full(&mut stream, &mut reader, Place::new(&replid, offset))?;
             }
             Answer::Apart(id) => {
                 self.is_copied = true;
@@ -405,7 +390,7 @@ impl Link {
     ) -> Result<(), String> {
         let started = Instant::now();
         while !self.read(stream, reader)? {
-            self.watch().look(started)?;
+            self.watch.look(started)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::reader::{Event, Reader};
 use super::temporary::Temporary;
 use crate::error::reason;
+use crate::persistence::load;
 use crate::role::LinkState;
 
 pub(super) const NO_SNAPSHOT: &str = "the primary sends something else than a snapshot";
@@ -25,6 +26,25 @@ fn cannot_write(error: &std::io::Error) -> String {
         "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA \
          synchronization: {why}"
     )
+}
+
+/// Where a snapshot stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) replid: &'a str,
+    pub(super) offset: u64,
+    /// The database of the stream behind it, unless that names it.
+    pub(super) database: u16,
+}
+
+impl Place<'_> {
+    pub(super) fn new(replid: &str, offset: u64) -> Place<'_> {
+        Place {
+            replid,
+            offset,
+            database: 0,
+        }
+    }
 }
 
 /// Has the primary hear an empty line each second, until it is dropped: while the snapshot is loaded nothing
@@ -39,6 +59,8 @@ impl Signs {
         let (end, ended) = channel::<()>();
         let give = move || {
             while ended.recv_timeout(SIGN) == Err(RecvTimeoutError::Timeout) {
+                // The keeper may say something here, too, each time in one piece: a primary passes over empty
+                // lines in between.
                 let _ = stream.write(b"\n"); // who reads the stream finds out that it is lost
             }
         };
@@ -65,21 +87,28 @@ impl Link {
         &mut self,
         stream: &mut TcpStream,
         reader: &mut Reader,
-        (replid, offset): (&str, u64),
+        place: Place<'_>,
     ) -> Result<(), String> {
-        log::info!("Full resync from master: {replid}:{offset}");
+        log::info!("Full resync from master: {}:{}", place.replid, place.offset);
         self.note(|primary| {
             primary.link = LinkState::Sync;
             primary.snapshot = (0, 0);
         });
-        if self.loads_at_once() {
-            return self.full_at_once(stream, reader, (replid, offset));
+        let n_bytes = self.header(stream, reader)?;
+        let goes_direct = self.loads_at_once();
+        let whereto = if goes_direct { "parser" } else { "disk" };
+        let what = n_bytes.map_or("streamed RDB".to_owned(), |n| format!("{n} bytes"));
+        let how = n_bytes.map_or(" with EOF", |_| "");
+        log::info!("MASTER <-> REPLICA sync: receiving {what} from master{how} to {whereto}");
+        self.note(|primary| primary.snapshot.0 = n_bytes.unwrap_or(0));
+        if goes_direct {
+            return self.full_at_once(stream, reader, n_bytes.unwrap_or(0), place);
         }
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
         let created = Temporary::create(&folder);
         let mut temporary = created.map_err(|error| cannot_write(&error))?;
         let n_bytes = self.receive(stream, reader, &mut temporary.file)?;
-        if self.state.aof.is_fed() {
+        if self.state.aof.is_fed() || self.state.config.appends() {
             let synced = temporary.file.sync_all(); // it becomes a part of that
             synced.map_err(|error| reason(&error))?;
         }
@@ -90,29 +119,20 @@ impl Link {
         let file = file.map_err(|error| reason(&error))?;
         let heard = self.first.as_ref().unwrap_or(stream).try_clone();
         let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;
-        self.load((file, Some(&temporary.path)), n_bytes, (replid, offset))?;
+        self.load((file, Some(&temporary.path)), n_bytes, place)?;
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
     }
 
     /// Up to the snapshot; its length, if that is known.
-    pub(super) fn header(
+    fn header(
         &mut self,
         stream: &mut TcpStream,
         reader: &mut Reader,
-        whereto: &str,
     ) -> Result<Option<u64>, String> {
         loop {
             match reader.read()? {
-                Some(Event::Snapshot { n_bytes }) => {
-                    let what = n_bytes.map_or("streamed RDB".to_owned(), |n| format!("{n} bytes"));
-                    let how = n_bytes.map_or(" with EOF", |_| "");
-                    log::info!(
-                        "MASTER <-> REPLICA sync: receiving {what} from master{how} to {whereto}"
-                    );
-                    self.note(|primary| primary.snapshot.0 = n_bytes.unwrap_or(0));
-                    return Ok(n_bytes);
-                }
+                Some(Event::Snapshot { n_bytes }) => return Ok(n_bytes),
                 Some(_) => return Err(NO_SNAPSHOT.to_owned()),
                 None => self.await_more(stream, reader)?,
             }
@@ -126,7 +146,6 @@ impl Link {
         reader: &mut Reader,
         file: &mut File,
     ) -> Result<u64, String> {
-        self.header(stream, reader, "disk")?;
         let mut n_done = 0;
         loop {
             if !self.is_wanted() {
@@ -151,11 +170,11 @@ impl Link {
         &mut self,
         (snapshot, path): (R, Option<&Path>),
         n_bytes: u64,
-        (replid, offset): (&str, u64),
+        place: Place<'_>,
     ) -> Result<(), String> {
-        log::info!("MASTER <-> REPLICA sync: Flushing old data");
-        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         let (state, role) = (self.state, &self.state.role);
+        // What is no snapshot at all is no reason to throw anything away.
+        let parts = load::parts(state, snapshot).map_err(|error| error.to_string())?;
         let (applying, locked) = loop {
             let applying = role.applying.lock();
             if !self.is_wanted() {
@@ -169,14 +188,19 @@ impl Link {
             }
             drop(applying); // who has the locks may be about to end this history
         };
-        role.stream_database.store(0, Relaxed);
+        if path.is_none() && !self.loads_at_once() {
+            return Err("keys were written while the snapshot was on its way".to_owned());
+        }
+        log::info!("MASTER <-> REPLICA sync: Flushing old data");
+        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+        role.stream_database.store(place.database.into(), Relaxed);
         state.close_replicas(); // what they have is of another history
         self.engine.begin_tick();
-        let source = (snapshot, path);
-        self.engine.load_from_primary(locked, source, n_bytes)?;
+        let parts = (parts, path);
+        self.engine.load_from_primary(locked, parts, n_bytes)?;
         self.durable.forget();
-        role.begin_history(replid.to_owned());
-        state.journal.backlog.follow(offset);
+        role.begin_history(place.replid.to_owned());
+        state.journal.backlog.follow(place.offset);
         drop(applying);
         self.is_astray = false;
         self.session.queue = None;

@@ -4,7 +4,7 @@
 //! Several servers may stand in one folder, even with one number of a process (in containers); the lock tells
 //! them apart, names do not.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -55,8 +55,12 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         let (path, file) = (std::mem::take(&mut self.path), self.file.try_clone());
         let remove = move || {
-            let _ = std::fs::remove_file(path); // it may have a place by now
-            drop(file);
+            let inode = |facts: io::Result<Metadata>| facts.ok().map(|facts| facts.ino());
+            let own = file.as_ref().map(File::metadata);
+            // Unless it has a place of its own by now, and another server a file of this name.
+            if own.is_ok_and(|own| inode(own) == inode(std::fs::metadata(&path))) {
+                let _ = std::fs::remove_file(&path);
+            }
         };
         // Who removes it, or closes it last and so frees its blocks, waits for seconds where the disk is busy.
         // Without a thread it is a leftover for the next start.
@@ -105,15 +109,19 @@ mod tests {
     fn only_what_nobody_holds_is_a_leftover() {
         let folder = std::env::temp_dir().join(format!("temporary-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        // Another server of the same number has one of the next name.
+        let next = format!("temp-replica-{}-{}.rdb", std::process::id(), N_MADE.load(Relaxed));
+        let foreign_lock = File::create(folder.join(&next)).unwrap();
+        foreign_lock.lock().unwrap();
         let (one, other) = (Temporary::create(&folder), Temporary::create(&folder));
         let (one, other) = (one.unwrap(), other.unwrap());
-        assert_ne!(one.path, other.path);
+        assert_ne!(one.path, folder.join(&next));
         let [left, foreign] = ["temp-replica-1-7.rdb", "temp-1.rdb"].map(|name| folder.join(name));
         std::fs::write(&left, "half a snapshot").unwrap();
         std::fs::write(&foreign, "something else").unwrap();
         remove_leftovers(&folder);
         assert!(!left.exists() && foreign.exists());
-        assert!(one.path.exists() && other.path.exists());
+        assert!(one.path.exists() && other.path.exists() && folder.join(&next).exists());
         let (path, since) = (one.path.clone(), Instant::now());
         drop((one, other));
         while path.exists() {

@@ -122,7 +122,7 @@ pub struct Replica {
     is_dual: AtomicBool,
     /// It is such a `main`.
     is_dual_main: AtomicBool,
-    /// Since when all of its snapshot is out, though `main` is still to come for the stream.
+    /// Since when all of its snapshot is out.
     out_since: OnceLock<Instant>,
     /// Since when its connection is gone, though `main` is still to come for the stream.
     gone_since: OnceLock<Instant>,
@@ -355,9 +355,9 @@ impl Replica {
         matches!(*self.feed.lock(), Feed::Stream(_))
     }
 
-    /// Whether something of its snapshot waits for its socket.
-    pub fn has_pieces(&self) -> bool {
-        matches!(&*self.feed.lock(), Feed::Payload { n_bytes, .. } if *n_bytes > 0)
+    /// Whether all of its snapshot is out, or is not wanted any more.
+    pub fn has_its_snapshot(&self) -> bool {
+        self.out_since.get().is_some() || self.is_lost()
     }
 
     /// Bytes that are there for it alone and wait for its socket.
@@ -512,6 +512,10 @@ impl Replica {
                     self.room.notify_all();
                     return Next::Piece;
                 }
+                // Who asks for more has sent what he was given before.
+                if matches!(rest, Rest::Word) {
+                    self.out_since.get_or_init(Instant::now);
+                }
                 match rest {
                     Rest::Pieces => return Next::Nothing,
                     Rest::Later => return self.sign(out),
@@ -520,15 +524,17 @@ impl Replica {
                         return Next::Done;
                     }
                     // The end of a snapshot of unknown length is the end of what has come.
-                    Rest::Word if self.is_dual() => {
-                        self.out_since.get_or_init(Instant::now);
-                        return Next::Nothing; // it keeps the stream for who is to come
-                    }
+                    // It keeps the stream for who is to come.
+                    Rest::Word if self.is_dual() => return Next::Nothing,
                     Rest::Word if !is_online => return Next::Nothing,
                     Rest::Word => {}
                     Rest::File(file, at) => {
                         out.resize(PIECE_BYTES, 0);
-                        match file.read_at(out, *at) {
+                        let n = file.read_at(out, *at);
+                        if matches!(n, Ok(0)) {
+                            self.out_since.get_or_init(Instant::now);
+                        }
+                        match n {
                             Ok(0) if self.is_channel() => {
                                 out.clear();
                                 *feed = Feed::Sent;

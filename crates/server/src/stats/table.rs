@@ -283,7 +283,11 @@ pub const FIELDS: &[Field] = &[
     persistence("loading_loaded_bytes", |s| number(s.persistence.loading?.n_read)),
     persistence("loading_loaded_perc", |s| {
         let loading = s.persistence.loading?;
-        let share = loading.n_read as f64 / loading.n_bytes.max(1) as f64;
+        // Of a stream nobody knows how long it is.
+        let share = match loading.n_bytes {
+            0 => 0.0,
+            n_bytes => loading.n_read as f64 / n_bytes as f64,
+        };
         Some(format!("{:.2}", share * 100.0))
     }),
     stats("total_connections_received", |s| counted(s, Counter::ConnectionsReceived)),
