@@ -207,13 +207,24 @@ impl Collection {
     ///
     /// [`Table::prefetch_record`]: crate::encoding::table::Table::prefetch_record
     #[inline]
-    pub fn prefetch_element(&self, hash: u64, n_known: usize) -> bool {
+    pub fn prefetch_element(&self, hash: u64) -> bool {
         match self {
-            Collection::Set(set) => set.members().prefetch_record(hash, n_known),
-            Collection::Hash(fields) => fields.fields().prefetch_record(hash, n_known),
-            Collection::Zset(zset) => zset.members().prefetch_record(hash, n_known),
+            Collection::Set(set) => set.members().prefetch_record(hash),
+            Collection::Hash(fields) => fields.fields().prefetch_record(hash),
+            Collection::Zset(zset) => zset.members().prefetch_record(hash),
             Collection::List(_) | Collection::Stream(_) => true,
         }
+    }
+
+    /// Likewise after that, if it is in the bucket behind its first one; true, as no more is asked for.
+    pub fn prefetch_late_element(&self, hash: u64) -> bool {
+        match self {
+            Collection::Set(set) => set.members().prefetch_late_record(hash),
+            Collection::Hash(fields) => fields.fields().prefetch_late_record(hash),
+            Collection::Zset(zset) => zset.members().prefetch_late_record(hash),
+            Collection::List(_) | Collection::Stream(_) => {}
+        }
+        true
     }
 
     fn marks_mut(&mut self) -> Option<&mut Marks> {

@@ -141,7 +141,7 @@ impl<'k> Locked<'k> {
     /// Asks the processor for the entry of `hash` in a shard that is held.
     pub fn prefetch(&self, id: ShardId, hash: u64) {
         if self.holds(id) {
-            self.room(id).table.prefetch_record(hash, 1);
+            self.room(id).table.prefetch_record(hash);
         }
     }
 

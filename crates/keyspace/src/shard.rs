@@ -214,9 +214,14 @@ impl Shard {
 
     /// Asks the processor for the entry of `hash`, if the lock is free: see [`Table::prefetch_record`].
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64, n_known: usize) -> bool {
-        let prefetch = |room: &Room| room.table.prefetch_record(hash, n_known);
+    pub fn prefetch_entry(&self, hash: u64) -> bool {
+        let prefetch = |room: &Room| room.table.prefetch_record(hash);
         self.if_free(prefetch).unwrap_or(true)
+    }
+
+    /// Likewise after that, if it is in the bucket behind its first one.
+    pub fn prefetch_late_entry(&self, hash: u64) {
+        self.if_free(|room| room.table.prefetch_late_record(hash));
     }
 
     /// What `look` says of the collection that the key of `hash` most likely holds, if it holds one that

@@ -123,6 +123,26 @@ struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
+    /// Asks the processor for the record that has the tag of `hash`; else for the next bucket, and is false.
+    #[inline]
+    fn prefetch_record(&self, hash: u64) -> bool {
+        let found = self.matches(tag_of(hash));
+        if found != 0 {
+            let slot = found.trailing_zeros() as usize / 8;
+            let record = (self.slots[slot] & ADDRESS) as *const u8;
+            prefetch(record);
+            prefetch(record.wrapping_add(64)); // most values of some length reach there
+            return true;
+        }
+        match self.overflow() {
+            Some(next) => {
+                prefetch(next.as_ptr().cast());
+                false
+            }
+            None => true,
+        }
+    }
+
     /// A bit at 8·i for every slot i whose tag is `tag`, seen through eight-byte arithmetic.
     #[inline]
     fn matches(&self, tag: u8) -> u64 {
@@ -393,33 +413,31 @@ impl<R: Record, D: Directory> Table<R, D> {
         }
     }
 
-    /// Asks the processor for the record of `hash`, as far as the first `n_known` buckets of its chain
-    /// tell, which were asked for before; else for the next one. False if that is all. Reads the buckets.
+    /// Asks the processor for the record of `hash`, as far as the bucket tells, which was asked for before;
+    /// else for the next one of its chain, and is false then. Reads the bucket.
     #[inline]
-    pub fn prefetch_record(&self, hash: u64, n_known: usize) -> bool {
+    pub fn prefetch_record(&self, hash: u64) -> bool {
         let n = self.buckets();
         if n == 0 {
             return true;
         }
         // SAFETY: the address is below n, and the caller's borrow keeps the segments alive.
-        let mut bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
-        for _ in 0..n_known {
-            let found = bucket.matches(tag_of(hash));
-            if found != 0 {
-                let slot = found.trailing_zeros() as usize / 8;
-                let record = (bucket.slots[slot] & ADDRESS) as *const u8;
-                prefetch(record);
-                prefetch(record.wrapping_add(64)); // most values of some length reach there
-                return true;
+        let bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
+        bucket.prefetch_record(hash)
+    }
+
+    /// Likewise after that, of the next bucket.
+    #[inline(never)]
+    pub fn prefetch_late_record(&self, hash: u64) {
+        let n = self.buckets();
+        if n > 0 {
+            // SAFETY: the address is below n, and the caller's borrow keeps the segments alive.
+            let bucket = unsafe { &*self.bucket(Self::address(hash, n)) };
+            if let Some(next) = bucket.overflow() {
+                // SAFETY: a bucket's chain is alive as long as the bucket.
+                unsafe { next.as_ref() }.prefetch_record(hash);
             }
-            let Some(next) = bucket.overflow() else {
-                return true;
-            };
-            prefetch(next.as_ptr().cast());
-            // SAFETY: a bucket's chain is alive as long as the bucket.
-            bucket = unsafe { next.as_ref() };
         }
-        false
     }
 
     /// The record that a look-up of `hash` most likely finds. Reads buckets, compares no key.

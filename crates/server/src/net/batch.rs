@@ -165,14 +165,18 @@ impl<'a> Batch<'a> {
             return;
         }
         let mut late: u32 = 0;
-        for (i, (_, hash)) in rows.iter().enumerate() {
-            if let Some((shard, hash)) = hash.and_then(|hash| Some((shard(hash)?, hash))) {
-                late |= u32::from(!shard.prefetch_entry(hash, 1)) << i;
+        for (i, (_, hash)) in rows.iter().take(self.ends.len()).enumerate() {
+            if let Some(hash) = *hash
+                && let Some(shard) = shard(hash)
+            {
+                late |= u32::from(!shard.prefetch_entry(hash)) << i;
             }
         }
         while late != 0 {
-            if let Some(hash) = rows[late.trailing_zeros() as usize].1 {
-                shard(hash).inspect(|shard| _ = shard.prefetch_entry(hash, 2));
+            if let Some(hash) = rows[late.trailing_zeros() as usize].1
+                && let Some(shard) = shard(hash)
+            {
+                shard.prefetch_late_entry(hash);
             }
             late &= late - 1;
         }
@@ -212,12 +216,15 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        for n_known in [1, 2] {
+        for look in [
+            Collection::prefetch_element,
+            Collection::prefetch_late_element,
+        ] {
             let mut n_late = 0;
             for i in 0..n {
                 let (key, element) = elements[i];
-                let look = |big: &Collection| big.prefetch_element(element, n_known);
-                if shard(key).and_then(|shard| shard.peek(key, look)) == Some(false) {
+                let peeked = shard(key).and_then(|shard| shard.peek(key, |big| look(big, element)));
+                if peeked == Some(false) {
                     elements[n_late] = elements[i];
                     n_late += 1;
                 }
