@@ -63,9 +63,8 @@ pub fn write_entry(writer: &mut Writer, manner: Manner, entry: &Entry) {
     save::value(writer, value.0, value.1);
 }
 
-/// Bytes from which on what was written is put aside, so that nothing large grows under a lock, and the
-/// saver is not long at one.
-const SEGMENT_BYTES: usize = 64 << 10;
+/// Bytes from which on what was written is put aside, so that nothing large grows under a lock.
+const SEGMENT_BYTES: usize = 256 << 10;
 
 /// Keys of several databases, one behind the other.
 struct Stretch {

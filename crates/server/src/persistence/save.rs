@@ -30,7 +30,7 @@ use crate::stats::memory;
 use crate::stats::table::REDIS_VERSION;
 
 /// Bytes that are written to the file at a time.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 /// How long a delayed save sleeps before it looks whether it is still delayed.
 const DELAY_LOOK: Duration = Duration::from_millis(10);
 /// After so much work the processor is left to who waits for it. Not after each step: where another process
@@ -406,7 +406,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         } else if cut.gather.is_over() {
             written = Err("the disk is too slow for what changes meanwhile".to_owned());
         } else {
-            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES, &mut progress);
+            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES);
         }
         if written.is_err() {
             cut.walk.abort();
@@ -414,7 +414,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         progress.note(state, &*cut.gather, job.must_stop);
     }
     written?;
-    write_chunk(&mut saved, &*cut.gather, 0, &mut progress)?;
+    write_chunk(&mut saved, &*cut.gather, 0)?;
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
         false => saved.commit().map_err(|error| reason(&error)),
@@ -427,14 +427,8 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     Ok(is_put.then_some(cut.changes))
 }
 
-fn write_chunk(
-    saved: &mut Saved,
-    gather: &dyn Gathering,
-    bytes_min: usize,
-    progress: &mut Progress,
-) -> Result<(), String> {
+fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
-        progress.give_way(); // packing a segment takes some hundred microseconds
         saved
             .write(&segment.into_bytes())
             .map_err(|error| reason(&error))?;
@@ -466,16 +460,11 @@ impl Progress {
     ) {
         let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
         state.saving.n_saved.store(now, Relaxed);
-        self.give_way();
-        delay(state, now.saturating_sub(before), must_stop);
-    }
-
-    /// Lets those have the processor who wait for it, if that was long ago.
-    fn give_way(&mut self) {
         if self.gave_way_at.elapsed() >= GIVE_WAY {
             std::thread::yield_now();
             self.gave_way_at = Instant::now();
         }
+        delay(state, now.saturating_sub(before), must_stop);
     }
 }
 

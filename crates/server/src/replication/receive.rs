@@ -107,15 +107,13 @@ impl Link {
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
         let created = Temporary::create(&folder);
         let mut temporary = created.map_err(|error| cannot_write(&error))?;
-        let n_bytes = self.receive(stream, reader, &mut temporary.file)?;
+        let received = temporary.file().map_err(|error| cannot_write(&error))?;
+        let n_bytes = self.receive(stream, reader, received)?;
         if self.state.aof.is_fed() || self.state.config.appends() {
-            let synced = temporary.file.sync_all(); // it becomes a part of that
+            let synced = received.sync_all(); // it becomes a part of that
             synced.map_err(|error| reason(&error))?;
         }
-        let file = temporary
-            .file
-            .rewind()
-            .and_then(|()| temporary.file.try_clone());
+        let file = received.rewind().and_then(|()| received.try_clone());
         let file = file.map_err(|error| reason(&error))?;
         let heard = self.first.as_ref().unwrap_or(stream).try_clone();
         let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;

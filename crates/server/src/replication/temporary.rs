@@ -21,7 +21,8 @@ static N_MADE: AtomicU64 = AtomicU64::new(0);
 
 /// Such a file, which goes soon after this does.
 pub(super) struct Temporary {
-    pub(super) file: File,
+    /// Taken when it goes.
+    file: Option<File>,
     pub(super) path: PathBuf,
 }
 
@@ -44,25 +45,32 @@ impl Temporary {
             // Who cleans up may have taken it for a leftover, as it was not locked at once.
             if is_mine && file.metadata()?.nlink() > 0 {
                 file.set_len(0)?;
+                let file = Some(file);
                 return Ok(Temporary { file, path });
             }
         }
         Err(ErrorKind::AlreadyExists.into())
     }
+
+    /// The file.
+    pub(super) fn file(&mut self) -> io::Result<&mut File> {
+        self.file.as_mut().ok_or(ErrorKind::NotFound.into())
+    }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let (path, file) = (std::mem::take(&mut self.path), self.file.try_clone());
+        let (path, file) = (std::mem::take(&mut self.path), self.file.take());
         let remove = move || {
             let inode = |facts: io::Result<Metadata>| facts.ok().map(|facts| facts.ino());
-            let own = file.as_ref().map(File::metadata);
+            let own = file.as_ref().and_then(|file| inode(file.metadata()));
             // Unless it has a place of its own by now, and another server a file of this name.
-            if own.is_ok_and(|own| inode(own) == inode(std::fs::metadata(&path))) {
+            if own.is_some() && own == inode(std::fs::metadata(&path)) {
                 let _ = std::fs::remove_file(&path);
             }
         };
-        // Who removes it, or closes it last and so frees its blocks, waits for seconds where the disk is busy.
+        // Who removes it, or closes it last and so frees its blocks, waits for seconds where the disk is busy:
+        // the thread has the one handle that is left.
         // Without a thread it is a leftover for the next start.
         let _ = Builder::new().name("remover".to_owned()).spawn(remove);
     }
