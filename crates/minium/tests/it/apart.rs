@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 
+use client::connection::Connection;
+
 use crate::replicas::{field, follow, start, wait_for_link, wait_for_same};
 use crate::{Server, is_stopped, signal, text, wait_for};
 
@@ -243,8 +245,8 @@ fn who_loses_one_connection_loses_both_and_begins_anew() {
     }
 }
 
-#[test]
-fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
+/// A primary that stands still, with a client of it, and a replica that has loaded its snapshot and has no stream.
+fn loaded_without_a_stream() -> (Server, Connection, Server) {
     let (primary, replica) = (start(&DUAL), start(&DUAL));
     let (mut one, mut other) = (primary.client(), replica.client());
     text("DEBUG POPULATE 1000", &mut one);
@@ -253,6 +255,12 @@ fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
     wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
     assert_eq!(field("master_link_status", &mut other), "down");
     wait_for("the primary stands still", || is_stopped(primary.process.id()).then_some(()));
+    (primary, one, replica)
+}
+
+#[test]
+fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
+    let (primary, mut one, replica) = loaded_without_a_stream();
     signal("CONT", primary.process.id());
     wait_for_link(&replica);
     text("SET data new", &mut one);
@@ -263,13 +271,7 @@ fn the_snapshot_is_loaded_though_the_primary_is_slow_to_begin_the_stream() {
 
 #[test]
 fn who_has_loaded_and_gets_no_stream_asks_for_what_is_missing() {
-    let (primary, replica) = (start(&DUAL), start(&DUAL));
-    let (mut one, mut other) = (primary.client(), replica.client());
-    text("DEBUG POPULATE 1000", &mut one);
-    text("DEBUG PAUSE-AFTER-FORK 1", &mut one);
-    ask_to_follow(&replica, primary.port);
-    wait_for("it is loaded", || (text("DBSIZE", &mut other) == ":1000").then_some(()));
-    wait_for("the primary stands still", || is_stopped(primary.process.id()).then_some(()));
+    let (primary, mut one, replica) = loaded_without_a_stream();
     signal("STOP", replica.process.id());
     signal("CONT", primary.process.id());
     text("DEBUG PAUSE-AFTER-FORK 0", &mut one);

@@ -4,7 +4,7 @@
 //! at every moment the data is the old or the new. A command of the primary runs as one of a client does, and its bytes are handed on, as they
 //! came, to replicas of this server; those of a transaction together, when it ends.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use resp::reply::{Proto, Reply};
 
-use super::apart::Kept;
+use super::apart::{Kept, read_some};
 use super::disk::Durable;
 use super::handshake::{Introduction, Offered};
 use super::reader::{Event, Reader};
@@ -357,7 +357,7 @@ impl Link {
         let n_kept = self.kept.len();
         let kept = &mut self.kept;
         let read = |room: &mut [u8]| match kept.take(room) {
-            0 => stream.read(room),
+            0 => read_some(stream, room),
             n => Ok(n),
         };
         let n = reader.fill(READ_BYTES, read);
@@ -365,14 +365,7 @@ impl Link {
             let n_kept = self.kept.len();
             self.note(|primary| primary.kept.0 = n_kept);
         }
-        let n = match n {
-            Ok(0) => return Err("Connection with master lost.".to_owned()),
-            Ok(n) => n,
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => 0,
-                _ => return Err(format!("Error reading from MASTER: {}", reason(&error))),
-            },
-        };
+        let n = n?;
         self.session.bytes_in += n as u64;
         let counter = Counter::ReplicationInputBytes;
         self.state.stats.count(counter, n as u64);
