@@ -98,6 +98,14 @@ impl Keyspace {
         }
     }
 
+    /// Another one, empty, with the same layout: its keys may take the place of this one's, see
+    /// [`Db::replace_all`](crate::db::Db::replace_all).
+    pub fn sibling(&self) -> Keyspace {
+        let sibling = Keyspace::new(self.layout);
+        sibling.snapshot.mark_as(&self.snapshot);
+        sibling
+    }
+
     /// Where big values go to be freed; without it they are freed on the spot.
     pub fn set_trash(&self, trash: Sender<Trash>) {
         let _ = self.trash.set(trash);

@@ -115,6 +115,16 @@ impl Snapshot {
         self.is_walking.load(Relaxed)
     }
 
+    /// Marks as another one does; false if a walk is under way that marks otherwise. For who holds everything
+    /// of an empty keyspace.
+    pub(crate) fn mark_as(&self, other: &Snapshot) -> bool {
+        let is_same = self.mark() == other.mark();
+        if !is_same && !self.is_walking() {
+            self.mark.store(other.mark(), Relaxed);
+        }
+        is_same || !self.is_walking()
+    }
+
     /// Saves an entry of a shard that is about to change, if the walk has not come to it; one that
     /// takes long is begun.
     #[cold]

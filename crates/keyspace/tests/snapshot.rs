@@ -248,7 +248,19 @@ impl World<'_> {
                     .map(|((at, key), content)| ((1 - at, key), content))
                     .collect();
             }
-            24..=80 => {
+            24 => {
+                let other = self.keyspace.sibling();
+                let by = Locked::transaction(&other, Duration::ZERO).unwrap();
+                self.model.clear();
+                for n in 0..pick % 50 {
+                    let (key, number) = (format!("key:{n}").into_bytes(), (n % DATABASES) as u16);
+                    Db::new(&by, number, terms).set_string(&key, b"other", Expiry::Clear);
+                    let content = Content::Text(b"other".to_vec());
+                    self.model.insert((number, key), content);
+                }
+                assert!(Db::replace_all(&locked, &by, terms), "it marks as this one does");
+            }
+            25..=80 => {
                 let to = (pick % DATABASES) as u16;
                 let target = format!("key:{}", pick % 24).into_bytes();
                 if let Some(entry) = db.take(&key) {
@@ -391,7 +403,7 @@ fn long_collections_are_saved_as_they_were_at_the_cut() {
         random: Random(3),
     };
     let mut n_begun = 0;
-    for round in 0..40 {
+    for round in 0..60 {
         (0..150).for_each(|_| world.change());
         let (sink, at_cut) = (Arc::new(Saved::default()), world.model.clone());
         let locked = Locked::transaction(&keyspace, Duration::ZERO).unwrap();
@@ -475,6 +487,45 @@ fn a_flushed_table_is_saved_in_slices() {
     let saved = sink.state.lock().unwrap();
     assert_eq!(saved.len(), 5_001);
     assert!(matches!(&saved[&(0, b"set".to_vec())], Content::Set(set) if set.len() == 4_000));
+}
+
+#[test]
+fn a_data_set_from_before_a_cut_waits_for_the_end_of_its_walk() {
+    let keyspace = one_shard();
+    let set = |db: &mut Db<'_>, key: &[u8]| {
+        db.set_string(key, b"text", Expiry::Clear);
+    };
+    with_db(&keyspace, |db| set(db, b"old"));
+    let other = keyspace.sibling();
+    with_db(&other, |db| set(db, b"new"));
+    let replace = || {
+        let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
+        let clock = AccessClock::default();
+        let terms = Terms {
+            now_ms: 1,
+            trace: clock.leaving(),
+            limits: &limits,
+            keeps_due: false,
+            departed: &departed,
+        };
+        let locked = Locked::transaction(&keyspace, Duration::ZERO).unwrap();
+        let by = Locked::transaction(&other, Duration::ZERO).unwrap();
+        Db::replace_all(&locked, &by, terms)
+    };
+    let names = |saved: &Saved| -> Vec<Bytes> {
+        let state = saved.state.lock().unwrap();
+        state.keys().map(|(_, key)| key.clone()).collect()
+    };
+    let (sink, mut walk) = cut(&keyspace);
+    assert!(!replace());
+    while walk.step() {}
+    assert_eq!(names(&sink), [b"old"]);
+    assert!(replace());
+    let (sink, mut walk) = cut(&keyspace);
+    with_db(&keyspace, |db| set(db, b"new"));
+    while walk.step() {}
+    assert_eq!(names(&sink), [b"new"]);
+    assert_eq!((keyspace.len(0), other.len(0)), (1, 0));
 }
 
 #[test]

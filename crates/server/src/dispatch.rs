@@ -249,7 +249,10 @@ fn not_hindered(state: &State, command: &Command, is_write: bool) -> Result<(), 
     if (is_write || command.name == "ping") && state.denies_writes() {
         return Err(Error::Misconfigured);
     }
-    match state.saving.is_loading() && !command.has(Flag::Loading) {
+    let saving = &state.saving;
+    let waits = saving.is_loading() && !command.has(Flag::Loading)
+        || saving.is_loading_aside() && command.has(Flag::NoAsyncLoading);
+    match waits {
         true => Err(Error::Loading),
         false => Ok(()),
     }

@@ -14,6 +14,8 @@ use crate::io::process::unix_time;
 const FAILING: u8 = 1;
 /// The data is being loaded.
 const LOADING: u8 = 2;
+/// Other data is being loaded, while that which is there is served.
+const LOADING_ASIDE: u8 = 4;
 
 /// How a save went, for who waits: `Begun` when its moment is fixed, then how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +129,7 @@ pub struct Saving {
     last_cut: AtomicU64,
     /// The moment that the file is about. Who puts a file in its place holds it.
     file_cut: Mutex<u64>,
-    /// [`FAILING`] and [`LOADING`], in one place for the gate, which looks at every command.
+    /// [`FAILING`] and its kin, in one place for the gate, which looks at every command.
     hindrances: AtomicU8,
     is_rewriting: AtomicBool,
     must_stop_rewrite: AtomicBool,
@@ -434,7 +436,8 @@ impl Saving {
         };
     }
 
-    /// Whether some commands may not run: see [`Saving::is_failing`] and [`Saving::is_loading`].
+    /// Whether some commands may not run: see [`Saving::is_failing`], [`Saving::is_loading`] and
+    /// [`Saving::is_loading_aside`].
     #[inline]
     pub fn is_hindered(&self) -> bool {
         self.hindrances.load(Relaxed) != 0
@@ -451,17 +454,37 @@ impl Saving {
         self.hindrances.load(Relaxed) & LOADING != 0
     }
 
+    /// Whether other data is being loaded that is to take the place of what is there.
+    pub fn is_loading_aside(&self) -> bool {
+        self.hindrances.load(Relaxed) & LOADING_ASIDE != 0
+    }
+
+    /// Whether data is being loaded, whatever is served meanwhile.
+    pub fn loads_any(&self) -> bool {
+        self.hindrances.load(Relaxed) & (LOADING | LOADING_ASIDE) != 0
+    }
+
     /// Notes that a file of so many bytes is loaded from now on.
     pub fn begin_loading(&self, n_bytes: u64) {
+        self.note_loading(n_bytes);
+        self.hinder(LOADING, true);
+    }
+
+    /// Likewise, while the data that is there is served.
+    pub fn begin_loading_aside(&self, n_bytes: u64) {
+        self.note_loading(n_bytes);
+        self.hinder(LOADING_ASIDE, true);
+    }
+
+    fn note_loading(&self, n_bytes: u64) {
         self.loading.since_s.store(unix_time().as_secs(), Relaxed);
         self.loading.n_bytes.store(n_bytes, Relaxed);
         self.loading.n_read.store(0, Relaxed);
-        self.hinder(LOADING, true);
     }
 
     /// Notes that the data is there.
     pub fn end_loading(&self) {
-        self.hinder(LOADING, false);
+        self.hinder(LOADING | LOADING_ASIDE, false);
     }
 }
 

@@ -1,7 +1,9 @@
-//! SWAPDB: two databases exchange what is in their shards, which themselves stay where they are.
+//! Shards stay where they are and exchange what is in them: those of two databases (SWAPDB), or of two
+//! keyspaces.
 
-use super::Db;
+use super::{Db, Terms};
 use crate::keyspace::ShardId;
+use crate::locked::Locked;
 use crate::shard::Room;
 use datatypes::encoding::table::hash;
 use std::sync::atomic::Ordering::Relaxed;
@@ -42,6 +44,50 @@ impl Db<'_> {
                 keyspace.shard(id).len.store(len, Relaxed);
                 keyspace.renew_due(id, earliest_ms);
             }
+        }
+    }
+
+    /// Puts the keys of another keyspace, a [sibling](crate::keyspace::Keyspace::sibling), in the place of all keys
+    /// of this one; for the transactions of both. Waiters and watchers stay. False, and nothing is done, if a
+    /// snapshot is under way that has begun since the other one was made: then the caller tries again later.
+    /// O(shards).
+    pub fn replace_all(locked: &Locked<'_>, by: &Locked<'_>, terms: Terms<'_>) -> bool {
+        let keyspace = locked.keyspace();
+        locked.take_everything();
+        if !keyspace.snapshot.mark_as(&by.keyspace().snapshot) {
+            return false;
+        }
+        for database in 0..keyspace.n_databases() {
+            Db::new(locked, database, terms).clear();
+            if by.keyspace().existing_shards(database).is_some() {
+                take_keys(locked, by, database);
+            }
+        }
+        if by.keyspace().may_hold_field_deadlines() {
+            keyspace.note_field_deadline();
+        }
+        true
+    }
+}
+
+/// Takes the keys of the same database of another keyspace. This one's is empty.
+fn take_keys(locked: &Locked<'_>, from: &Locked<'_>, database: u16) {
+    for shard in 0..locked.keyspace().n_shards() {
+        let id = ShardId::new(database, shard);
+        let (room, other) = (locked.room(id), from.room(id));
+        room.table = std::mem::take(&mut other.table);
+        room.deadlines = other.deadlines.take();
+        room.n_volatile = std::mem::take(&mut other.n_volatile);
+        if let Some(registry) = &room.registry {
+            registry.touch_if(|key| room.table.get(hash(key), key).is_some());
+        }
+        locked.shard(id).len.store(room.table.len(), Relaxed);
+        let counts = from.shard(id).deadline_count();
+        locked.shard(id).set_deadline_count(counts);
+        from.shard(id).len.store(0, Relaxed);
+        from.shard(id).set_deadline_count((0, 0, 0));
+        if let Some(deadline_ms) = earliest_ms(room) {
+            locked.lower_due(id, deadline_ms);
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::replicas::{FLAGS, field, follow, start, wait_for_link, wait_for_same}
 use crate::{Server, folder, signal, text, wait_for};
 
 const BEFORE: [&str; 2] = ["--repl-diskless-load", "flush-before-load"];
+const ASIDE: [&str; 2] = ["--repl-diskless-load", "swapdb"];
 const IF_EMPTY: [&str; 2] = ["--repl-diskless-load", "on-empty-db"];
 /// One connection, two in Redis's way, two in Valkey's, and a snapshot whose length is known.
 const WAYS: [&[&str]; 4] = [
@@ -60,6 +61,140 @@ fn what_is_loaded_as_it_comes_is_the_same() {
         text("SET written after", &mut one);
         assert_eq!(text("WAIT 1 20000", &mut one), ":1");
         assert_eq!(text("GET written", &mut other), "\"after\"");
+    }
+}
+
+/// A replica that had the data of its primary and gets all of it again, under the same history: it holds `own data`
+/// for itself, a key with a deadline and an older library.
+fn begun_again(more: &[&str]) -> (Server, Server) {
+    let primary = start(&["--repl-backlog-size", "16kb"]);
+    let mut one = primary.client();
+    let library = |n: u32| {
+        format!(
+            "#!lua name=lib\nredis.register_function{{function_name='f', \
+             callback=function() return {n} end, flags={{'no-writes'}}}}"
+        )
+    };
+    one.call(&["FUNCTION", "LOAD", &library(1)]).unwrap();
+    text("SET old data", &mut one);
+    let replica = start(&[&ASIDE, &["--replica-read-only", "no"], more].concat());
+    follow(&replica, &primary);
+    wait_for_same(&primary, &replica);
+    let mut other = replica.client();
+    text("SET own data", &mut other);
+    text("DEBUG POPULATE 2000 key 100", &mut one);
+    wait_for("they come", || (text("DBSIZE", &mut other) == ":2002").then_some(()));
+    text("CONFIG SET rdb-key-save-delay 10000", &mut one);
+    let (large, load) = ("x".repeat(20_000), library(2));
+    for request in [
+        vec!["MULTI"],
+        vec!["CLIENT", "KILL", "TYPE", "replica"],
+        vec!["SET", "large", &large],
+        vec!["SET", "brief", "data", "PX", "1000000"],
+        vec!["FUNCTION", "LOAD", "REPLACE", &load],
+        vec!["DEL", "old"],
+        vec!["SELECT", "3"],
+        vec!["SET", "elsewhere", "data"],
+        vec!["EXEC"],
+    ] {
+        one.call(&request).unwrap();
+    }
+    wait_for("it loads", || (field("async_loading", &mut other) == "1").then_some(()));
+    (primary, replica)
+}
+
+#[test]
+fn old_data_of_the_same_history_is_served_until_the_new_takes_its_place() {
+    let (primary, replica) = begun_again(&[]);
+    let (mut one, mut other) = (primary.client(), replica.client());
+    assert_eq!(field("loading", &mut other), "0");
+    for key in ["own", "old"] {
+        assert_eq!(text(&format!("GET {key}"), &mut other), "\"data\"");
+    }
+    assert_eq!(text("FCALL_RO f 0", &mut other), ":1");
+    for refused in [
+        "REPLICAOF NO ONE",
+        "CONFIG SET appendonly yes",
+        "BGSAVE",
+        "SAVE",
+    ] {
+        assert!(text(refused, &mut other).starts_with("-LOADING"), "{refused}");
+    }
+    let mut watcher = replica.client();
+    for (request, answer) in [
+        ("WATCH large", "+OK"),
+        ("MULTI", "+OK"),
+        ("PING", "+QUEUED"),
+    ] {
+        assert_eq!(text(request, &mut watcher), answer);
+    }
+    text("SET written meanwhile", &mut one);
+    hurry(&primary, &replica);
+    wait_for_link(&replica);
+    wait_for_same(&primary, &replica);
+    assert_eq!(field("async_loading", &mut other), "0");
+    assert_eq!(text("GET own", &mut other), "(nil)");
+    assert_eq!(text("FCALL_RO f 0", &mut other), ":2");
+    assert_eq!(text("DBSIZE", &mut other), text("DBSIZE", &mut one));
+    assert!(field("db0", &mut other).contains("expires=1"));
+    assert_eq!(text("EXEC", &mut watcher), "*-1", "a key that was watched has come");
+    text("SET written after", &mut one);
+    assert_eq!(text("WAIT 1 20000", &mut one), ":1");
+    assert_eq!(text("GET written", &mut other), "\"after\"");
+    text("BGSAVE", &mut other);
+    wait_for("it is saved", || (field("rdb_bgsave_in_progress", &mut other) == "0").then_some(()));
+    let digest = text("DEBUG DIGEST", &mut other);
+    text("DEBUG RELOAD NOSAVE", &mut other);
+    assert_eq!(text("DEBUG DIGEST", &mut other), digest);
+}
+
+#[test]
+fn what_is_lost_on_its_way_leaves_the_old_data() {
+    let (primary, replica) = begun_again(&[]);
+    let mut other = replica.client();
+    signal("KILL", primary.process.id());
+    wait_for("it gives up", || (field("async_loading", &mut other) == "0").then_some(()));
+    for key in ["own", "old"] {
+        assert_eq!(text(&format!("GET {key}"), &mut other), "\"data\"");
+    }
+    assert_eq!(text("FCALL_RO f 0", &mut other), ":1");
+    assert_eq!(text("REPLICAOF NO ONE", &mut other), "+OK");
+    assert_eq!(text("SET own still", &mut other), "+OK");
+
+    for way in WAYS {
+        let (primary, replica) = begun(way, &ASIDE, "SET old data");
+        wait_until_it_loads(&replica);
+        let mut other = replica.client();
+        assert!(text("GET old", &mut other).starts_with("-LOADING"), "it is of another history");
+        signal("KILL", primary.process.id());
+        text("CONFIG SET key-load-delay 0", &mut other);
+        wait_for("it gives up", || (field("loading", &mut other) == "0").then_some(()));
+        let n_keys = text("DBSIZE", &mut other);
+        // One that was in a file may have been on its way whole.
+        assert!(n_keys == ":1" || n_keys == ":20000" && way == BY_FILE, "{n_keys} keys, {way:?}");
+    }
+}
+
+#[test]
+fn data_of_another_history_takes_the_place_of_what_is_not_served_meanwhile() {
+    for way in WAYS {
+        let more = [&ASIDE[..], &["--appendonly", "yes"]].concat();
+        let (primary, replica) = begun(way, &more, "SET old data");
+        wait_until_it_loads(&replica);
+        let (mut one, mut other) = (primary.client(), replica.client());
+        assert!(text("GET old", &mut other).starts_with("-LOADING"));
+        text("SET written meanwhile", &mut one);
+        hurry(&primary, &replica);
+        wait_for_link(&replica);
+        wait_for_same(&primary, &replica);
+        assert_eq!(text("FCALL_RO f 0", &mut other), ":1");
+        wait_for("it is written", || {
+            (field("aof_rewrite_in_progress", &mut other) == "0").then_some(())
+        });
+        text("REPLICAOF NO ONE", &mut other);
+        let digest = text("DEBUG DIGEST", &mut other);
+        text("DEBUG LOADAOF", &mut other);
+        assert_eq!(text("DEBUG DIGEST", &mut other), digest);
     }
 }
 

@@ -60,9 +60,10 @@ fn config_set(ctx: &mut AdminCtx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>
         pairs.push((args.take()?, args.take()?));
     }
     let waits_for_data = |(name, _): &(&[u8], &[u8])| {
-        name.eq_ignore_ascii_case(b"dir") || name.eq_ignore_ascii_case(b"repl-diskless-load")
+        let names: [&[u8]; 3] = [b"dir", b"repl-diskless-load", b"appendonly"];
+        names.iter().any(|it| name.eq_ignore_ascii_case(it))
     };
-    if ctx.state.saving.is_loading() && pairs.iter().any(waits_for_data) {
+    if ctx.state.saving.loads_any() && pairs.iter().any(waits_for_data) {
         return Err(Error::Loading);
     }
     let is_listening = |(name, _): &(&[u8], &[u8])| {

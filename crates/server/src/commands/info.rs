@@ -162,11 +162,12 @@ fn persistence(state: &State) -> PersistenceInfo {
         since_s: saving.loading.since_s.load(Relaxed),
         n_bytes: saving.loading.n_bytes.load(Relaxed),
         n_read: saving.loading.n_read.load(Relaxed),
+        is_aside: saving.is_loading_aside(),
     };
     let n_changes = state.stats.totals_ever().get(Counter::Changes);
     let keys = (saving.n_saved.load(Relaxed), saving.n_total.load(Relaxed));
     PersistenceInfo {
-        loading: saving.is_loading().then_some(loading),
+        loading: saving.loads_any().then_some(loading),
         changes: n_changes.saturating_sub(record.changes),
         running: (saving.is_running() || state.role.is_serving.load(Relaxed)).then_some(keys),
         runs_s: record.runs_since.map(|since| since.elapsed().as_secs()),

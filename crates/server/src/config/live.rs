@@ -596,6 +596,11 @@ impl Config {
         self.number(const { slot("repl-diskless-load") }) == 1
     }
 
+    /// `repl-diskless-load swapdb`.
+    pub fn loads_aside(&self) -> bool {
+        self.number(const { slot("repl-diskless-load") }) == 2
+    }
+
     /// `repl-diskless-load flush-before-load`.
     pub fn flushes_before_load(&self) -> bool {
         self.number(const { slot("repl-diskless-load") }) == 3

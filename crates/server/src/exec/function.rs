@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Reads and loads a library, which is not among the functions yet.
-    fn read_library(&mut self, source: &[u8]) -> Result<Arc<Library>> {
+    pub(super) fn read_library(&mut self, source: &[u8]) -> Result<Arc<Library>> {
         let header = lua::library::header(source).map_err(Error::line)?;
         let scripts = &self.state.scripts;
         let number = scripts.next_library();
@@ -188,7 +188,7 @@ impl Engine {
         self.forget_libraries(old.libraries().cloned());
     }
 
-    fn forget_libraries(&self, libraries: impl IntoIterator<Item = Arc<Library>>) {
+    pub(super) fn forget_libraries(&self, libraries: impl IntoIterator<Item = Arc<Library>>) {
         if let Some(interpreter) = self.state.scripts.interpreter().as_mut() {
             for library in libraries {
                 interpreter.forget_library(library.number);

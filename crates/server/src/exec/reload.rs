@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use keyspace::db::{Db, Terms};
+use keyspace::keyspace::Keyspace;
 use keyspace::locked::Locked;
 use rdb::file::Parts;
 use resp::reply::Reply;
@@ -15,7 +17,7 @@ use crate::command::context::Reload;
 use crate::error::{Error, Result, reason};
 use crate::persistence::append;
 use crate::persistence::found::{self, Found};
-use crate::persistence::load::{self, LoadError};
+use crate::persistence::load::{self, LoadError, News};
 use crate::persistence::rewrite;
 use crate::persistence::save;
 use crate::scripts::functions::Functions;
@@ -24,6 +26,15 @@ use crate::state::random_id;
 use crate::stats::counters::Counter;
 
 const PATIENCE: Duration = Duration::from_millis(50);
+const CANNOT_LOAD: &str = "Failed trying to load the MASTER synchronization DB";
+
+/// A data set that nobody sees yet.
+pub struct Aside {
+    keyspace: Keyspace,
+    libraries: Functions,
+    /// The database in which the stream of the primary stands.
+    stream_database: u64,
+}
 
 impl Engine {
     /// Loads the file that was found at the start.
@@ -72,32 +83,121 @@ impl Engine {
         (parts, path): (Parts<R>, Option<&Path>),
         n_bytes: u64,
     ) -> std::result::Result<(), String> {
-        // From here on the data is of no history, until all of the snapshot is there.
-        let fresh = random_id()?;
-        self.state.journal.backlog.stop();
-        self.state.role.begin_history(fresh);
+        self.leave_history(random_id()?);
         self.state.saving.begin_loading(n_bytes);
         self.clear(&locked);
-        self.effects.has_touched_all = self.state.tracking.is_active();
         let loaded = self.load(&locked, parts, (false, true));
         if loaded.is_err() {
             self.clear(&locked); // better nothing than a part
         }
-        // The append-only file tells of the old data: it begins anew. Without new data it stays as it was, off,
-        // until there is some, or this server is a primary: it may be the last copy of anything.
-        let appends = append::switch_off(self.state) || self.state.config.appends();
-        let adopts = |path| rewrite::adopt(self.state, path);
-        let begun = match appends && loaded.is_ok() && !path.is_some_and(adopts) {
-            true => append::switch_on(self.state),
-            false => Ok(()),
-        };
+        let begun = self.renew_log(loaded.is_ok(), path);
         self.release(locked);
         self.state.saving.end_loading();
         loaded.map_err(|error| {
             let whence = if path.is_some() { "" } else { " from socket" };
-            format!("Failed trying to load the MASTER synchronization DB{whence}: {error}")
+            format!("{CANNOT_LOAD}{whence}: {error}")
         })?;
         begun
+    }
+
+    /// From here on the data is of no history, until all of the snapshot is there.
+    fn leave_history(&mut self, fresh: String) {
+        self.state.journal.backlog.stop();
+        self.state.role.begin_history(fresh);
+        self.effects.has_touched_all = self.state.tracking.is_active();
+    }
+
+    /// The append-only file tells of the old data: it begins anew, from the file of this path if there is one.
+    /// Without new data it stays as it was, off, until there is some, or this server is a primary: it may be the
+    /// last copy of anything.
+    fn renew_log(&self, is_there: bool, path: Option<&Path>) -> std::result::Result<(), String> {
+        let appends = append::switch_off(self.state) || self.state.config.appends();
+        let adopts = |path| rewrite::adopt(self.state, path);
+        match appends && is_there && !path.is_some_and(adopts) {
+            true => append::switch_on(self.state),
+            false => Ok(()),
+        }
+    }
+
+    /// Loads the snapshot of a primary beside the data; the stream behind it stands in this database unless it
+    /// names another one. The error is for the log.
+    pub fn load_aside<R: Read + Send>(
+        &mut self,
+        parts: Parts<R>,
+        mut stream_database: u64,
+    ) -> std::result::Result<Aside, String> {
+        let mut libraries = Functions::default();
+        let keyspace = self.state.keyspace.sibling();
+        let loaded = match Locked::transaction(&keyspace, PATIENCE) {
+            Ok(locked) => load::load(
+                self.state,
+                &locked,
+                parts,
+                &load::Rules {
+                    limits: &self.limits.clone(),
+                    merges: false,
+                    keeps_due: true,
+                },
+                &mut |news| match news {
+                    News::Library(source) => {
+                        let library = self.read_library(source);
+                        let added = library.and_then(|library| libraries.add(library, false));
+                        added.map(|_| ()).map_err(|error| error.to_string())
+                    }
+                    News::StreamDatabase(database) => {
+                        stream_database = database;
+                        Ok(())
+                    }
+                },
+            ),
+            Err(_) => Err(LoadError::Io("its place is taken".to_owned())), // nobody knows it
+        };
+        let aside = Aside {
+            keyspace,
+            libraries,
+            stream_database,
+        };
+        match loaded {
+            Ok(_) => Ok(aside),
+            Err(error) => {
+                self.forget_aside(aside);
+                Err(format!("{CANNOT_LOAD} from socket: {error}"))
+            }
+        }
+    }
+
+    /// Puts what was loaded aside in the place of the data, at once. Gives it back if a snapshot of this
+    /// server must end first.
+    pub fn take_over(
+        &mut self,
+        locked: Locked<'static>,
+        mut aside: Aside,
+    ) -> std::result::Result<Option<Aside>, String> {
+        let fresh = random_id()?;
+        let is_taken = match Locked::transaction(&aside.keyspace, PATIENCE) {
+            Ok(by) => {
+                by.take_everything();
+                Db::replace_all(&locked, &by, self.terms_of_leaving())
+            }
+            Err(_) => false, // nobody else knows it
+        };
+        if !is_taken {
+            self.release(locked);
+            return Ok(Some(aside));
+        }
+        self.leave_history(fresh);
+        let role = &self.state.role;
+        role.stream_database.store(aside.stream_database, Relaxed);
+        role.own_keys.clear();
+        self.put_libraries(std::mem::take(&mut aside.libraries));
+        let begun = self.renew_log(true, None);
+        self.release(locked);
+        begun.map(|()| None)
+    }
+
+    /// Throws away what was loaded aside.
+    pub fn forget_aside(&self, aside: Aside) {
+        self.forget_libraries(aside.libraries.libraries().cloned());
     }
 
     /// Loads the append-only file that was found at the start; it is not open yet. The error is for
@@ -171,16 +271,20 @@ impl Engine {
     pub(super) fn clear(&mut self, locked: &Locked<'static>) {
         self.state.role.own_keys.clear();
         for database in 0..self.state.keyspace.n_databases() {
-            let terms = Terms {
-                now_ms: self.now_ms,
-                trace: self.access_clock.leaving(),
-                keeps_due: false,
-                limits: &self.limits,
-                departed: &self.departed,
-            };
-            Db::new(locked, database, terms).clear();
+            Db::new(locked, database, self.terms_of_leaving()).clear();
         }
         self.put_libraries(Functions::default());
+    }
+
+    /// What holds for keys that go all together.
+    fn terms_of_leaving(&self) -> Terms<'_> {
+        Terms {
+            now_ms: self.now_ms,
+            trace: self.access_clock.leaving(),
+            keeps_due: false,
+            limits: &self.limits,
+            departed: &self.departed,
+        }
     }
 
     /// Loads a file; its length. `merges`: over what is there; `keeps_due`: also what is due.
@@ -196,9 +300,15 @@ impl Engine {
             merges,
             keeps_due,
         };
-        load::load(state, locked, parts, &rules, &mut |source| {
-            let added = self.load_library(source, merges);
-            added.map(|_| ()).map_err(|error| error.to_string())
+        load::load(state, locked, parts, &rules, &mut |news| match news {
+            News::Library(source) => {
+                let added = self.load_library(source, merges);
+                added.map(|_| ()).map_err(|error| error.to_string())
+            }
+            News::StreamDatabase(database) => {
+                state.role.stream_database.store(database, Relaxed);
+                Ok(())
+            }
         })
     }
 }

@@ -279,7 +279,7 @@ pub fn run(state: &'static State) {
 /// Asks for a rewrite when the file has grown enough.
 fn look(state: &State) {
     let saving = &state.saving;
-    if saving.is_rewriting() || saving.is_running() || saving.is_loading() {
+    if saving.is_rewriting() || saving.is_running() || saving.loads_any() {
         return;
     }
     let rewrites = saving.rewrites();

@@ -48,6 +48,14 @@ pub struct Rules<'a> {
     pub keeps_due: bool,
 }
 
+/// What a file holds besides keys, for the caller.
+pub enum News<'a> {
+    /// The source of a library of functions.
+    Library(&'a [u8]),
+    /// The database in which the stream of the primary stood.
+    StreamDatabase(u64),
+}
+
 /// Why a file could not be loaded.
 #[derive(Debug)]
 pub enum LoadError {
@@ -106,13 +114,13 @@ pub fn parts<R: Read>(state: &State, source: R) -> Result<Parts<R>, LoadError> {
     Parts::open(source, demands).map_err(|error| LoadError::Wrong(error.to_string()))
 }
 
-/// Adds the keys of a file; its length. `add_library` gets the sources of libraries.
+/// Adds the keys of a file; its length. `tell` gets the rest.
 pub fn load<R: Read + Send>(
     state: &State,
     locked: &Locked<'_>,
     parts: Parts<R>,
     rules: &Rules<'_>,
-    add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    tell: &mut dyn FnMut(News<'_>) -> Result<(), String>,
 ) -> Result<u64, LoadError> {
     let started = Instant::now();
     let (departed, mut clock) = (RefCell::default(), AccessClock::default());
@@ -140,7 +148,7 @@ pub fn load<R: Read + Send>(
         unpacker
             .spawn_scoped(scope, move || unpack(state, parts, limits, &sender))
             .map_err(|error| LoadError::Io(format!("no thread to unpack it: {error}")))?;
-        loader.all(&batches, add_library)
+        loader.all(&batches, tell)
     });
     let Counts {
         n_keys,
@@ -231,7 +239,7 @@ impl Loader<'_> {
     fn all(
         &mut self,
         batches: &Receiver<Vec<Unpacked>>,
-        add_library: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+        tell: &mut dyn FnMut(News<'_>) -> Result<(), String>,
     ) -> Result<u64, LoadError> {
         for batch in batches {
             self.expect(&batch);
@@ -249,8 +257,12 @@ impl Loader<'_> {
                 match part {
                     Part::End => return Ok(offset),
                     Part::Passed | Part::Key(..) => {}
+                    Part::About(name, text) if *name == *b"repl-stream-db" => {
+                        let database = number(&text).unwrap_or(0);
+                        tell(News::StreamDatabase(database)).map_err(wrong)?;
+                    }
                     Part::About(name, text) => about(self.state, &name, &text),
-                    Part::Function(source) => add_library(&source).map_err(|reason| {
+                    Part::Function(source) => tell(News::Library(&source)).map_err(|reason| {
                         wrong(format!("a library that cannot be loaded: {reason}"))
                     })?,
                     Part::Emptied(key) => self.empty(&key),
@@ -358,30 +370,31 @@ fn at_byte(what: &str, offset: u64) -> String {
     format!("{what}, at byte {offset} of the file")
 }
 
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 fn about(state: &State, name: &[u8], text: &[u8]) {
     let shown = text.escape_ascii();
-    let number = || std::str::from_utf8(text).ok()?.parse::<u64>().ok();
     match name {
         b"redis-ver" => log::info!("Loading RDB produced by version {shown}"),
         b"valkey-ver" => log::info!("Loading RDB produced by Valkey version {shown}"),
         b"ctime" => {
-            let age_s = unix_time().as_secs().saturating_sub(number().unwrap_or(0));
+            let age_s = unix_time()
+                .as_secs()
+                .saturating_sub(number(text).unwrap_or(0));
             log::info!("RDB age {age_s} seconds");
         }
         b"used-mem" => {
-            let megabytes = number().unwrap_or(0) as f64 / f64::from(1 << 20);
+            let megabytes = number(text).unwrap_or(0) as f64 / f64::from(1 << 20);
             log::info!("RDB memory usage when created {megabytes:.2} Mb");
         }
         b"repl-id" => state
             .role
             .find_history(|found| found.replid = shown.to_string()),
         b"repl-offset" => {
-            let offset = number().unwrap_or(0);
+            let offset = number(text).unwrap_or(0);
             state.role.find_history(|found| found.offset = offset);
-        }
-        b"repl-stream-db" => {
-            let database = number().unwrap_or(0);
-            state.role.stream_database.store(database, Relaxed);
         }
         [b'%', ..] => log::info!("RDB '{}': {shown}", name.escape_ascii()),
         _ => {}

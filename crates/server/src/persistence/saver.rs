@@ -41,7 +41,7 @@ fn look(state: &State) {
             Phase::Off | Phase::On => {}
         }
     }
-    if state.saving.is_running() || state.saving.is_loading() {
+    if state.saving.is_running() || state.saving.loads_any() {
         return;
     }
     let record = state.saving.record();

@@ -1,22 +1,28 @@
 //! A snapshot that is loaded as it comes and never stands on the disk: `repl-diskless-load` `on-empty-db`, if
-//! there is nothing to lose, and `flush-before-load`, which throws the old data away before.
+//! there is nothing to lose, `flush-before-load`, which throws the old data away before, and `swapdb`, which
+//! loads it beside the old data and exchanges the two when all of it is there. Meanwhile the old data is served
+//! if it is of the same history.
 //!
 //! The thread that unpacks a file reads the connection instead. Whatever ends that ends the load, and half a
 //! data set is thrown away.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::apart::read_some;
 use super::link::{Link, READ_BYTES, Watch};
 use super::reader::{Event, Reader};
 use super::receive::{NO_SNAPSHOT, Place, Signs};
 use crate::error::reason;
+use crate::persistence::load;
 use crate::stats::counters::Counter;
 
+/// How often it looks whether a snapshot of this server has ended.
+const SNAPSHOT_LOOK: Duration = Duration::from_millis(20);
+
 /// What comes of a snapshot, up to its end.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     watch: Watch,
     stream: &'a mut TcpStream,
     reader: &'a mut Reader,
@@ -28,6 +34,14 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// Waits for the mark at the end.
+    fn finish(&mut self) -> Result<(), String> {
+        while !self.is_whole {
+            self.next()?;
+        }
+        Ok(())
+    }
+
     /// Waits for the next piece, or the end.
     fn next(&mut self) -> Result<(), String> {
         let mut since = Instant::now();
@@ -75,24 +89,34 @@ impl Read for Incoming<'_> {
     }
 }
 
+/// Whereto a snapshot goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Into a file, and from there into memory.
+    Disk,
+    /// Into memory, where the old data was.
+    InPlace,
+    /// Into memory, beside the old data.
+    Aside,
+}
+
 impl Link {
-    /// Whether the old data may go before the new is there.
-    pub(super) fn loads_at_once(&self) -> bool {
+    pub(super) fn way(&self) -> Way {
         let config = &self.state.config;
-        config.flushes_before_load()
-            || config.loads_empty_at_once() && self.state.keyspace.is_empty()
+        let is_free = || config.loads_empty_at_once() && self.state.keyspace.is_empty();
+        match config.loads_aside() {
+            true => Way::Aside,
+            false if config.flushes_before_load() || is_free() => Way::InPlace,
+            false => Way::Disk,
+        }
     }
 
-    /// Loads the snapshot while it comes.
-    pub(super) fn full_at_once(
-        &mut self,
-        stream: &mut TcpStream,
-        reader: &mut Reader,
-        n_bytes: u64,
-        place: Place<'_>,
-    ) -> Result<(), String> {
-        let heard = self.first.as_ref().unwrap_or(stream).try_clone();
-        let mut incoming = Incoming {
+    pub(super) fn incoming<'a>(
+        &self,
+        stream: &'a mut TcpStream,
+        reader: &'a mut Reader,
+    ) -> Incoming<'a> {
+        Incoming {
             watch: self.watch.clone(),
             stream,
             reader,
@@ -100,13 +124,60 @@ impl Link {
             pos: 0,
             n_bytes: 0,
             is_whole: false,
-        };
+        }
+    }
+
+    /// Loads the snapshot while it comes.
+    pub(super) fn full_direct(
+        &mut self,
+        (mut incoming, way): (Incoming<'_>, Way),
+        n_bytes: u64,
+        place: Place<'_>,
+    ) -> Result<(), String> {
+        let heard = self.first.as_ref().unwrap_or(incoming.stream).try_clone();
         let _signs = Signs::start(heard.map_err(|error| reason(&error))?)?;
-        self.load((&mut incoming, None), n_bytes, place)?;
-        while !incoming.is_whole {
-            incoming.next()?; // the mark at the end
+        if way == Way::Aside {
+            let saving = &self.state.saving;
+            match self.state.role.ids().replid == place.replid {
+                true => saving.begin_loading_aside(n_bytes),
+                false => saving.begin_loading(n_bytes),
+            }
+            let loaded = self.load_aside(&mut incoming, place);
+            saving.end_loading();
+            loaded?;
+        } else {
+            self.load((&mut incoming, None), n_bytes, place)?;
+            incoming.finish()?;
         }
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         Ok(())
+    }
+
+    /// Loads it beside the data, and puts it in its place.
+    fn load_aside(&mut self, incoming: &mut Incoming<'_>, place: Place<'_>) -> Result<(), String> {
+        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+        let parts = load::parts(self.state, &mut *incoming).map_err(|error| error.to_string())?;
+        let mut aside = self.engine.load_aside(parts, place.database.into())?;
+        let whole = incoming.finish();
+        loop {
+            let held = whole.clone().and_then(|()| self.everything());
+            let (applying, locked) = match held {
+                Ok(held) => held,
+                Err(why) => {
+                    self.engine.forget_aside(aside);
+                    return Err(why);
+                }
+            };
+            self.begin_other();
+            match self.engine.take_over(locked, aside)? {
+                None => {
+                    log::info!("MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
+                    return self.follow_on(place, applying);
+                }
+                Some(back) => aside = back,
+            }
+            drop(applying);
+            std::thread::sleep(SNAPSHOT_LOOK);
+        }
     }
 }

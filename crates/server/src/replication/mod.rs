@@ -164,7 +164,7 @@ impl Keeper {
     fn begin_snapshot(&self) {
         let (state, config) = (self.state, &self.state.config);
         let (mut waiting, longest) = state.role.waiting();
-        let is_free = !state.role.is_serving.load(Relaxed) && !state.saving.is_loading();
+        let is_free = !state.role.is_serving.load(Relaxed) && !state.saving.loads_any();
         if waiting.is_empty() || !is_free {
             return;
         }

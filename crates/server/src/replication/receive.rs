@@ -9,7 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
+use keyspace::locked::Locked;
+use parking_lot::MutexGuard;
+
 use super::SIGN;
+use super::direct::Way;
 use super::link::Link;
 use super::reader::{Event, Reader};
 use super::temporary::Temporary;
@@ -95,14 +99,15 @@ impl Link {
             primary.snapshot = (0, 0);
         });
         let n_bytes = self.header(stream, reader)?;
-        let goes_direct = self.loads_at_once();
-        let whereto = if goes_direct { "parser" } else { "disk" };
+        let way = self.way();
+        let whereto = if way == Way::Disk { "disk" } else { "parser" };
         let what = n_bytes.map_or("streamed RDB".to_owned(), |n| format!("{n} bytes"));
         let how = n_bytes.map_or(" with EOF", |_| "");
         log::info!("MASTER <-> REPLICA sync: receiving {what} from master{how} to {whereto}");
         self.note(|primary| primary.snapshot.0 = n_bytes.unwrap_or(0));
-        if goes_direct {
-            return self.full_at_once(stream, reader, n_bytes.unwrap_or(0), place);
+        if way != Way::Disk {
+            let incoming = self.incoming(stream, reader);
+            return self.full_direct((incoming, way), n_bytes.unwrap_or(0), place);
         }
         let folder = std::env::current_dir().map_err(|error| reason(&error))?;
         let created = Temporary::create(&folder);
@@ -170,11 +175,28 @@ impl Link {
         n_bytes: u64,
         place: Place<'_>,
     ) -> Result<(), String> {
-        let (state, role) = (self.state, &self.state.role);
         // What is no snapshot at all is no reason to throw anything away.
-        let parts = load::parts(state, snapshot).map_err(|error| error.to_string())?;
-        let (applying, locked) = loop {
-            let applying = role.applying.lock();
+        let parts = load::parts(self.state, snapshot).map_err(|error| error.to_string())?;
+        let (applying, locked) = self.everything()?;
+        if path.is_none() && self.way() != Way::InPlace {
+            return Err("keys were written while the snapshot was on its way".to_owned());
+        }
+        log::info!("MASTER <-> REPLICA sync: Flushing old data");
+        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
+        self.state
+            .role
+            .stream_database
+            .store(place.database.into(), Relaxed);
+        self.begin_other();
+        let parts = (parts, path);
+        self.engine.load_from_primary(locked, parts, n_bytes)?;
+        self.follow_on(place, applying)
+    }
+
+    /// All shards, and that nobody else applies anything.
+    pub(super) fn everything(&self) -> Result<(MutexGuard<'static, ()>, Locked<'static>), String> {
+        loop {
+            let applying = self.state.role.applying.lock();
             if !self.is_wanted() {
                 return Err(NO_LONGER_WANTED.to_owned());
             }
@@ -182,23 +204,27 @@ impl Link {
                 if !self.is_wanted() {
                     return Err(NO_LONGER_WANTED.to_owned()); // since it waited for the locks
                 }
-                break (applying, locked);
+                return Ok((applying, locked));
             }
             drop(applying); // who has the locks may be about to end this history
-        };
-        if path.is_none() && !self.loads_at_once() {
-            return Err("keys were written while the snapshot was on its way".to_owned());
         }
-        log::info!("MASTER <-> REPLICA sync: Flushing old data");
-        log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
-        role.stream_database.store(place.database.into(), Relaxed);
-        state.close_replicas(); // what they have is of another history
+    }
+
+    /// Other data is about to be here.
+    pub(super) fn begin_other(&mut self) {
+        self.state.close_replicas(); // what they have is of another history
         self.engine.begin_tick();
-        let parts = (parts, path);
-        self.engine.load_from_primary(locked, parts, n_bytes)?;
+    }
+
+    /// The data is that of this place: what comes from now on follows on it.
+    pub(super) fn follow_on(
+        &mut self,
+        place: Place<'_>,
+        applying: MutexGuard<'static, ()>,
+    ) -> Result<(), String> {
         self.durable.forget();
-        role.begin_history(place.replid.to_owned());
-        state.journal.backlog.follow(place.offset);
+        self.state.role.begin_history(place.replid.to_owned());
+        self.state.journal.backlog.follow(place.offset);
         drop(applying);
         self.is_astray = false;
         self.session.queue = None;

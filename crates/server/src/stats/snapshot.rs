@@ -231,6 +231,8 @@ pub struct LoadingInfo {
     pub n_bytes: u64,
     /// Those that were read.
     pub n_read: u64,
+    /// Other data is served meanwhile.
+    pub is_aside: bool,
 }
 
 /// The place in replication.

@@ -235,8 +235,12 @@ pub const FIELDS: &[Field] = &[
     memory("active_defrag_running", |_| never()),
     memory("lazyfree_pending_objects", |s| number(s.memory.lazyfree_pending)),
     memory("lazyfreed_objects", |s| counted(s, Counter::LazyFreedObjects)),
-    persistence("loading", |s| number(u8::from(s.persistence.loading.is_some()))),
-    persistence("async_loading", |_| never()),
+    persistence("loading", |s| {
+        number(u8::from(s.persistence.loading.is_some_and(|it| !it.is_aside)))
+    }),
+    persistence("async_loading", |s| {
+        number(u8::from(s.persistence.loading.is_some_and(|it| it.is_aside)))
+    }),
     persistence("current_save_keys_processed", |s| {
         number(s.persistence.running.unwrap_or_default().0)
     }),
