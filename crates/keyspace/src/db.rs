@@ -133,7 +133,8 @@ pub struct Terms<'a> {
 /// A database, for reading.
 pub struct View<'a> {
     locked: &'a Locked<'a>,
-    database: u16,
+    /// As wide as the numbers of shards are that it is read for: a wider read than was the write waits for it.
+    database: u32,
     terms: Terms<'a>,
     /// Keys looked for, and keys found.
     lookups: Cell<(u32, u32)>,
@@ -172,7 +173,7 @@ impl<'a> View<'a> {
     pub fn new(locked: &'a Locked<'a>, database: u16, terms: Terms<'a>) -> View<'a> {
         View {
             locked,
-            database,
+            database: database.into(),
             terms,
             lookups: Cell::new((0, 0)),
             known: Cell::new(&[]),
@@ -221,7 +222,7 @@ impl<'a> View<'a> {
 
     #[inline]
     fn shard_of(&self, hash: u64) -> ShardId {
-        self.locked.keyspace().shard_of(self.database, hash)
+        self.locked.keyspace().shard_of(self.number(), hash)
     }
 
     /// Another database under the same locks; for the transaction.
@@ -239,7 +240,7 @@ impl<'a> View<'a> {
 
     /// The database's number.
     pub fn number(&self) -> u16 {
-        self.database
+        self.database as u16
     }
 
     /// The thresholds of small encodings.
@@ -259,7 +260,7 @@ impl<'a> View<'a> {
 
     /// Keys, those past their deadline included until they are met. O(shards).
     pub fn len(&self) -> usize {
-        self.locked.keyspace().len(self.database)
+        self.locked.keyspace().len(self.number())
     }
 
     /// Whether there are no keys.
@@ -288,7 +289,7 @@ impl<'a> View<'a> {
 
     #[cold]
     fn note_miss(&self, key: &[u8]) {
-        let (database, key) = (self.database, key.into());
+        let (database, key) = (self.number(), key.into());
         let missed = Departed::Missed { database, key };
         self.terms.departed.borrow_mut().push(missed);
     }
@@ -312,7 +313,7 @@ impl<'a> View<'a> {
     /// Whether this database has shards; one that has had no key may not.
     fn is_made(&self) -> bool {
         let keyspace = self.locked.keyspace();
-        keyspace.existing_shards(self.database).is_some()
+        keyspace.existing_shards(self.number()).is_some()
     }
 
     /// What is left of a key that is due, or whose fields are: nothing, or a smaller hash.
@@ -437,7 +438,7 @@ impl<'a> View<'a> {
             return;
         }
         let met = Departed::Met {
-            database: self.database,
+            database: self.number(),
             key: key.into(),
         };
         self.terms.departed.borrow_mut().push(met);
@@ -446,14 +447,14 @@ impl<'a> View<'a> {
     /// The same as [`View::scan`], with what is past its deadline; which the second argument says.
     pub fn scan_all(&self, cursor: u64, visit: &mut dyn FnMut(&Entry, bool)) -> u64 {
         let keyspace = self.locked.keyspace();
-        if keyspace.existing_shards(self.database).is_none() {
+        if keyspace.existing_shards(self.number()).is_none() {
             return 0;
         }
         let n_shards = u64::from(keyspace.n_shards());
         let (mut shard, mut inner) = (cursor % n_shards, cursor / n_shards);
         let mut n_seen = 0;
         loop {
-            let id = ShardId::new(self.database, shard as u16);
+            let id = ShardId::new(self.number(), shard as u16);
             inner = self.locked.with_room(id, |room| {
                 room.table.scan(inner, &mut |entry| {
                     let deadline_ms = entry.deadline_ms();
@@ -490,7 +491,7 @@ impl<'a> View<'a> {
     /// stays, it may be one of these if there is nothing else.
     pub fn random_key(&self, random: u64) -> Option<Vec<u8>> {
         let keyspace = self.locked.keyspace();
-        let shards = keyspace.existing_shards(self.database)?;
+        let shards = keyspace.existing_shards(self.number())?;
         let (mut random, mut late) = (random, None);
         for _ in 0..100 {
             let total = self.len() as u64;
@@ -501,7 +502,7 @@ impl<'a> View<'a> {
                 pick = pick.saturating_sub(len);
                 here
             })?;
-            let id = ShardId::new(self.database, shard as u16);
+            let id = ShardId::new(self.number(), shard as u16);
             let found = self.locked.with_room(id, |room| {
                 let entry = room.table.sample(random)?;
                 let is_due = entry.deadline_ms().is_some_and(|ms| ms <= self.due_ms());
@@ -715,7 +716,7 @@ impl<'a> Db<'a> {
 
     #[cold]
     fn note_arrival(&self, key: &[u8]) {
-        let (database, key) = (self.view.database, key.into());
+        let (database, key) = (self.view.number(), key.into());
         let arrived = Departed::Arrived { database, key };
         self.view.terms.departed.borrow_mut().push(arrived);
     }
@@ -949,7 +950,7 @@ impl<'a> Db<'a> {
 
     /// Deletes every key; how many there were. For the transaction. O(shards).
     pub fn clear(&mut self) -> usize {
-        let (locked, database) = (self.view.locked, self.view.database);
+        let (locked, database) = (self.view.locked, self.view.number());
         let keyspace = locked.keyspace();
         let n_shards = keyspace.existing_shards(database).map_or(0, <[_]>::len);
         let (mut n_keys, mut tables) = (0, Vec::new());

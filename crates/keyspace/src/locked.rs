@@ -74,6 +74,26 @@ impl<'k> Locked<'k> {
         Ok(Locked::new(keyspace, Reach::Declared, Some(held)))
     }
 
+    /// Locks one shard, unless its waiters and watchers say that the caller should come as a transaction.
+    #[inline(always)]
+    pub fn one_unless(
+        keyspace: &'k Keyspace,
+        id: ShardId,
+        is_wanted_whole: impl FnOnce(&Registry) -> bool,
+    ) -> Result<Locked<'k>, Refusal> {
+        let held = Held::new(keyspace, id);
+        // SAFETY: shards live as long as their keyspace.
+        let shard = unsafe { held.shard.as_ref() };
+        take_one(&shard.lock)?;
+        // SAFETY: taken in the line above, and the reference ends before it is given back.
+        let registry = unsafe { shard.room() }.registry.as_deref();
+        if registry.is_some_and(is_wanted_whole) {
+            drop(Unlock(shard));
+            return Err(Refusal::Contended);
+        }
+        Ok(Locked::new(keyspace, Reach::Declared, Some(held)))
+    }
+
     /// Locks several shards, given in ascending order without repetition.
     pub fn several(keyspace: &'k Keyspace, ids: &[ShardId]) -> Result<Locked<'k>, Refusal> {
         debug_assert!(ids.is_sorted_by(|a, b| a < b));

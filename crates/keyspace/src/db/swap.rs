@@ -12,7 +12,7 @@ impl Db<'_> {
     /// Exchanges all keys with another database; for the transaction. Waiters and watchers stay.
     /// O(shards).
     pub fn swap(&mut self, other: u16) {
-        let (locked, database) = (self.view.locked, self.view.database);
+        let (locked, database) = (self.view.locked, self.view.number());
         if database == other {
             return;
         }

@@ -7,6 +7,7 @@ use keyspace::db::KnownHash;
 use keyspace::keyspace::ShardId;
 use keyspace::locked::Locked;
 use keyspace::protocol::Refusal;
+use keyspace::registry::Registry;
 
 use super::Engine;
 use crate::command::{Command, Kind, Reach};
@@ -67,23 +68,39 @@ impl Engine {
     }
 
     /// The lock of the one key that most commands have.
-    #[inline]
+    #[inline(always)]
     fn lock_one(&mut self, database: u16, command: &Command, hash: u64) -> Option<Locked<'static>> {
-        let id = self.state.keyspace.shard_of(database, hash);
-        let locked = match Locked::one(&self.state.keyspace, id) {
-            Ok(locked) => locked,
-            Err(_) => {
-                self.shards.clear();
-                self.shards.push(id);
-                self.lock_shards()?
-            }
-        };
+        let keyspace = &self.state.keyspace;
+        let id = keyspace.shard_of(database, hash);
         let is_write = matches!(command.kind, Kind::Write(_));
-        if is_write && locked.registry(id).is_some_and(|one| one.has_wide_waiter()) {
-            drop(locked);
-            return self.lock_all();
+        let is_wide = |registry: &Registry| is_write && registry.has_wide_waiter();
+        match Locked::one_unless(keyspace, id, is_wide) {
+            Ok(locked) => Some(locked),
+            Err(Refusal::Contended) => self.lock_all(),
+            Err(Refusal::Busy) => self.lock_one_again(id, is_wide),
         }
-        Some(locked)
+    }
+
+    /// The same, where the lock was busy.
+    #[cold]
+    fn lock_one_again(
+        &mut self,
+        id: ShardId,
+        is_wide: impl Fn(&Registry) -> bool,
+    ) -> Option<Locked<'static>> {
+        self.shards.clear();
+        self.shards.push(id);
+        let locked = self.lock_shards()?;
+        match locked
+            .registry(id)
+            .is_some_and(|registry| is_wide(registry))
+        {
+            true => {
+                drop(locked);
+                self.lock_all()
+            }
+            false => Some(locked),
+        }
     }
 
     /// Notes the shards of a command's keys.

@@ -369,7 +369,9 @@ impl Engine {
         if matches!(command.kind, Kind::Admin(_) | Kind::Container(_)) {
             return self.admin(session, admitted, request, reply, meanwhile);
         }
-        let Some(locked) = self.lock(session.database, command, request, known_hash) else {
+        // As with contexts, see `handle`: the locks stay where they were made.
+        let held = self.lock(session.database, command, request, known_hash);
+        let Some(locked) = &held else {
             return Outcome::Busy;
         };
         if session.client.is_killed.load(Relaxed) {
@@ -385,15 +387,17 @@ impl Engine {
         let mark = reply.len();
         self.effects.is_recorded = self.state.journal.has_readers();
         self.effects.can_wait = true;
-        let is_ok = self.on_keys(&locked, session, admitted, request, reply);
+        let is_ok = self.on_keys(locked, session, admitted, request, reply);
         let outcome = match self.effects.wait.take() {
             None => Outcome::Done,
             Some(mut wait) => match wait.errand.take() {
-                None => self.block(&locked, session, admitted, request, wait, (reply, mark)),
+                None => self.block(locked, session, admitted, request, wait, (reply, mark)),
                 Some(errand) => self.send_off(session, admitted, request, errand, (reply, mark)),
             },
         };
-        self.release_at_once(locked);
+        let has_flushed = self.end_effects(locked);
+        drop(held);
+        self.released(has_flushed);
         self.note_written(session);
         if session.tracking.is_some() {
             Engine::end_choice(session, command);
@@ -422,14 +426,16 @@ impl Engine {
     /// The end of every outermost command: its effects, then its locks.
     #[inline(never)]
     fn release(&mut self, locked: Locked<'static>) {
-        self.release_at_once(locked);
+        let has_flushed = self.end_effects(&locked);
+        drop(locked);
+        self.released(has_flushed);
     }
 
-    /// The same, in line.
+    /// Before the locks go. Whether all keys went.
     #[inline(always)]
-    fn release_at_once(&mut self, locked: Locked<'static>) {
+    fn end_effects(&mut self, locked: &Locked<'static>) -> bool {
         if self.has_effects() {
-            self.commit(&locked); // those it serves may change something, too
+            self.commit(locked); // those it serves may change something, too
         }
         let has_flushed = std::mem::take(&mut self.effects.has_flushed);
         if self.effects.n_changes > 0 {
@@ -437,7 +443,12 @@ impl Engine {
             self.counters.add(Counter::Changes, n_changes);
         }
         self.has_lowered_due |= locked.has_lowered_due();
-        drop(locked);
+        has_flushed
+    }
+
+    /// When the locks are gone.
+    #[inline(always)]
+    fn released(&mut self, has_flushed: bool) {
         self.state.mailboxes.released();
         if has_flushed {
             let has_points = self.state.config.has_save_points();
@@ -645,21 +656,21 @@ impl Engine {
                 let keeps_due = self.is_paused()
                     || self.directives.is_importing
                     || self.state.role.is_replica();
-                let db = View::new(locked, database, Terms { keeps_due, ..terms });
+                // It is made where it stays: copying what was just written in small parts waits for them.
+                let mut ctx = ReadCtx {
+                    db: View::new(locked, database, Terms { keeps_due, ..terms }),
+                    directives: self.directives,
+                    random: &mut self.random,
+                };
                 if sees_due {
-                    db.see_due();
+                    ctx.db.see_due();
                 }
-                db.note(Noted {
+                ctx.db.note(Noted {
                     misses: self.effects.wanted.contains(EventClasses::KEY_MISS)
                         && command.tells_miss(Need::READ),
                     arrivals: false,
                 });
-                db.remember_hashes(&self.known);
-                let mut ctx = ReadCtx {
-                    db,
-                    directives: self.directives,
-                    random: &mut self.random,
-                };
+                ctx.db.remember_hashes(&self.known);
                 let result = run(&mut ctx, &mut args, reply);
                 let (n_lookups, n_hits) = ctx.db.lookups();
                 self.counters.add(Counter::KeyspaceHits, n_hits.into());
@@ -670,24 +681,23 @@ impl Engine {
             Kind::Write(run) => {
                 let is_guest = self.state.role.is_replica() && !self.is_follower;
                 let keeps_due = is_guest && command.has(Flag::ReadOnly); // PFCOUNT keeps its sum
-                let db = Db::new(locked, database, Terms { keeps_due, ..terms });
-                if sees_due {
-                    db.see_due();
-                }
-                if self.effects.wanted.contains(EventClasses::KEY_MISS) {
-                    tell_misses(&db, command, request, &mut self.effects);
-                }
-                db.note(Noted {
-                    misses: false,
-                    arrivals: self.effects.wanted.contains(EventClasses::NEW_KEY),
-                });
-                db.remember_hashes(&self.known);
                 let mut ctx = WriteCtx {
-                    db,
+                    db: Db::new(locked, database, Terms { keeps_due, ..terms }),
                     directives: self.directives,
                     effects: &mut self.effects,
                     random: &mut self.random,
                 };
+                if sees_due {
+                    ctx.db.see_due();
+                }
+                if ctx.effects.wanted.contains(EventClasses::KEY_MISS) {
+                    tell_misses(&ctx.db, command, request, ctx.effects);
+                }
+                ctx.db.note(Noted {
+                    misses: false,
+                    arrivals: ctx.effects.wanted.contains(EventClasses::NEW_KEY),
+                });
+                ctx.db.remember_hashes(&self.known);
                 let result = run(&mut ctx, &mut args, reply);
                 if is_guest {
                     note_own_keys(&ctx, (self.state, command), request);

@@ -164,9 +164,12 @@ impl<'a> Batch<'a> {
         if !is_worth_it {
             return;
         }
-        let mut late: u32 = 0;
+        let (mut late, mut before): (u32, _) = (0, None);
         for (i, (_, hash)) in rows.iter().take(self.ends.len()).enumerate() {
+            let is_same = *hash == before; // requests for one key come in rows
+            before = *hash;
             if let Some(hash) = *hash
+                && !is_same
                 && let Some(shard) = shard(hash)
             {
                 late |= u32::from(!shard.prefetch_entry(hash)) << i;
