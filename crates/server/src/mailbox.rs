@@ -197,6 +197,12 @@ impl Mailboxes {
         self.boxes.iter().for_each(Mailbox::ring);
     }
 
+    /// Likewise, but for one that is awake.
+    pub fn wake_others(&self, group: usize) {
+        let others = self.boxes.iter().enumerate().filter(|(at, _)| *at != group);
+        others.for_each(|(_, mailbox)| mailbox.ring());
+    }
+
     /// Takes the letters of a loop.
     pub fn take(&self, group: usize) -> Vec<Mail> {
         let mailbox = &self.boxes[group];

@@ -63,7 +63,7 @@ impl EventLoop {
             self.send_up_to(engine, aof.synced());
             aof.note_waiting(self.listed.len(), &mut self.n_noted);
             if aof.has_waiting() {
-                state.mailboxes.wake_all();
+                state.mailboxes.wake_others(self.group);
             }
         }
     }
