@@ -45,6 +45,38 @@ fn after_a_cut_only_what_is_missing_is_sent() {
 }
 
 #[test]
+fn a_paused_replica_reads_and_runs_nothing_until_it_may() {
+    let (primary, replica) = (start(&[]), start(&["--repl-timeout", "2"]));
+    text("SET key old", &mut primary.client());
+    follow(&replica, &primary);
+    wait_for_same(&primary, &replica);
+    let (mut one, mut other) = (primary.client(), replica.client());
+    assert_eq!(text("CLIENT PAUSE 100000 WRITE", &mut other), "+OK");
+    let before = field("slave_repl_offset", &mut other);
+    text("SET key new", &mut one);
+    let large = "x".repeat(100_000);
+    for _ in 0..100 {
+        one.call(&["SET", "large", &large]).unwrap();
+    }
+    wait_for("it has read up to its limit", || {
+        let n_read = field("slave_read_repl_offset", &mut other)
+            .parse::<u64>()
+            .unwrap();
+        (n_read > before.parse::<u64>().unwrap() + 1_000_000).then_some(())
+    });
+    assert_eq!(field("slave_repl_offset", &mut other), before);
+    assert_eq!(text("GET key", &mut other), "\"old\"");
+    let n_read = field("slave_read_repl_offset", &mut other)
+        .parse::<u64>()
+        .unwrap();
+    assert!(n_read < before.parse::<u64>().unwrap() + 2_000_000, "{n_read} bytes were read");
+    text("CLIENT UNPAUSE", &mut other);
+    wait_for_same(&primary, &replica);
+    assert_eq!(text("GET key", &mut other), "\"new\"");
+    assert_eq!(field("sync_full", &mut one), "1");
+}
+
+#[test]
 fn who_missed_more_than_is_kept_gets_everything() {
     let (primary, replica) = (start(&["--repl-backlog-size", "16kb"]), start(&[]));
     follow(&replica, &primary);

@@ -42,6 +42,8 @@ const VAIN_MAX: u32 = 4;
 const WORTH: Duration = Duration::from_secs(10);
 /// How long a command whose locks are busy waits.
 const BUSY: Duration = Duration::from_micros(50);
+/// Bytes of the stream that are read ahead while writes are paused; what follows waits at the primary.
+const PAUSED_BYTES_MAX: u64 = 1 << 20;
 /// Bytes read at a time.
 pub(super) const READ_BYTES: usize = 64 << 10;
 /// Where this thread's random numbers start.
@@ -475,11 +477,14 @@ impl Link {
 
     // ---- The stream ------------------------------------------------------------------------------
 
-    /// Runs what comes until the connection ends.
+    /// Runs what comes until the connection ends. While writes are paused here it is only read, up to a limit.
     fn follow(&mut self, stream: &mut TcpStream, reader: &mut Reader) -> Result<(), String> {
         let mut heard_at = Instant::now();
         loop {
-            self.run_all(stream, reader)?;
+            let is_paused = self.state.pause.now(unix_ms()).is_some();
+            if !is_paused {
+                self.run_all(stream, reader)?;
+            }
             if !self.is_wanted() {
                 return Ok(());
             }
@@ -491,6 +496,16 @@ impl Link {
             let since = self.acked_at.elapsed();
             if since >= ACK || since >= TICK && self.has_more_on_disk() {
                 self.acknowledge(stream)?;
+            }
+            if is_paused {
+                let n_ahead = (self.block.len() + reader.n_unused()) as u64;
+                let read = self.state.journal.backlog.end() + n_ahead;
+                self.note(|primary| primary.read = read);
+                if n_ahead >= PAUSED_BYTES_MAX {
+                    std::thread::sleep(TICK);
+                    heard_at = Instant::now(); // there is more
+                    continue;
+                }
             }
             match self.read(stream, reader)? {
                 true => heard_at = Instant::now(),
