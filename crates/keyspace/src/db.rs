@@ -133,7 +133,7 @@ pub struct Terms<'a> {
 /// A database, for reading.
 pub struct View<'a> {
     locked: &'a Locked<'a>,
-    /// As wide as the numbers of shards are that it is read for: a wider read than was the write waits for it.
+    /// A `u32` as in [`ShardId`], which reads it: a read that is wider than the write before it waits for that.
     database: u32,
     terms: Terms<'a>,
     /// Keys looked for, and keys found.

@@ -106,6 +106,11 @@ impl Keyspace {
         sibling
     }
 
+    /// Whether nothing hinders a sibling's keys from taking the place of this one's, as it seems without locks.
+    pub fn takes(&self, sibling: &Keyspace) -> bool {
+        self.snapshot.may_mark_as(&sibling.snapshot)
+    }
+
     /// Where big values go to be freed; without it they are freed on the spot.
     pub fn set_trash(&self, trash: Sender<Trash>) {
         let _ = self.trash.set(trash);

@@ -74,7 +74,8 @@ impl<'k> Locked<'k> {
         Ok(Locked::new(keyspace, Reach::Declared, Some(held)))
     }
 
-    /// Locks one shard, unless its waiters and watchers say that the caller should come as a transaction.
+    /// Locks one shard, unless its waiters and watchers say that the caller should come as a transaction
+    /// ([`Refusal::Contended`]).
     #[inline(always)]
     pub fn one_unless(
         keyspace: &'k Keyspace,
@@ -88,7 +89,8 @@ impl<'k> Locked<'k> {
         // SAFETY: taken in the line above, and the reference ends before it is given back.
         let registry = unsafe { shard.room() }.registry.as_deref();
         if registry.is_some_and(is_wanted_whole) {
-            drop(Unlock(shard));
+            // SAFETY: taken above.
+            unsafe { shard.lock.unlock() };
             return Err(Refusal::Contended);
         }
         Ok(Locked::new(keyspace, Reach::Declared, Some(held)))

@@ -21,7 +21,7 @@ pub const ROUNDS_MAX: usize = 3;
 pub enum Refusal {
     /// A holder takes its time: come back later.
     Busy,
-    /// Others kept getting in between: come back as a transaction.
+    /// Others kept getting in between, or what was found asks for it: come back as a transaction.
     Contended,
 }
 

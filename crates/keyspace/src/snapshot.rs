@@ -115,14 +115,18 @@ impl Snapshot {
         self.is_walking.load(Relaxed)
     }
 
-    /// Marks as another one does; false if a walk is under way that marks otherwise. For who holds everything
-    /// of an empty keyspace.
+    /// Whether no walk is under way that marks otherwise than another one.
+    pub(crate) fn may_mark_as(&self, other: &Snapshot) -> bool {
+        !self.is_walking() || self.mark() == other.mark()
+    }
+
+    /// Marks as another one does, if it may. For who holds everything, and all entries are about to go.
     pub(crate) fn mark_as(&self, other: &Snapshot) -> bool {
-        let is_same = self.mark() == other.mark();
-        if !is_same && !self.is_walking() {
+        let may = self.may_mark_as(other);
+        if may {
             self.mark.store(other.mark(), Relaxed);
         }
-        is_same || !self.is_walking()
+        may
     }
 
     /// Saves an entry of a shard that is about to change, if the walk has not come to it; one that

@@ -171,6 +171,11 @@ fn admit(
     }
     if state.saving.is_hindered() {
         not_hindered(state, command, needs.writing)?;
+        let queue = session.queue.as_ref().filter(|_| command.name == "exec");
+        for queued in queue.into_iter().flat_map(|queue| queue.iter()) {
+            let queued = engine.resolve(&queued.words())?;
+            not_hindered(state, queued.0, false)?;
+        }
     }
     if state.aof.is_failing() && (needs.writing || command.name == "ping") {
         return Err(Error::Unwritable(state.aof.failure()));

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::time::Duration;
+
+use resp::decode::Value;
 
 use crate::replicas::{FLAGS, field, follow, start, wait_for_link, wait_for_same};
 use crate::{Server, folder, signal, text, wait_for};
@@ -85,20 +88,27 @@ fn begun_again(more: &[&str]) -> (Server, Server) {
     text("DEBUG POPULATE 2000 key 100", &mut one);
     wait_for("they come", || (text("DBSIZE", &mut other) == ":2002").then_some(()));
     text("CONFIG SET rdb-key-save-delay 10000", &mut one);
-    let (large, load) = ("x".repeat(20_000), library(2));
+    text("REPLICAOF 127.0.0.1 1", &mut other); // where nobody is
+    wait_for("it has left", || (field("connected_slaves", &mut one) == "0").then_some(()));
+    let (large, load) = ("x".repeat(100_000), library(2));
     for request in [
-        vec!["MULTI"],
-        vec!["CLIENT", "KILL", "TYPE", "replica"],
         vec!["SET", "large", &large],
-        vec!["SET", "brief", "data", "PX", "1000000"],
+        vec!["SET", "brief", "data", "PX", "5000"],
         vec!["FUNCTION", "LOAD", "REPLACE", &load],
         vec!["DEL", "old"],
+        vec!["RPUSH", "list", "item"],
         vec!["SELECT", "3"],
         vec!["SET", "elsewhere", "data"],
-        vec!["EXEC"],
     ] {
         one.call(&request).unwrap();
     }
+    wait_for("what it lacks is forgotten", || {
+        let n_kept = field("repl_backlog_histlen", &mut one)
+            .parse::<u64>()
+            .unwrap();
+        (n_kept < 100_000).then_some(())
+    });
+    text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut other);
     wait_for("it loads", || (field("async_loading", &mut other) == "1").then_some(()));
     (primary, replica)
 }
@@ -136,16 +146,48 @@ fn old_data_of_the_same_history_is_served_until_the_new_takes_its_place() {
     assert_eq!(text("GET own", &mut other), "(nil)");
     assert_eq!(text("FCALL_RO f 0", &mut other), ":2");
     assert_eq!(text("DBSIZE", &mut other), text("DBSIZE", &mut one));
-    assert!(field("db0", &mut other).contains("expires=1"));
     assert_eq!(text("EXEC", &mut watcher), "*-1", "a key that was watched has come");
     text("SET written after", &mut one);
     assert_eq!(text("WAIT 1 20000", &mut one), ":1");
     assert_eq!(text("GET written", &mut other), "\"after\"");
-    text("BGSAVE", &mut other);
-    wait_for("it is saved", || (field("rdb_bgsave_in_progress", &mut other) == "0").then_some(()));
+    assert_eq!(text("REPLICAOF NO ONE", &mut other), "+OK");
+    wait_for("a key goes in its time, though nobody looks for it", || {
+        field("db0", &mut other).contains("expires=0").then_some(())
+    });
     let digest = text("DEBUG DIGEST", &mut other);
-    text("DEBUG RELOAD NOSAVE", &mut other);
+    assert_eq!(text("DEBUG RELOAD", &mut other), "+OK");
     assert_eq!(text("DEBUG DIGEST", &mut other), digest);
+}
+
+#[test]
+fn a_transaction_from_before_a_load_is_refused_what_its_commands_are() {
+    let primary = start(&[]);
+    let mut one = primary.client();
+    text("DEBUG POPULATE 2000 key 100", &mut one);
+    text("CONFIG SET rdb-key-save-delay 10000", &mut one);
+    let replica = start(&ASIDE);
+    let (mut reader, mut other) = (replica.client(), replica.client());
+    for (request, answer) in [("MULTI", "+OK"), ("GET old", "+QUEUED")] {
+        assert_eq!(text(request, &mut reader), answer);
+    }
+    text(&format!("REPLICAOF 127.0.0.1 {}", primary.port), &mut other);
+    wait_until_it_loads(&replica);
+    let answer = text("EXEC", &mut reader);
+    assert!(answer.starts_with("-EXECABORT") && answer.contains("LOADING"), "{answer}");
+}
+
+#[test]
+fn who_waits_for_a_key_is_served_by_what_takes_the_place_of_the_data() {
+    let (primary, replica) = begun_again(&[]);
+    let mut waiter = replica.client();
+    waiter.set_timeout(Some(Duration::from_secs(20))).unwrap();
+    waiter.send(&["BLPOP", "list", "0"]).unwrap();
+    waiter.flush().unwrap();
+    let mut other = replica.client();
+    wait_for("it waits", || (field("blocked_clients", &mut other) == "1").then_some(()));
+    hurry(&primary, &replica);
+    let items = ["list", "item"].map(|word| Value::Bulk(word.as_bytes().to_vec()));
+    assert_eq!(waiter.receive().unwrap(), Value::Array(items.to_vec()));
 }
 
 #[test]
@@ -193,7 +235,7 @@ fn data_of_another_history_takes_the_place_of_what_is_not_served_meanwhile() {
         });
         text("REPLICAOF NO ONE", &mut other);
         let digest = text("DEBUG DIGEST", &mut other);
-        text("DEBUG LOADAOF", &mut other);
+        assert_eq!(text("DEBUG LOADAOF", &mut other), "+OK");
         assert_eq!(text("DEBUG DIGEST", &mut other), digest);
     }
 }

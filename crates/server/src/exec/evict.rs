@@ -149,7 +149,10 @@ impl Engine {
         (self.eviction.is_full, self.eviction.is_unfinished) = (false, false);
         let is_spared =
             self.state.role.is_replica() && self.state.config.replica_ignores_max_memory();
-        let may_not_write = is_spared || self.is_paused() || self.state.scripts.running.is_busy();
+        let may_not_write = is_spared
+            || self.is_paused()
+            || self.state.scripts.running.is_busy()
+            || self.state.saving.loads_any();
         if may_not_write || !self.state.is_out_of_memory() {
             return;
         }

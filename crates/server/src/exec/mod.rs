@@ -25,6 +25,7 @@ mod reload;
 mod replay;
 mod save;
 mod script;
+pub mod sibling;
 mod tracking;
 
 use std::cell::{Cell, RefCell};
@@ -45,7 +46,7 @@ pub use meanwhile::Meanwhile;
 use crate::acl::Need;
 use crate::command::context::{Directives, Effects, Order, Place};
 use crate::command::event::Event;
-use crate::command::lookup::Recent;
+use crate::command::lookup::{self, Recent};
 use crate::command::{AdminCtx, Args, Command, Commands, Flag, Kind, ReadCtx, WriteCtx};
 use crate::config::Config;
 use crate::config::notify::EventClasses;
@@ -61,7 +62,7 @@ use evict::Eviction;
 use meanwhile::Remains;
 
 /// A command that passed the gate: see [`crate::command::lookup`].
-pub type Admitted = crate::command::lookup::Resolved;
+pub type Admitted = lookup::Resolved;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +284,11 @@ impl Engine {
     #[inline]
     pub fn find(&mut self, name: &[u8]) -> Option<&'static Command> {
         self.recent.find(self.commands, name)
+    }
+
+    /// The row of a whole request.
+    pub fn resolve(&self, request: &[&[u8]]) -> Result<Admitted> {
+        lookup::resolve(self.commands, request)
     }
 
     /// Unix time of this tick.

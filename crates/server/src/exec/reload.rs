@@ -1,4 +1,4 @@
-//! The data set from a file: at the start, and by DEBUG RELOAD.
+//! The data set from a file: at the start, from a primary, and by DEBUG RELOAD.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use keyspace::db::{Db, Terms};
-use keyspace::keyspace::Keyspace;
 use keyspace::locked::Locked;
 use rdb::file::Parts;
 use resp::reply::Reply;
@@ -25,16 +24,8 @@ use crate::session::Session;
 use crate::state::random_id;
 use crate::stats::counters::Counter;
 
-const PATIENCE: Duration = Duration::from_millis(50);
-const CANNOT_LOAD: &str = "Failed trying to load the MASTER synchronization DB";
-
-/// A data set that nobody sees yet.
-pub struct Aside {
-    keyspace: Keyspace,
-    libraries: Functions,
-    /// The database in which the stream of the primary stands.
-    stream_database: u64,
-}
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const CANNOT_LOAD: &str = "Failed trying to load the MASTER synchronization DB";
 
 impl Engine {
     /// Loads the file that was found at the start.
@@ -91,6 +82,7 @@ impl Engine {
             self.clear(&locked); // better nothing than a part
         }
         let begun = self.renew_log(loaded.is_ok(), path);
+        self.wake_all_waiters(&locked);
         self.release(locked);
         self.state.saving.end_loading();
         loaded.map_err(|error| {
@@ -101,103 +93,34 @@ impl Engine {
     }
 
     /// From here on the data is of no history, until all of the snapshot is there.
-    fn leave_history(&mut self, fresh: String) {
+    pub(super) fn leave_history(&mut self, fresh: String) {
         self.state.journal.backlog.stop();
         self.state.role.begin_history(fresh);
         self.effects.has_touched_all = self.state.tracking.is_active();
     }
 
+    /// Any key may be another one now: whoever waits for one looks again.
+    pub(super) fn wake_all_waiters(&mut self, locked: &Locked<'static>) {
+        for database in 0..self.state.keyspace.n_databases() {
+            let keys = locked.waited_keys(database).into_iter();
+            self.effects.ready.extend(keys.map(|key| (database, key)));
+        }
+    }
+
     /// The append-only file tells of the old data: it begins anew, from the file of this path if there is one.
     /// Without new data it stays as it was, off, until there is some, or this server is a primary: it may be the
     /// last copy of anything.
-    fn renew_log(&self, is_there: bool, path: Option<&Path>) -> std::result::Result<(), String> {
+    pub(super) fn renew_log(
+        &self,
+        is_there: bool,
+        path: Option<&Path>,
+    ) -> std::result::Result<(), String> {
         let appends = append::switch_off(self.state) || self.state.config.appends();
         let adopts = |path| rewrite::adopt(self.state, path);
         match appends && is_there && !path.is_some_and(adopts) {
             true => append::switch_on(self.state),
             false => Ok(()),
         }
-    }
-
-    /// Loads the snapshot of a primary beside the data; the stream behind it stands in this database unless it
-    /// names another one. The error is for the log.
-    pub fn load_aside<R: Read + Send>(
-        &mut self,
-        parts: Parts<R>,
-        mut stream_database: u64,
-    ) -> std::result::Result<Aside, String> {
-        let mut libraries = Functions::default();
-        let keyspace = self.state.keyspace.sibling();
-        let loaded = match Locked::transaction(&keyspace, PATIENCE) {
-            Ok(locked) => load::load(
-                self.state,
-                &locked,
-                parts,
-                &load::Rules {
-                    limits: &self.limits.clone(),
-                    merges: false,
-                    keeps_due: true,
-                },
-                &mut |news| match news {
-                    News::Library(source) => {
-                        let library = self.read_library(source);
-                        let added = library.and_then(|library| libraries.add(library, false));
-                        added.map(|_| ()).map_err(|error| error.to_string())
-                    }
-                    News::StreamDatabase(database) => {
-                        stream_database = database;
-                        Ok(())
-                    }
-                },
-            ),
-            Err(_) => Err(LoadError::Io("its place is taken".to_owned())), // nobody knows it
-        };
-        let aside = Aside {
-            keyspace,
-            libraries,
-            stream_database,
-        };
-        match loaded {
-            Ok(_) => Ok(aside),
-            Err(error) => {
-                self.forget_aside(aside);
-                Err(format!("{CANNOT_LOAD} from socket: {error}"))
-            }
-        }
-    }
-
-    /// Puts what was loaded aside in the place of the data, at once. Gives it back if a snapshot of this
-    /// server must end first.
-    pub fn take_over(
-        &mut self,
-        locked: Locked<'static>,
-        mut aside: Aside,
-    ) -> std::result::Result<Option<Aside>, String> {
-        let fresh = random_id()?;
-        let is_taken = match Locked::transaction(&aside.keyspace, PATIENCE) {
-            Ok(by) => {
-                by.take_everything();
-                Db::replace_all(&locked, &by, self.terms_of_leaving())
-            }
-            Err(_) => false, // nobody else knows it
-        };
-        if !is_taken {
-            self.release(locked);
-            return Ok(Some(aside));
-        }
-        self.leave_history(fresh);
-        let role = &self.state.role;
-        role.stream_database.store(aside.stream_database, Relaxed);
-        role.own_keys.clear();
-        self.put_libraries(std::mem::take(&mut aside.libraries));
-        let begun = self.renew_log(true, None);
-        self.release(locked);
-        begun.map(|()| None)
-    }
-
-    /// Throws away what was loaded aside.
-    pub fn forget_aside(&self, aside: Aside) {
-        self.forget_libraries(aside.libraries.libraries().cloned());
     }
 
     /// Loads the append-only file that was found at the start; it is not open yet. The error is for
@@ -216,6 +139,9 @@ impl Engine {
     ) -> Result<()> {
         const FAILED: Error =
             Error::Plain("ERR Error trying to load the AOF files, check server logs.");
+        if self.state.saving.loads_any() {
+            return Err(Error::Loading);
+        }
         let (state, failed) = (self.state, |reason: String| {
             log::warn!("DEBUG LOADAOF failed: {reason}");
             FAILED
@@ -243,6 +169,9 @@ impl Engine {
         how: Reload,
         reply: &mut Reply<'_>,
     ) -> Result<()> {
+        if self.state.saving.loads_any() {
+            return Err(Error::Loading);
+        }
         if how.saves {
             save::at_once(self.state, locked).map_err(|_| Error::Plain("ERR"))?;
         }
@@ -277,7 +206,7 @@ impl Engine {
     }
 
     /// What holds for keys that go all together.
-    fn terms_of_leaving(&self) -> Terms<'_> {
+    pub(super) fn terms_of_leaving(&self) -> Terms<'_> {
         Terms {
             now_ms: self.now_ms,
             trace: self.access_clock.leaving(),

@@ -217,6 +217,15 @@ pub fn switch_off(state: &State) -> bool {
     true
 }
 
+/// Brings what was written so far to the disk, so that little is left for who closes the file with everything
+/// held. An error is noted.
+pub fn bring_to_disk(state: &State) {
+    if state.aof.is_fed() {
+        let _ = state.aof.drain(&mut state.aof.files());
+        state.aof.sync_aside();
+    }
+}
+
 /// Writes what is left to the disk and closes the file.
 pub fn close(state: &State) {
     let aof = &state.aof;

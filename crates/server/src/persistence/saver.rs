@@ -31,6 +31,9 @@ pub fn run(state: &'static State) {
 
 /// Asks for the rewrite that is owed, and for a save if a save point is reached.
 fn look(state: &State) {
+    if state.saving.loads_any() {
+        return;
+    }
     let rewrites = state.saving.rewrites();
     let is_soon = rewrites.n_failed > 0 && rewrites.ended_at.is_some_and(|at| at.elapsed() < RETRY);
     if !is_soon && state.saving.owes_rewrite.swap(false, Relaxed) {
@@ -41,7 +44,7 @@ fn look(state: &State) {
             Phase::Off | Phase::On => {}
         }
     }
-    if state.saving.is_running() || state.saving.loads_any() {
+    if state.saving.is_running() {
         return;
     }
     let record = state.saving.record();

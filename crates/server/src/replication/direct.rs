@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use super::apart::read_some;
 use super::link::{Link, READ_BYTES, Watch};
 use super::reader::{Event, Reader};
-use super::receive::{NO_SNAPSHOT, Place, Signs};
+use super::receive::{NO_LONGER_WANTED, NO_SNAPSHOT, Place, Signs};
 use crate::error::reason;
-use crate::persistence::load;
+use crate::exec::sibling::Sibling;
+use crate::persistence::{append, load};
 use crate::stats::counters::Counter;
 
 /// How often it looks whether a snapshot of this server has ended.
@@ -142,8 +143,10 @@ impl Link {
                 true => saving.begin_loading_aside(n_bytes),
                 false => saving.begin_loading(n_bytes),
             }
-            let loaded = self.load_aside(&mut incoming, place);
+            let mut sibling = Sibling::new(self.state, place.database);
+            let loaded = self.load_aside(&mut incoming, &mut sibling, place);
             saving.end_loading();
+            self.engine.forget_sibling(sibling); // which may take long
             loaded?;
         } else {
             self.load((&mut incoming, None), n_bytes, place)?;
@@ -154,29 +157,31 @@ impl Link {
     }
 
     /// Loads it beside the data, and puts it in its place.
-    fn load_aside(&mut self, incoming: &mut Incoming<'_>, place: Place<'_>) -> Result<(), String> {
+    fn load_aside(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        sibling: &mut Sibling,
+        place: Place<'_>,
+    ) -> Result<(), String> {
         log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
         let parts = load::parts(self.state, &mut *incoming).map_err(|error| error.to_string())?;
-        let mut aside = self.engine.load_aside(parts, place.database.into())?;
-        let whole = incoming.finish();
+        self.engine.load_sibling(sibling, parts)?;
+        incoming.finish()?;
+        append::bring_to_disk(self.state);
         loop {
-            let held = whole.clone().and_then(|()| self.everything());
-            let (applying, locked) = match held {
-                Ok(held) => held,
-                Err(why) => {
-                    self.engine.forget_aside(aside);
-                    return Err(why);
-                }
-            };
-            self.begin_other();
-            match self.engine.take_over(locked, aside)? {
-                None => {
+            if sibling.may_take_over(self.state) {
+                let (applying, locked) = self.hold_everything()?;
+                self.engine.begin_tick();
+                if self.engine.take_over(locked, sibling)? {
                     log::info!("MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
+                    self.state.close_replicas(); // what they have is of another history
                     return self.follow_on(place, applying);
                 }
-                Some(back) => aside = back,
             }
-            drop(applying);
+            if !self.is_wanted() {
+                return Err(NO_LONGER_WANTED.to_owned());
+            }
+            self.state.saving.cancel_rewrite(); // of a file that is about to begin anew
             std::thread::sleep(SNAPSHOT_LOOK);
         }
     }

@@ -56,7 +56,7 @@ pub fn run(state: &'static State, commands: &'static Commands) {
     while !state.is_stopping.load(Relaxed) {
         let news = state.role.news();
         let generation = news.0;
-        if generation != keeper.followed && !state.saving.is_loading() {
+        if generation != keeper.followed && !state.saving.loads_any() {
             keeper.followed = generation;
             if state.role.is_replica() {
                 std::thread::spawn(move || link::run(state, commands, generation));

@@ -177,9 +177,9 @@ impl Link {
     ) -> Result<(), String> {
         // What is no snapshot at all is no reason to throw anything away.
         let parts = load::parts(self.state, snapshot).map_err(|error| error.to_string())?;
-        let (applying, locked) = self.everything()?;
+        let (applying, locked) = self.hold_everything()?;
         if path.is_none() && self.way() != Way::InPlace {
-            return Err("keys were written while the snapshot was on its way".to_owned());
+            return Err("the data may not go any more before the new is there".to_owned());
         }
         log::info!("MASTER <-> REPLICA sync: Flushing old data");
         log::info!("MASTER <-> REPLICA sync: Loading DB in memory");
@@ -187,14 +187,17 @@ impl Link {
             .role
             .stream_database
             .store(place.database.into(), Relaxed);
-        self.begin_other();
+        self.state.close_replicas(); // what they have is of another history
+        self.engine.begin_tick();
         let parts = (parts, path);
         self.engine.load_from_primary(locked, parts, n_bytes)?;
         self.follow_on(place, applying)
     }
 
     /// All shards, and that nobody else applies anything.
-    pub(super) fn everything(&self) -> Result<(MutexGuard<'static, ()>, Locked<'static>), String> {
+    pub(super) fn hold_everything(
+        &self,
+    ) -> Result<(MutexGuard<'static, ()>, Locked<'static>), String> {
         loop {
             let applying = self.state.role.applying.lock();
             if !self.is_wanted() {
@@ -208,12 +211,6 @@ impl Link {
             }
             drop(applying); // who has the locks may be about to end this history
         }
-    }
-
-    /// Other data is about to be here.
-    pub(super) fn begin_other(&mut self) {
-        self.state.close_replicas(); // what they have is of another history
-        self.engine.begin_tick();
     }
 
     /// The data is that of this place: what comes from now on follows on it.
