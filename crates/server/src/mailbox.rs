@@ -223,6 +223,11 @@ impl Mailboxes {
         }
     }
 
+    /// Whether loops wait for a release.
+    pub fn has_waiting(&self) -> bool {
+        self.n_waiting.load(Ordering::SeqCst) > 0
+    }
+
     /// Wakes the loops that wait for a release. Called after every release, with nothing held.
     #[inline]
     pub fn released(&self) {

@@ -36,6 +36,8 @@ const DELAY_LOOK: Duration = Duration::from_millis(10);
 /// After so much work the processor is left to who waits for it. Not after each step: where another process
 /// is busy, each time costs that one's whole slice.
 const GIVE_WAY: Duration = Duration::from_micros(500);
+/// How long those have who wait for the lock of a step, until the next one.
+const TURN: Duration = Duration::from_micros(50);
 /// How long the transaction is waited for before a look whether the save is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often the cut gives way to a command that holds a shard for long, before it holds the others
@@ -460,6 +462,11 @@ impl Progress {
     ) {
         let (before, now) = (state.saving.n_saved.load(Relaxed), gather.n_keys());
         state.saving.n_saved.store(now, Relaxed);
+        if state.mailboxes.has_waiting() {
+            // The next step takes the same lock as likely as not: who waits for it comes first.
+            state.mailboxes.released();
+            std::thread::sleep(TURN);
+        }
         if self.gave_way_at.elapsed() >= GIVE_WAY {
             std::thread::yield_now();
             self.gave_way_at = Instant::now();
