@@ -429,19 +429,23 @@ fn long_collections_are_saved_as_they_were_at_the_cut() {
     assert!(n_begun > 100, "only {n_begun} collections were long");
 }
 
-/// Changes database 0.
-fn with_db(keyspace: &Keyspace, work: impl FnOnce(&mut Db<'_>)) {
+/// For what is done to entries in tests that are about none of their own affairs.
+fn with_terms<T>(work: impl FnOnce(Terms<'_>) -> T) -> T {
     let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
     let clock = AccessClock::default();
-    let locked = Locked::transaction(keyspace, Duration::ZERO).unwrap();
-    let terms = Terms {
+    work(Terms {
         now_ms: 1,
         trace: clock.leaving(),
         limits: &limits,
         keeps_due: false,
         departed: &departed,
-    };
-    work(&mut Db::new(&locked, 0, terms));
+    })
+}
+
+/// Changes database 0.
+fn with_db(keyspace: &Keyspace, work: impl FnOnce(&mut Db<'_>)) {
+    let locked = Locked::transaction(keyspace, Duration::ZERO).unwrap();
+    with_terms(|terms| work(&mut Db::new(&locked, 0, terms)));
 }
 
 fn one_shard() -> Keyspace {
@@ -499,18 +503,9 @@ fn a_data_set_from_before_a_cut_waits_for_the_end_of_its_walk() {
     let other = keyspace.sibling();
     with_db(&other, |db| set(db, b"new"));
     let replace = || {
-        let (limits, departed) = (Limits::default(), RefCell::<Vec<Departed>>::default());
-        let clock = AccessClock::default();
-        let terms = Terms {
-            now_ms: 1,
-            trace: clock.leaving(),
-            limits: &limits,
-            keeps_due: false,
-            departed: &departed,
-        };
         let locked = Locked::transaction(&keyspace, Duration::ZERO).unwrap();
         let by = Locked::transaction(&other, Duration::ZERO).unwrap();
-        Db::replace_all(&locked, &by, terms)
+        with_terms(|terms| Db::replace_all(&locked, &by, terms))
     };
     let names = |saved: &Saved| -> Vec<Bytes> {
         let state = saved.state.lock().unwrap();

@@ -224,6 +224,7 @@ impl Mailboxes {
     }
 
     /// Whether loops wait for a release.
+    #[inline]
     pub fn has_waiting(&self) -> bool {
         self.n_waiting.load(Ordering::SeqCst) > 0
     }
@@ -231,7 +232,7 @@ impl Mailboxes {
     /// Wakes the loops that wait for a release. Called after every release, with nothing held.
     #[inline]
     pub fn released(&self) {
-        if self.n_waiting.load(Ordering::SeqCst) > 0 {
+        if self.has_waiting() {
             self.wake_waiting();
         }
     }

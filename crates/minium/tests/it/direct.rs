@@ -69,7 +69,7 @@ fn what_is_loaded_as_it_comes_is_the_same() {
 
 /// A replica that had the data of its primary and gets all of it again, under the same history: it holds `own data`
 /// for itself, a key with a deadline and an older library.
-fn begun_again(more: &[&str]) -> (Server, Server) {
+fn begun_again() -> (Server, Server) {
     let primary = start(&["--repl-backlog-size", "16kb"]);
     let mut one = primary.client();
     let library = |n: u32| {
@@ -80,7 +80,7 @@ fn begun_again(more: &[&str]) -> (Server, Server) {
     };
     one.call(&["FUNCTION", "LOAD", &library(1)]).unwrap();
     text("SET old data", &mut one);
-    let replica = start(&[&ASIDE, &["--replica-read-only", "no"], more].concat());
+    let replica = start(&[&ASIDE[..], &["--replica-read-only", "no"]].concat());
     follow(&replica, &primary);
     wait_for_same(&primary, &replica);
     let mut other = replica.client();
@@ -115,7 +115,7 @@ fn begun_again(more: &[&str]) -> (Server, Server) {
 
 #[test]
 fn old_data_of_the_same_history_is_served_until_the_new_takes_its_place() {
-    let (primary, replica) = begun_again(&[]);
+    let (primary, replica) = begun_again();
     let (mut one, mut other) = (primary.client(), replica.client());
     assert_eq!(field("loading", &mut other), "0");
     for key in ["own", "old"] {
@@ -178,7 +178,7 @@ fn a_transaction_from_before_a_load_is_refused_what_its_commands_are() {
 
 #[test]
 fn who_waits_for_a_key_is_served_by_what_takes_the_place_of_the_data() {
-    let (primary, replica) = begun_again(&[]);
+    let (primary, replica) = begun_again();
     let mut waiter = replica.client();
     waiter.set_timeout(Some(Duration::from_secs(20))).unwrap();
     waiter.send(&["BLPOP", "list", "0"]).unwrap();
@@ -192,7 +192,7 @@ fn who_waits_for_a_key_is_served_by_what_takes_the_place_of_the_data() {
 
 #[test]
 fn what_is_lost_on_its_way_leaves_the_old_data() {
-    let (primary, replica) = begun_again(&[]);
+    let (primary, replica) = begun_again();
     let mut other = replica.client();
     signal("KILL", primary.process.id());
     wait_for("it gives up", || (field("async_loading", &mut other) == "0").then_some(()));
