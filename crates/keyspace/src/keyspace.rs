@@ -199,6 +199,11 @@ impl Keyspace {
         &self.shards(id.database())[usize::from(id.shard())]
     }
 
+    /// Whether a snapshot is being taken. O(1).
+    pub fn is_walked(&self) -> bool {
+        self.snapshot.is_walking()
+    }
+
     /// Whether a transaction is under way that holds a shard of a database for longer than some
     /// microseconds. O(1) without a transaction, else O(shards).
     pub fn has_busy_shard(&self, database: u16) -> bool {

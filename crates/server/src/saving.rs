@@ -38,6 +38,8 @@ pub enum Wish {
     Save(Tell),
     /// Rewrite the append-only file.
     Rewrite,
+    /// Remove the files that the append-only file no longer needs.
+    Tidy,
     /// Nothing came in time.
     None,
     /// End.
@@ -48,9 +50,16 @@ pub enum Wish {
 struct Desk {
     wanted: Option<Tell>,
     wants_rewrite: bool,
+    wants_tidy: bool,
     /// Another save is to follow the present one.
     must_follow: bool,
     must_end: bool,
+}
+
+impl Desk {
+    fn is_clear(&self) -> bool {
+        self.wanted.is_none() && !self.wants_rewrite && !self.wants_tidy && !self.must_end
+    }
 }
 
 /// How saves went.
@@ -214,13 +223,13 @@ impl Saving {
                 self.is_rewriting.store(true, SeqCst);
                 return Wish::Rewrite;
             }
+            if std::mem::take(&mut desk.wants_tidy) {
+                return Wish::Tidy;
+            }
             match patience {
                 None => self.bell.wait(&mut desk),
                 Some(patience) => {
-                    if self.bell.wait_for(&mut desk, patience).timed_out() {
-                        return Wish::None;
-                    }
-                    if desk.wanted.is_none() && !desk.wants_rewrite && !desk.must_end {
+                    if self.bell.wait_for(&mut desk, patience).timed_out() || desk.is_clear() {
                         return Wish::None;
                     }
                 }
@@ -241,6 +250,12 @@ impl Saving {
             true => Asked::Scheduled,
             false => Asked::Begun,
         }
+    }
+
+    /// Asks for the removal of files that the append-only file no longer needs.
+    pub fn wish_tidy(&self) {
+        self.desk.lock().wants_tidy = true;
+        self.bell.notify_all();
     }
 
     /// Whether a rewrite was asked for and has not begun.

@@ -180,7 +180,10 @@ fn the_sync_of_a_file_before_the_next_is_written_matters() {
         };
         slow.happen(&place);
         is_ok(client, &["BGREWRITEAOF"]).unwrap();
-        wait_for("it is written", || info("aof_rewrite_in_progress", client) == Some(1));
+        let next = place
+            .folder
+            .join("disk/appendonlydir/appendonly.aof.2.incr.aof");
+        wait_for("the next is written", || fs::metadata(&next).is_ok_and(|file| file.len() > 0));
         let n = history.n_acknowledged();
         wait_for("the load goes on", || history.n_acknowledged() > n + 60);
         assert_eq!(info("aof_rewrite_in_progress", client), Some(1), "the walk is slow");

@@ -132,7 +132,7 @@ fn apply(state: &State, directive: &Directive) -> std::result::Result<(), String
             Ok(())
         }
         "aof-disable-auto-gc" => {
-            append::remove_history(state);
+            state.saving.wish_tidy();
             Ok(())
         }
         "aof-timestamp-enabled" | "aof-record-checksum" => {

@@ -151,6 +151,8 @@ impl Engine {
             };
             match taken {
                 Ok(locked) => return Some(locked),
+                // A saver that has this processor next learns of who waits when that is set aside.
+                Err(Refusal::Busy) if keyspace.is_walked() => return None,
                 Err(Refusal::Busy) => std::thread::yield_now(),
                 Err(Refusal::Contended) => return self.lock_all(),
             }

@@ -32,15 +32,6 @@ pub fn place(state: &State) -> Place {
     }
 }
 
-/// CONFIG SET aof-disable-auto-gc no: what was kept meanwhile goes.
-pub fn remove_history(state: &State) {
-    let mut files = state.aof.files();
-    if let Some(mut manifest) = files.manifest.take() {
-        super::rewrite::remove_history(state, &files.place, &mut manifest);
-        files.manifest = Some(manifest);
-    }
-}
-
 /// The length of a file, 0 if there is none.
 pub fn n_file_bytes(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |facts| facts.len())
@@ -142,7 +133,7 @@ pub fn open_at_start(state: &'static State) -> Result<(), String> {
     let target = open(&place.path(&last.name)).map_err(told)?;
     sync_loaded(&place, &manifest).map_err(told)?;
     manifest.write(&place).map_err(told)?;
-    super::rewrite::remove_history(state, &place, &mut manifest);
+    state.saving.wish_tidy();
     let before = manifest.parts().filter(|part| **part != last);
     let n_before = before
         .map(|part| n_file_bytes(&place.path(&part.name)))

@@ -64,7 +64,7 @@ pub fn write_entry(writer: &mut Writer, manner: Manner, entry: &Entry) {
 }
 
 /// Bytes from which on what was written is put aside, so that nothing large grows under a lock.
-const SEGMENT_BYTES: usize = 256 << 10;
+const SEGMENT_BYTES: usize = 64 << 10;
 
 /// Keys of several databases, one behind the other.
 struct Stretch {

@@ -18,9 +18,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::append::{self, n_file_bytes};
 use super::save::{self, Form, Job};
-use crate::aof::manifest::Manifest;
+use crate::aof::manifest::Part;
 use crate::aof::{Phase, Target};
 use crate::error::reason;
+use crate::io::durable::forget_pages;
 use crate::state::State;
 
 /// Rewrites, on the saver's thread.
@@ -29,7 +30,10 @@ pub fn in_background(state: &'static State) {
     log::info!("Background append only file rewriting started");
     let result = rewrite(state);
     match &result {
-        Ok(()) => log::info!("Background AOF rewrite finished successfully"),
+        Ok(()) => {
+            log::info!("Background AOF rewrite finished successfully");
+            remove_history(state);
+        }
         Err(reason) => log::warn!("Background AOF rewrite error: {reason}"),
     }
     let is_owed = state.aof.phase() == Phase::Waiting;
@@ -117,6 +121,7 @@ pub fn adopt(state: &State, snapshot: &Path) -> bool {
         Ok(()) => log::info!("The snapshot of the primary is the base of the AOF"),
         Err(reason) => log::warn!("The snapshot cannot be the base of the AOF: {reason}"),
     }
+    state.saving.wish_tidy(); // not here: everybody waits
     adopted.is_ok()
 }
 
@@ -208,7 +213,6 @@ fn finish(
     state.aof.forget_past(&mut files);
     let n_bytes = n_file_bytes(&place.path(&base));
     state.aof.n_bytes_before.store(n_bytes, Relaxed);
-    remove_history(state, &place, &mut manifest);
     files.manifest = Some(manifest);
     let n_bytes = append::n_bytes(state);
     state.aof.n_bytes_at_rewrite.store(n_bytes, Relaxed);
@@ -218,18 +222,34 @@ fn finish(
     Ok(())
 }
 
-/// Removes what is no longer needed. What cannot be removed is tried again after the next rewrite.
-pub fn remove_history(state: &State, place: &crate::aof::manifest::Place, manifest: &mut Manifest) {
-    if state.config.keeps_history() || manifest.history.is_empty() {
+/// Removes what is no longer needed. What cannot be removed is tried again after the next rewrite. Large files
+/// take their time, so nothing is held meanwhile: only the manifest that speaks of what is gone.
+pub fn remove_history(state: &State) {
+    let (place, history) = {
+        let files = state.aof.files();
+        let known = files.manifest.as_ref();
+        (files.place.clone(), known.map_or(Vec::new(), |known| known.history.clone()))
+    };
+    if state.config.keeps_history() || history.is_empty() {
         return;
     }
-    manifest.history.retain(|part| {
-        let removed = fs::remove_file(place.path(&part.name));
-        let is_there = removed.is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+    let is_gone = |part: &Part| {
+        let path = place.path(&part.name);
+        forget_pages(&path);
         log::info!("Removing the history file {}", part.name);
-        is_there
-    });
-    if let Err(error) = manifest.write(place) {
+        let removed = fs::remove_file(path);
+        removed.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true)
+    };
+    let gone: Vec<Part> = history.into_iter().filter(is_gone).collect();
+    let mut files = state.aof.files();
+    if files.place != place {
+        return; // it was switched off, and on elsewhere; there it is read anew
+    }
+    let Some(manifest) = &mut files.manifest else {
+        return;
+    };
+    manifest.history.retain(|part| !gone.contains(part));
+    if let Err(error) = manifest.write(&place) {
         log::warn!("Cannot write the AOF manifest: {}", reason(&error));
     }
 }

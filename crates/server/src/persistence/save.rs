@@ -400,6 +400,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         .map_err(|error| reason(&error));
     let mut progress = Progress::default();
     while cut.walk.step() {
+        progress.note(state, &*cut.gather, job.must_stop); // before the file, for which nobody should wait
         if written.is_err() {
             continue; // the rest is only marked
         }
@@ -408,15 +409,14 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
         } else if cut.gather.is_over() {
             written = Err("the disk is too slow for what changes meanwhile".to_owned());
         } else {
-            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES);
+            written = write_chunk(&mut saved, &*cut.gather, CHUNK_BYTES, &mut progress);
         }
         if written.is_err() {
             cut.walk.abort();
         }
-        progress.note(state, &*cut.gather, job.must_stop);
     }
     written?;
-    write_chunk(&mut saved, &*cut.gather, 0)?;
+    write_chunk(&mut saved, &*cut.gather, 0, &mut progress)?;
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
         false => saved.commit().map_err(|error| reason(&error)),
@@ -429,11 +429,17 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     Ok(is_put.then_some(cut.changes))
 }
 
-fn write_chunk(saved: &mut Saved, gather: &dyn Gathering, bytes_min: usize) -> Result<(), String> {
+fn write_chunk(
+    saved: &mut Saved,
+    gather: &dyn Gathering,
+    bytes_min: usize,
+    progress: &mut Progress,
+) -> Result<(), String> {
     for segment in gather.take(bytes_min) {
         saved
             .write(&segment.into_bytes())
             .map_err(|error| reason(&error))?;
+        progress.give_way();
     }
     Ok(())
 }
@@ -467,11 +473,15 @@ impl Progress {
             state.mailboxes.released();
             std::thread::sleep(TURN);
         }
+        self.give_way();
+        delay(state, now.saturating_sub(before), must_stop);
+    }
+
+    fn give_way(&mut self) {
         if self.gave_way_at.elapsed() >= GIVE_WAY {
             std::thread::yield_now();
             self.gave_way_at = Instant::now();
         }
-        delay(state, now.saturating_sub(before), must_stop);
     }
 }
 

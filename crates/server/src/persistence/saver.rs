@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{rewrite, save};
 use crate::aof::Phase;
-use crate::io::process::unix_time;
+use crate::io::process::{take_long_slices, unix_time};
 use crate::saving::Wish;
 use crate::state::State;
 use crate::stats::counters::Counter;
@@ -17,12 +17,14 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Saves until it is told to end.
 pub fn run(state: &'static State) {
+    take_long_slices();
     loop {
         let is_owed = state.saving.owes_rewrite.load(Relaxed);
         let patience = (is_owed || state.config.has_save_points()).then_some(LOOK);
         match state.saving.next(patience) {
             Wish::Save(tell) => save::in_background(state, tell),
             Wish::Rewrite => rewrite::in_background(state),
+            Wish::Tidy => rewrite::remove_history(state),
             Wish::None => look(state),
             Wish::End => return,
         }
