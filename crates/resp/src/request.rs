@@ -111,6 +111,8 @@ pub struct Parser {
     cursor: usize,
     /// The bulks seen, relative to the request.
     partial: Vec<Span>,
+    /// Where what has come of the next bulk starts, relative to the request: its header, until that is whole.
+    begun: usize,
     missing_bytes: usize,
 }
 
@@ -149,6 +151,7 @@ impl Parser {
         let mut walk = Walk {
             at: after,
             n_left: count as u32,
+            begun: 0,
             missing_bytes: 0,
         };
         if let Err(error) = walk.bulks(buf, 0, spans, limits) {
@@ -174,10 +177,16 @@ impl Parser {
         self.missing_bytes
     }
 
-    /// How many bytes the bulk in flight has in all, about, if the buffer has `n_bytes` of its request.
+    /// How many bytes the bulk in flight has in all, if the buffer has `n_bytes` of its request.
     #[inline]
     pub fn bulk_bytes(&self, n_bytes: usize) -> usize {
-        n_bytes.saturating_sub(self.cursor) + self.missing_bytes
+        n_bytes.saturating_sub(self.begun) + self.missing_bytes
+    }
+
+    /// How many bytes of an unfinished request have been understood: all before the bulk in flight.
+    #[inline]
+    pub fn understood_bytes(&self) -> usize {
+        if self.is_mid_request() { self.begun } else { 0 }
     }
 
     /// Whether a request has begun of which `next` has seen some arguments but not all.
@@ -198,6 +207,7 @@ impl Parser {
         let mut walk = Walk {
             at: origin + self.cursor,
             n_left: self.n_left,
+            begun: 0,
             missing_bytes: 0,
         };
         walk.bulks(buf, origin, &mut self.partial, limits)?;
@@ -219,6 +229,7 @@ impl Parser {
     fn suspend(&mut self, walk: Walk, origin: usize) {
         self.n_left = walk.n_left;
         self.cursor = walk.at - origin;
+        self.begun = walk.begun - origin;
         self.missing_bytes = walk.missing_bytes;
     }
 }
@@ -227,6 +238,7 @@ impl Parser {
 struct Walk {
     at: usize,
     n_left: u32,
+    begun: usize,
     missing_bytes: usize,
 }
 
@@ -248,10 +260,12 @@ impl Walk {
                 _ => length_line(buf, self.at, limits)?,
             };
             let Some((len, start)) = header else {
+                self.begun = self.at;
                 return Ok(());
             };
             let n_received = buf.len() - start;
             if n_received < len + 2 {
+                self.begun = start;
                 self.missing_bytes = len + 2 - n_received;
                 return Ok(());
             }

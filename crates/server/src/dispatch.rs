@@ -111,6 +111,7 @@ fn run_plain(
             engine.call(session, (admitted, known_hash), request, reply, meanwhile)
         }
         Err(error) if is_about_successor(engine.state(), &error) => Outcome::Postponed,
+        Err(Error::Loading) if engine.state().saving.ends_soon() => Outcome::Busy,
         Err(error) => {
             refuse(engine, session, row, &error, reply);
             Outcome::Done

@@ -125,7 +125,13 @@ pub struct Loading {
     pub n_keys: AtomicU64,
     /// Keys that were due already.
     pub n_expired: AtomicU64,
+    /// Until when commands wait for its end, Unix time.
+    patient_until_ms: AtomicU64,
 }
+
+/// For how long commands wait for the end of a load before they are refused: the copy of a small primary is there
+/// sooner, and in a peer nobody is refused for that either, as it serves nobody meanwhile.
+const LOADING_PATIENCE: Duration = Duration::from_millis(50);
 
 /// See the top of the file.
 pub struct Saving {
@@ -485,6 +491,12 @@ impl Saving {
         self.hinder(LOADING, true);
     }
 
+    /// Whether a load may well be over before anybody minds: who is refused for it waits.
+    pub fn ends_soon(&self) -> bool {
+        let until_ms = self.loading.patient_until_ms.load(Relaxed);
+        (unix_time().as_millis() as u64) < until_ms
+    }
+
     /// Likewise, while the data that is there is served.
     pub fn begin_loading_aside(&self, n_bytes: u64) {
         self.note_loading(n_bytes);
@@ -495,6 +507,9 @@ impl Saving {
         self.loading.since_s.store(unix_time().as_secs(), Relaxed);
         self.loading.n_bytes.store(n_bytes, Relaxed);
         self.loading.n_read.store(0, Relaxed);
+        let until = unix_time() + LOADING_PATIENCE;
+        let until_ms = until.as_millis() as u64;
+        self.loading.patient_until_ms.store(until_ms, Relaxed);
     }
 
     /// Notes that the data is there.

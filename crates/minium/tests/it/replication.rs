@@ -255,6 +255,24 @@ fn a_primary_hears_of_a_replica_that_loads() {
 }
 
 #[test]
+fn who_comes_while_a_small_copy_is_loaded_waits_for_its_end() {
+    let replica = start(&["--key-load-delay", "5000"]);
+    let listener = primary_of(&replica);
+    let (mut socket, _) = shake_hands(&listener, &replica);
+    let mut client = replica.client();
+    let snapshot = b"REDIS0011\xfe\0\0\x01k\x01v\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
+    socket
+        .write_all(&[head.as_bytes(), snapshot].concat())
+        .unwrap();
+    wait_for("it is loaded", || {
+        let answer = text("GET k", &mut client);
+        assert!(!answer.starts_with("-LOADING"), "it is there in a moment");
+        (answer == "\"v\"").then_some(())
+    });
+}
+
+#[test]
 fn a_stream_about_a_database_that_is_not_there_is_not_followed() {
     let replica = start(&["--databases", "16"]);
     let (listener, mut client) = (primary_of(&replica), replica.client());

@@ -3,6 +3,8 @@
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::buffer::spare_capacity;
+use rustix::io::ioctl_fionread;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 
@@ -35,6 +37,23 @@ impl Stream {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
         }
+    }
+
+    /// Reads once into what is allocated behind `buffer`.
+    pub fn read_behind(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(match self {
+            Stream::Tcp(stream) => rustix::io::read(stream, spare_capacity(buffer)),
+            Stream::Unix(stream) => rustix::io::read(stream, spare_capacity(buffer)),
+        }?)
+    }
+
+    /// Bytes that have come and not been read, as far as the system tells.
+    pub fn waiting_bytes(&self) -> usize {
+        let waiting = match self {
+            Stream::Tcp(stream) => ioctl_fionread(stream),
+            Stream::Unix(stream) => ioctl_fionread(stream),
+        };
+        waiting.map_or(0, |n| n as usize)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::session::queue::Queued;
 use resp::reply::Proto;
 use resp::request::Parser;
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
 /// A buffer of replies up to this size is copied from rather than given away.
@@ -64,14 +64,31 @@ pub enum Received {
 /// Reads once into `buffer`.
 pub fn receive(stream: &mut Stream, buffer: &mut [u8]) -> Received {
     loop {
-        return match stream.read(buffer) {
-            Ok(0) => Received::End,
-            Ok(n) => Received::Bytes(n, n == buffer.len()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
-            Err(_) => Received::End,
-        };
+        if let Some(received) = received(stream.read(buffer), buffer.len()) {
+            return received;
+        }
     }
+}
+
+/// Reads once into what is allocated behind `buffer`.
+pub fn receive_behind(stream: &Stream, buffer: &mut Vec<u8>) -> Received {
+    let n_free = buffer.capacity() - buffer.len();
+    loop {
+        if let Some(received) = received(stream.read_behind(buffer), n_free) {
+            return received;
+        }
+    }
+}
+
+/// What a read of at most `n_bytes_max` tells; nothing if it was interrupted.
+fn received(result: io::Result<usize>, n_bytes_max: usize) -> Option<Received> {
+    Some(match result {
+        Ok(0) => Received::End,
+        Ok(n) => Received::Bytes(n, n == n_bytes_max),
+        Err(error) if error.kind() == ErrorKind::Interrupted => return None,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
+        Err(_) => Received::End,
+    })
 }
 
 impl Connection {
@@ -115,10 +132,11 @@ impl Connection {
     /// Bytes that its buffers hold.
     pub fn buffers(&mut self) -> Buffers {
         self.output_peak = self.output_peak.max(self.output.capacity());
+        let understood = self.parser.understood_bytes();
         Buffers {
-            input: self.input.len(),
+            input: self.input.len().saturating_sub(understood),
             input_free: self.input.capacity() - self.input.len(),
-            kept: self.kept.iter().map(Queued::len_bytes).sum(),
+            kept: understood + self.kept.iter().map(Queued::len_bytes).sum::<usize>(),
             output: self.unsent_bytes(),
             output_held: self.output.capacity(),
             output_peak: self.output_peak,

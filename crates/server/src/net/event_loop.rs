@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 use keyspace::keyspace::ShardId;
 use mio::{Events, Interest, Poll, Token, Waker};
 use resp::reply::Reply;
-use resp::request::{Limits, ProtocolError, Span};
+use resp::request::{Limits, Parser, ProtocolError, Span};
 
 use self::sending::{charge, is_hoarding, list_held, send_replies};
 use crate::exec::{Engine, Meanwhile, unix_ms};
 use crate::io::stream::{Incoming, Stream};
 use crate::mailbox::{Address, Mail};
 use crate::net::batch::{BATCH, Batch, REPLY_BYTES, Ran, Stop, WORDS_KEPT_MAX, run_kept};
-use crate::net::connection::{Connection, Received, receive};
+use crate::net::connection::{Connection, Received, receive, receive_behind};
 use crate::net::connections::Connections;
 use crate::session::Session;
 use crate::session::client::Client;
@@ -37,6 +37,8 @@ use crate::stats::counters::Counter;
 
 /// Bytes read from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes of a long word that are read before others have their turn: a millisecond's work.
+const TURN_BYTES: usize = 4 << 20;
 /// Unsent replies at which a connection is read no further until the other side takes some.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Bytes by which a buffer of many short words grows at most.
@@ -122,6 +124,11 @@ struct Parsed {
     broken: Option<ProtocolError>,
     /// There is no more that is whole.
     is_starved: bool,
+}
+
+/// Whether a word that is longer than a read has come in part, if `n_bytes` of its request have.
+fn is_amid_long(parser: &Parser, n_bytes: usize) -> bool {
+    parser.hint() > 0 && parser.bulk_bytes(n_bytes) >= READ_BYTES
 }
 
 /// A poll and the waker that ends its sleep.
@@ -432,16 +439,24 @@ impl EventLoop {
 
     // ---- Requests ------------------------------------------------------------------------------
 
-    /// Reads what has come and answers it.
+    /// Reads what has come and answers it. Of a word that is longer than a read, a good part is taken before
+    /// others have their turn, and before anybody is told how much has come.
     fn read(&mut self, engine: &mut Engine, idx: usize) {
+        let mut n_bytes = 0;
+        while self.read_some(engine, idx, &mut n_bytes) {}
+    }
+
+    /// Reads once; whether the rest of a word follows at once.
+    #[inline(always)]
+    fn read_some(&mut self, engine: &mut Engine, idx: usize, n_bytes: &mut usize) -> bool {
         let Some(connection) = self.connections.get_mut(idx) else {
             if self.connections.is_lent(idx) {
                 self.read_again(idx);
             }
-            return;
+            return false;
         };
         if connection.unsent_bytes() > UNSENT_BYTES_MAX || connection.session.is_closing {
-            return;
+            return false;
         }
         let is_fresh = connection.input.is_empty();
         let mut buffer = std::mem::take(if is_fresh {
@@ -453,21 +468,26 @@ impl EventLoop {
         if buffer.is_empty() {
             buffer = vec![0; READ_BYTES]; // the first time, of pages that nobody has touched
         } else if !is_fresh {
-            // Grows by a quarter of what has come, up to what a long word lacks, and no further; by less
-            // where many short ones come.
-            let is_long = connection.parser.bulk_bytes(n_kept) >= READ_BYTES;
-            let room = match connection.parser.hint() {
-                hint if hint > 0 && is_long => {
-                    let room = (n_kept / 4).max(READ_BYTES);
-                    // No read for the little that is left then.
-                    if hint < room + room / 8 { hint } else { room }
-                }
-                _ => (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX),
+            // Grows by a quarter, or by what waits if that is more, up to what a long word lacks and no
+            // further; by less where many short ones come.
+            let (least, room) = if is_amid_long(&connection.parser, n_kept) {
+                let hint = connection.parser.hint();
+                let waiting = connection.stream.waiting_bytes().min(TURN_BYTES);
+                let room = waiting.max(n_kept / 4).max(READ_BYTES);
+                // No read for the little that is left then.
+                let room = if hint < room + room / 8 { hint } else { room };
+                (room.min(READ_BYTES), room)
+            } else {
+                (READ_BYTES, (n_kept / 64).clamp(READ_BYTES, GROWTH_BYTES_MAX))
             };
-            buffer.reserve_exact(room);
-            buffer.resize(n_kept + room, 0);
+            if buffer.capacity() - n_kept < least {
+                buffer.reserve_exact(room);
+            }
         }
-        let received = receive(&mut connection.stream, &mut buffer[n_kept..]);
+        let received = match is_fresh {
+            true => receive(&mut connection.stream, &mut buffer),
+            false => receive_behind(&connection.stream, &mut buffer),
+        };
         let n = match received {
             Received::Bytes(n, _) => n,
             Received::Nothing => 0,
@@ -477,9 +497,10 @@ impl EventLoop {
                 }
                 if connection.awaits_file.is_some() {
                     connection.session.is_closing = true; // when its replies are sent
-                    return;
+                } else {
+                    self.close(engine, idx);
                 }
-                return self.close(engine, idx);
+                return false;
             }
         };
         connection.last_heard = self.woken_at;
@@ -487,22 +508,30 @@ impl EventLoop {
         engine.counters().add(Counter::NetInputBytes, n as u64);
         engine.counters().add(Counter::ReadsProcessed, 1);
         if !is_fresh && self.is_shed(engine, idx, buffer.capacity()) {
-            return;
+            return false;
         }
         let Some(connection) = self.connections.get_mut(idx) else {
-            return;
+            return false;
         };
         let (n_used, is_alive) = match connection.is_held() {
             true => (0, true),
             false => self.answer(engine, idx, &mut buffer[..n_kept + n]),
         };
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
-        if self.settle(engine, idx, is_alive) && matches!(received, Received::Bytes(_, true)) {
+        let is_more = matches!(received, Received::Bytes(_, true));
+        *n_bytes += n;
+        let connection = self.connections.get(idx);
+        let is_amid = |one: &Connection| is_amid_long(&one.parser, one.input.len());
+        if is_alive && is_more && *n_bytes < TURN_BYTES && connection.is_some_and(is_amid) {
+            return true;
+        }
+        if self.settle(engine, idx, is_alive) && is_more {
             self.read_again(idx);
         }
         if engine.has_memory_limit() && self.state.is_out_of_memory() {
             self.shed(engine); // before keys are evicted for what clients take up
         }
+        false
     }
 
     /// Closes a connection that is done or beyond its limits; whether it stays.

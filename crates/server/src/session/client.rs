@@ -15,11 +15,11 @@ use crate::mailbox::Address;
 /// Bytes that a connection holds in its own buffers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Buffers {
-    /// Of an unfinished request.
+    /// Of an unfinished request, what is not understood yet.
     pub input: usize,
     /// Allocated for more of it.
     pub input_free: usize,
-    /// Of requests that wait for one before them.
+    /// Of the words before it, and of requests that wait for one before them.
     pub kept: usize,
     /// Of unsent replies.
     pub output: usize,
