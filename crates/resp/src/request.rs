@@ -204,6 +204,7 @@ impl Parser {
         limits: &Limits,
     ) -> Result<bool, ProtocolError> {
         let origin = *pos;
+        self.missing_bytes = 0; // whatever is found
         let mut walk = Walk {
             at: origin + self.cursor,
             n_left: self.n_left,

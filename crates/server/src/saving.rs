@@ -125,8 +125,7 @@ pub struct Loading {
     pub n_keys: AtomicU64,
     /// Keys that were due already.
     pub n_expired: AtomicU64,
-    /// Until when commands wait for its end, Unix time.
-    patient_until_ms: AtomicU64,
+    begun_at: Mutex<Option<Instant>>,
 }
 
 /// For how long commands wait for the end of a load before they are refused: the copy of a small primary is there
@@ -493,8 +492,8 @@ impl Saving {
 
     /// Whether a load may well be over before anybody minds: who is refused for it waits.
     pub fn ends_soon(&self) -> bool {
-        let until_ms = self.loading.patient_until_ms.load(Relaxed);
-        (unix_time().as_millis() as u64) < until_ms
+        let begun_at = *self.loading.begun_at.lock();
+        begun_at.is_some_and(|at| at.elapsed() < LOADING_PATIENCE)
     }
 
     /// Likewise, while the data that is there is served.
@@ -507,9 +506,7 @@ impl Saving {
         self.loading.since_s.store(unix_time().as_secs(), Relaxed);
         self.loading.n_bytes.store(n_bytes, Relaxed);
         self.loading.n_read.store(0, Relaxed);
-        let until = unix_time() + LOADING_PATIENCE;
-        let until_ms = until.as_millis() as u64;
-        self.loading.patient_until_ms.store(until_ms, Relaxed);
+        *self.loading.begun_at.lock() = Some(Instant::now());
     }
 
     /// Notes that the data is there.

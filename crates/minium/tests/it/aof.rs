@@ -189,7 +189,7 @@ fn a_file_that_is_wrong_in_the_middle_stops_the_start() {
 fn others_are_told_that_the_file_is_loaded_whatever_a_script_in_it_does() {
     let folder = folder("aof-slow");
     let server = start(&folder, &["--threads", "2", "--lua-time-limit", "1"]);
-    let script = "redis.call('set', KEYS[1], 'y') for i = 1, 200000 do redis.call('ping') end";
+    let script = "redis.call('set', KEYS[1], 'y') for i = 1, 2000000 do redis.call('ping') end";
     let len = script.len();
     let eval = format!("*4\r\n$4\r\nEVAL\r\n${len}\r\n{script}\r\n$1\r\n1\r\n$1\r\nx\r\n");
     append(&increment(&folder), &format!("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n{eval}"));
@@ -235,12 +235,40 @@ fn a_rewrite_goes_on_beside_writers() {
         is_over.store(true, SeqCst);
     });
     let digest = text("DEBUG DIGEST", &mut client);
-    let names = names(&folder);
     let expected = ["4.base.rdb", "4.incr.aof", "manifest"];
-    assert_eq!(names, expected.map(|end| format!("appendonly.aof.{end}")));
+    let expected = expected.map(|end| format!("appendonly.aof.{end}"));
+    wait_for("what went before is removed", || (names(&folder) == expected).then_some(()));
     crash(&mut server);
     let server = start(&folder, &[]);
     assert_eq!(text("DEBUG DIGEST", &mut server.client()), digest);
+}
+
+#[test]
+fn what_is_no_longer_needed_is_kept_while_that_is_asked_for_and_never_taken_for_what_is() {
+    let folder = folder("aof-history");
+    let server = start(&folder, &["--aof-disable-auto-gc", "yes"]);
+    let mut client = server.client();
+    let now = |ends: &[&str]| {
+        let expected: Vec<String> = ends
+            .iter()
+            .map(|end| format!("appendonly.aof.{end}"))
+            .collect();
+        names(&folder) == expected
+    };
+    assert_eq!(text("SET k v", &mut client), "+OK");
+    text("CONFIG SET appendonly no", &mut client);
+    text("BGREWRITEAOF", &mut client);
+    wait_until_rewritten(&mut client);
+    assert!(now(&["1.base.rdb", "1.incr.aof", "2.base.rdb", "manifest"]));
+    assert_eq!(text("CONFIG SET appendonly yes", &mut client), "+OK");
+    wait_until_rewritten(&mut client);
+    assert_eq!(text("SET k w", &mut client), "+OK");
+    assert_eq!(text("CONFIG SET aof-disable-auto-gc no", &mut client), "+OK");
+    let left = ["2.incr.aof", "3.base.rdb", "manifest"];
+    wait_for("the rest is gone", || now(&left).then_some(()));
+    drop(server);
+    let server = start(&folder, &[]);
+    assert_eq!(text("GET k", &mut server.client()), "\"w\"");
 }
 
 #[test]

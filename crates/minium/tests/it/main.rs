@@ -222,6 +222,27 @@ fn a_broken_request_gets_its_error_and_a_closed_connection() {
 }
 
 #[test]
+fn who_ends_a_long_word_wrong_or_quits_before_one_is_closed() {
+    let server = Server::start(&["--threads", "1"]);
+    let value = "x".repeat(100_000);
+    for (request, answer) in [
+        (
+            format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n{value}??"),
+            "-ERR Protocol error: invalid CRLF in request\r\n",
+        ),
+        (format!("QUIT\r\n*2\r\n$4\r\nECHO\r\n$100000\r\n{value}\r\n"), "+OK\r\n"),
+    ] {
+        let mut socket = server.socket();
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut got = Vec::new();
+        // What was sent behind QUIT is not read, which may end the connection harder.
+        let _ = socket.read_to_end(&mut got);
+        assert_eq!(String::from_utf8_lossy(&got), answer);
+    }
+    assert_eq!(text("DBSIZE", &mut server.client()), ":0");
+}
+
+#[test]
 fn a_long_pipeline_and_a_long_command_are_answered_whole() {
     let server = Server::start(&["--threads", "2"]);
     let mut client = server.client();

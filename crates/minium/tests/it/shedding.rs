@@ -43,6 +43,16 @@ fn the_largest_clients_go_when_all_together_are_too_large() {
 }
 
 #[test]
+fn a_request_of_two_long_words_counts_once() {
+    let server = Server::start(&["--maxmemory-clients", "8mb"]);
+    let mut client = server.client();
+    let (first, second) = ("x".repeat(4 << 20), "y".repeat(2 << 20));
+    let answer = client.call(&["MSET", "a", &first, "b", &second]);
+    assert_eq!(answer.unwrap(), Value::Simple(b"OK".to_vec()));
+    assert_eq!(figure(&mut client, "evicted_clients"), 0);
+}
+
+#[test]
 fn the_limit_may_be_a_part_of_maxmemory_and_counts_what_arrives() {
     let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-clients", "2%"]);
     let mut client = server.client();

@@ -57,6 +57,27 @@ fn check(bytes: &str, expected: &[&[&str]]) {
     assert_eq!(requests, expected, "{bytes:?}");
 }
 
+#[test]
+fn what_is_understood_of_an_unfinished_request_is_what_stands_before_the_bulk_in_flight() {
+    let mut parser = Parser::default();
+    let mut request = b"*3\r\n$3\r\nSET\r\n$4\r\nab".to_vec();
+    for (more, understood, bulk, hint) in [
+        (&b""[..], "*3\r\n$3\r\nSET\r\n$4\r\n".len(), 6, 4),
+        (b"cd\r\n$", "*3\r\n$3\r\nSET\r\n$4\r\nabcd\r\n".len(), 1, 0),
+        (b"9\r\n1", "*3\r\n$3\r\nSET\r\n$4\r\nabcd\r\n$9\r\n".len(), 11, 10),
+    ] {
+        request.extend_from_slice(more);
+        let is_whole = parser.next(&mut request, &mut 0, &mut Vec::new(), &LIMITS);
+        assert_eq!(is_whole, Ok(false));
+        let found = (parser.understood_bytes(), parser.bulk_bytes(request.len()), parser.hint());
+        assert_eq!(found, (understood, bulk, hint), "after {more:?}");
+    }
+    request.extend_from_slice(b"23456789??");
+    let is_whole = parser.next(&mut request, &mut 0, &mut Vec::new(), &LIMITS);
+    assert_eq!(is_whole, Err(ProtocolError::InvalidCrlf));
+    assert_eq!(parser.hint(), 0, "nothing is awaited any more");
+}
+
 fn check_error(bytes: &[u8], limits: &Limits, expected: &str) {
     let (_, result) = parse_chunks([bytes], limits);
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();

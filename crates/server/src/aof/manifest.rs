@@ -104,7 +104,19 @@ impl Manifest {
             let part = parse_line(line.trim_ascii()).map_err(told)?;
             manifest.add(part).map_err(told)?;
         }
+        manifest.skip_history();
         Ok(manifest)
+    }
+
+    /// Gives no number again of a file that is about to be removed.
+    fn skip_history(&mut self) {
+        for part in &self.history {
+            let last = match part.name.ends_with(".incr.aof") {
+                true => &mut self.last_increment,
+                false => &mut self.last_base,
+            };
+            *last = part.number.max(*last);
+        }
     }
 
     fn add(&mut self, part: Part) -> Result<(), &'static str> {
@@ -304,6 +316,9 @@ mod tests {
         assert_eq!(manifest.new_base(&place, 1, true).name, "a.1.base.rdb");
         assert_eq!(manifest.history.len(), 1);
         assert_eq!(manifest.increments.len(), 1);
+        let past = b"file a.2.base.rdb seq 2 type b\nfile a.3.incr.aof seq 3 type h\n";
+        let mut manifest = Manifest::parse(past).unwrap();
+        assert_eq!(manifest.new_increment(&place).name, "a.4.incr.aof", "not what is to go");
     }
 
     #[test]

@@ -606,6 +606,12 @@ impl Files {
         self.hold = None;
     }
 
+    /// Where they are, and the manifest, if other servers are kept from them.
+    pub fn held_manifest(&self) -> Option<(Place, Manifest)> {
+        let manifest = self.hold.as_ref().and(self.manifest.as_ref())?;
+        Some((self.place.clone(), manifest.clone()))
+    }
+
     fn write(&mut self) -> io::Result<()> {
         self.postponed_since = None;
         while let Some(segment) = self.unwritten.first_mut() {

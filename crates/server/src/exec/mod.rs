@@ -71,7 +71,8 @@ pub enum Outcome {
     Done,
     /// It waits, until this Unix time if that is given; it will be answered by letter.
     Blocked(Option<u64>),
-    /// Its locks were not to be had, and nothing was done: try again later.
+    /// Its locks were not to be had, or data is being loaded that is there in a moment; nothing was done: try
+    /// again later.
     Busy,
     /// CLIENT PAUSE: nothing was done, and it is tried again when the pause is over.
     Postponed,

@@ -69,6 +69,11 @@ impl NewFile {
         Ok(())
     }
 
+    /// Has the file that will be replaced go easily: see [`forget_pages`].
+    pub fn make_way(&self) {
+        forget_pages(&self.target);
+    }
+
     /// Gives the file its name, when all of it is on the disk, and brings the name there.
     pub fn commit(self) -> io::Result<()> {
         let folder = self.target.parent().unwrap_or(Path::new(".")).to_owned();
@@ -79,7 +84,6 @@ impl NewFile {
     /// The same for who syncs the folder later, or names the file anew.
     pub fn name(mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        forget_pages(&self.target);
         fs::rename(&self.temporary, &self.target)?;
         self.is_committed = true;
         Ok(())

@@ -132,9 +132,10 @@ impl Connection {
     /// Bytes that its buffers hold.
     pub fn buffers(&mut self) -> Buffers {
         self.output_peak = self.output_peak.max(self.output.capacity());
-        let understood = self.parser.understood_bytes();
+        // None while the input is elsewhere to be read on.
+        let understood = self.parser.understood_bytes().min(self.input.len());
         Buffers {
-            input: self.input.len().saturating_sub(understood),
+            input: self.input.len() - understood,
             input_free: self.input.capacity() - self.input.len(),
             kept: understood + self.kept.iter().map(Queued::len_bytes).sum::<usize>(),
             output: self.unsent_bytes(),

@@ -470,7 +470,8 @@ impl EventLoop {
         } else if !is_fresh {
             // Grows by a quarter, or by what waits if that is more, up to what a long word lacks and no
             // further; by less where many short ones come.
-            let (least, room) = if is_amid_long(&connection.parser, n_kept) {
+            let is_long = !connection.is_held() && is_amid_long(&connection.parser, n_kept);
+            let (least, room) = if is_long {
                 let hint = connection.parser.hint();
                 let waiting = connection.stream.waiting_bytes().min(TURN_BYTES);
                 let room = waiting.max(n_kept / 4).max(READ_BYTES);
@@ -520,9 +521,17 @@ impl EventLoop {
         self.keep(idx, buffer, is_fresh, n_used..n_kept + n);
         let is_more = matches!(received, Received::Bytes(_, true));
         *n_bytes += n;
-        let connection = self.connections.get(idx);
-        let is_amid = |one: &Connection| is_amid_long(&one.parser, one.input.len());
-        if is_alive && is_more && *n_bytes < TURN_BYTES && connection.is_some_and(is_amid) {
+        let goes_on = |one: &Connection| {
+            !one.session.is_closing
+                && !one.is_held()
+                && one.unsent_bytes() <= UNSENT_BYTES_MAX
+                && is_amid_long(&one.parser, one.input.len())
+        };
+        if is_alive
+            && is_more
+            && *n_bytes < TURN_BYTES
+            && self.connections.get(idx).is_some_and(goes_on)
+        {
             return true;
         }
         if self.settle(engine, idx, is_alive) && is_more {

@@ -181,6 +181,9 @@ fn make(
         n_bytes: 0,
     };
     let mut written = out.write(&cut.head.out).map_err(told);
+    if written.is_err() {
+        cut.walk.abort();
+    }
     state.saving.n_saved.store(0, Relaxed);
     let mut passed_at = Instant::now();
     let mut progress = save::Progress::default();

@@ -30,15 +30,15 @@ pub fn in_background(state: &'static State) {
     log::info!("Background append only file rewriting started");
     let result = rewrite(state);
     match &result {
-        Ok(()) => {
-            log::info!("Background AOF rewrite finished successfully");
-            remove_history(state);
-        }
+        Ok(()) => log::info!("Background AOF rewrite finished successfully"),
         Err(reason) => log::warn!("Background AOF rewrite error: {reason}"),
     }
     let is_owed = state.aof.phase() == Phase::Waiting;
     state.saving.owes_rewrite.store(is_owed, Relaxed);
     state.saving.rewrite_ended(result.is_ok());
+    if result.is_ok() {
+        remove_history(state);
+    }
 }
 
 /// The names of a base while it is written, and until it is named.
@@ -54,6 +54,7 @@ fn rewrite(state: &'static State) -> Result<(), String> {
     let next = next_target(state, phase)?;
     let result = rewrite_to(state, phase, (form, next));
     if is_held_for_this && state.aof.phase() == Phase::Off {
+        remove_history(state); // while it is held
         state.aof.files().let_go();
     }
     result
@@ -222,33 +223,37 @@ fn finish(
     Ok(())
 }
 
-/// Removes what is no longer needed. What cannot be removed is tried again after the next rewrite. Large files
-/// take their time, so nothing is held meanwhile: only the manifest that speaks of what is gone.
+/// Removes what is no longer needed, if other servers are kept from the files: else that is done with the next rewrite,
+/// like what cannot be removed. Large files take their time, so nothing is locked meanwhile: only the manifest
+/// that speaks of what is gone.
 pub fn remove_history(state: &State) {
-    let (place, history) = {
-        let files = state.aof.files();
-        let known = files.manifest.as_ref();
-        (files.place.clone(), known.map_or(Vec::new(), |known| known.history.clone()))
+    let Some((place, manifest)) = state.aof.files().held_manifest() else {
+        return;
     };
-    if state.config.keeps_history() || history.is_empty() {
+    if state.config.keeps_history() || manifest.history.is_empty() {
         return;
     }
-    let is_gone = |part: &Part| {
+    let is_live = |part: &Part| manifest.parts().any(|live| live.name == part.name);
+    let is_gone = |part: &&Part| {
+        if is_live(part) {
+            return true; // of an earlier server that gave its name again
+        }
         let path = place.path(&part.name);
         forget_pages(&path);
         log::info!("Removing the history file {}", part.name);
         let removed = fs::remove_file(path);
         removed.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true)
     };
-    let gone: Vec<Part> = history.into_iter().filter(is_gone).collect();
+    let gone: Vec<&Part> = manifest.history.iter().filter(is_gone).collect();
     let mut files = state.aof.files();
-    if files.place != place {
-        return; // it was switched off, and on elsewhere; there it is read anew
+    match files.held_manifest() {
+        Some((now, _)) if now == place => {}
+        _ => return, // it was switched off meanwhile, and is read anew where it is switched on
     }
     let Some(manifest) = &mut files.manifest else {
         return;
     };
-    manifest.history.retain(|part| !gone.contains(part));
+    manifest.history.retain(|part| !gone.contains(&part));
     if let Err(error) = manifest.write(&place) {
         log::warn!("Cannot write the AOF manifest: {}", reason(&error));
     }

@@ -398,6 +398,9 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     let mut written = saved
         .flush(&mut cut.head, 0)
         .map_err(|error| reason(&error));
+    if written.is_err() {
+        cut.walk.abort();
+    }
     let mut progress = Progress::default();
     while cut.walk.step() {
         progress.note(state, &*cut.gather, job.must_stop); // before the file, for which nobody should wait
@@ -417,6 +420,7 @@ pub fn walk(state: &'static State, mut job: Job<'_>) -> Result<Option<u64>, Stri
     }
     written?;
     write_chunk(&mut saved, &*cut.gather, 0, &mut progress)?;
+    saved.file.make_way();
     let place = || match (job.must_stop)() {
         true => Err(STOPPED.to_owned()),
         false => saved.commit().map_err(|error| reason(&error)),
