@@ -98,6 +98,8 @@ fn always_loses_nothing() {
             "yes",
             "--appendfsync",
             "always",
+            "--threads",
+            "3", // two of which have connections
             "--save",
             "",
         ],
@@ -118,6 +120,8 @@ fn switching_the_file_off_and_on_loses_nothing() {
             "yes",
             "--appendfsync",
             "always",
+            "--threads",
+            "3", // two of which have connections
             "--save",
             "",
         ],

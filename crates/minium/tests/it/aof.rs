@@ -84,7 +84,7 @@ pub(super) fn refused(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_crash() {
-    for (policy, threads) in [("always", "2"), ("everysec", "1"), ("no", "2")] {
+    for (policy, threads) in [("always", "3"), ("everysec", "1"), ("no", "2")] {
         let folder = folder(&format!("aof-crash-{policy}"));
         let flags = ["--appendfsync", policy, "--threads", threads];
         let mut server = start(&folder, &flags);
@@ -351,7 +351,7 @@ fn no_reply_is_lost_when_it_is_switched_on_and_off() {
 
 #[test]
 fn who_closes_his_side_gets_the_replies_that_waited_for_the_disk() {
-    let server = start(&folder("aof-half-closed"), &["--appendfsync", "always", "--threads", "2"]);
+    let server = start(&folder("aof-half-closed"), &["--appendfsync", "always", "--threads", "3"]);
     for _ in 0..100 {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -369,7 +369,7 @@ fn a_reply_that_waits_for_the_disk_comes_though_a_slow_script_follows() {
         "--appendfsync",
         "always",
         "--threads",
-        "2",
+        "3",
         "--busy-reply-threshold",
         "10",
     ];

@@ -175,7 +175,7 @@ impl Acceptor {
         while let Some(accepted) = self.listeners.accept(idx) {
             match accepted {
                 Ok(incoming) => {
-                    let group = self.next % self.state.mailboxes.len();
+                    let group = self.next % n_dealt_loops(self.state);
                     self.next = self.next.wrapping_add(1);
                     deal(self.state, incoming, group);
                 }
@@ -197,6 +197,13 @@ impl Acceptor {
         self.state.control.attach(None);
         self.listeners.close();
     }
+}
+
+/// How many loops get connections. While replies wait for the disk one is left out: a processor has the disk's work
+/// to do then, and a sync serves more who are together (docs/performance.md).
+fn n_dealt_loops(state: &State) -> usize {
+    let (n, is_spared) = (state.mailboxes.len(), state.aof.syncs_first(&state.config));
+    (n - usize::from(is_spared)).max(1)
 }
 
 /// Hands a new connection to a loop, or turns it away.
