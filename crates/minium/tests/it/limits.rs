@@ -251,6 +251,21 @@ fn a_transaction_that_grows_beyond_the_query_buffer_limit_closes_its_client() {
 }
 
 #[test]
+fn a_word_beyond_the_query_buffer_limit_closes_its_client_however_fast_it_comes() {
+    on_few_and_many_threads(&["--client-query-buffer-limit", "1mb"], |server| {
+        let value = "x".repeat(2 << 20);
+        for n_closed in 1..=5 {
+            // It may be closed before all of it is sent.
+            let answer = server.client().call(&["SET", "key", &value]);
+            assert!(answer.is_err(), "{answer:?}");
+            let mut other = server.client();
+            let closed = figure(&mut other, "client_query_buffer_limit_disconnections");
+            assert_eq!((closed, text("EXISTS key", &mut other)), (n_closed, ":0".to_owned()));
+        }
+    });
+}
+
+#[test]
 fn a_client_beyond_its_soft_limit_is_closed_though_nothing_else_happens() {
     let limit = ["--client-output-buffer-limit", "normal 0 100kb 1"];
     on_few_and_many_threads(&limit, |server| {

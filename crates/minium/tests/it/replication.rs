@@ -7,6 +7,7 @@ use crate::{MINIUM, Server, exit_code, folder, signal, text, wait_for};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_replica_gets_the_data_and_everything_after_it() {
@@ -262,6 +263,7 @@ fn who_comes_while_a_small_copy_is_loaded_waits_for_its_end() {
     let (mut client, mut other) = (replica.client(), replica.client());
     let snapshot = b"REDIS0011\xfe\0\0\x01k\x01v\xff\0\0\0\0\0\0\0\0";
     let head = format!("+FULLRESYNC {} 1\r\n${}\r\n", "a".repeat(40), snapshot.len());
+    let begun = Instant::now();
     socket
         .write_all(&[head.as_bytes(), snapshot].concat())
         .unwrap();
@@ -270,7 +272,10 @@ fn who_comes_while_a_small_copy_is_loaded_waits_for_its_end() {
         let is_over = text("INFO replication", &mut client).contains("master_link_status:up");
         (is_loading || is_over).then_some(())
     });
-    assert_eq!(text("GET k", &mut client), "\"v\"");
+    let answer = text("GET k", &mut client);
+    // Where the machine is slower than that, the client is told.
+    let may_be_told = begun.elapsed() >= Duration::from_millis(50);
+    assert!(answer == "\"v\"" || may_be_told && answer.starts_with("-LOADING"), "{answer}");
 }
 
 #[test]

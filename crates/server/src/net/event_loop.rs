@@ -514,7 +514,10 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(idx) else {
             return false;
         };
-        let (n_used, is_alive) = match connection.is_held() {
+        // Beyond the limit it is closed, though all of the request should be there by now.
+        let limit = self.state.config.query_buffer_limit_bytes();
+        let is_over = !is_fresh && n_kept + n + connection.waiting_bytes() > limit;
+        let (n_used, is_alive) = match connection.is_held() || is_over {
             true => (0, true),
             false => self.answer(engine, idx, &mut buffer[..n_kept + n]),
         };
@@ -529,6 +532,7 @@ impl EventLoop {
         };
         if is_alive
             && is_more
+            && !is_over
             && *n_bytes < TURN_BYTES
             && self.connections.get(idx).is_some_and(goes_on)
         {

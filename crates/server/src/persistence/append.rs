@@ -185,10 +185,10 @@ pub fn switch_on(state: &State) -> Result<(), String> {
         log::warn!("{reason}");
         "Unable to turn on AOF. Check server logs.".to_owned()
     })?;
+    state.aof.set_phase(Phase::Waiting); // before who holds the files for a rewrite lets go of them
     drop(files);
     mark_records(state);
     state.saving.cancel_rewrite(); // one without an increment would be of no use
-    state.aof.set_phase(Phase::Waiting);
     state.saving.wish_rewrite(); // if one still runs, the saver goes on with another
     Ok(())
 }

@@ -36,6 +36,9 @@ pub fn in_background(state: &'static State) {
     let is_owed = state.aof.phase() == Phase::Waiting;
     state.saving.owes_rewrite.store(is_owed, Relaxed);
     state.saving.rewrite_ended(result.is_ok());
+    if state.aof.phase() == Phase::Waiting && !state.saving.wants_rewrite() {
+        state.saving.owes_rewrite.store(true, Relaxed); // asked for between the two
+    }
     if result.is_ok() {
         remove_history(state);
     }
@@ -55,7 +58,10 @@ fn rewrite(state: &'static State) -> Result<(), String> {
     let result = rewrite_to(state, phase, (form, next));
     if is_held_for_this && state.aof.phase() == Phase::Off {
         remove_history(state); // while it is held
-        state.aof.files().let_go();
+        let mut files = state.aof.files();
+        if state.aof.phase() == Phase::Off {
+            files.let_go(); // nobody has switched it on meanwhile
+        }
     }
     result
 }
