@@ -490,12 +490,6 @@ impl Saving {
         self.hinder(LOADING, true);
     }
 
-    /// Whether a load may well be over before anybody minds: who is refused for it waits.
-    pub fn ends_soon(&self) -> bool {
-        let begun_at = *self.loading.begun_at.lock();
-        begun_at.is_some_and(|at| at.elapsed() < LOADING_PATIENCE)
-    }
-
     /// Likewise, while the data that is there is served.
     pub fn begin_loading_aside(&self, n_bytes: u64) {
         self.note_loading(n_bytes);
@@ -507,6 +501,12 @@ impl Saving {
         self.loading.n_bytes.store(n_bytes, Relaxed);
         self.loading.n_read.store(0, Relaxed);
         *self.loading.begun_at.lock() = Some(Instant::now());
+    }
+
+    /// Whether a load may well be over before anybody minds: who is refused for it waits.
+    pub fn ends_soon(&self) -> bool {
+        let begun_at = *self.loading.begun_at.lock();
+        begun_at.is_some_and(|at| at.elapsed() < LOADING_PATIENCE)
     }
 
     /// Notes that the data is there.
